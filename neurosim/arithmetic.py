@@ -1,0 +1,128 @@
+"""The integer rules of a neuron and of the machine, once (MACHINE section 4, docs/machine.md).
+
+Every function here is plain Python for the reference engine, the golden model and the debugger, and is compiled into the fast engine through
+``register_jitable``. All values are integers that the compiler has proved to fit int64; Python's ``>>`` and numba's agree on them.
+
+Rounding of a decay: 0 floor, 1 toward zero, 2 nearest (halves upward).
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+from numba.extending import register_jitable
+
+ROUND_FLOOR, ROUND_ZERO, ROUND_NEAREST = 0, 1, 2
+ROUNDINGS = {"floor": ROUND_FLOOR, "zero": ROUND_ZERO, "nearest": ROUND_NEAREST}
+RESET_ZERO, RESET_SUBTRACT = 0, 1
+DECAY_ONE = 4096  # a decay d multiplies by (4096 - d) / 4096
+NO_CURRENT = -1  # decay_i of a neuron without a synaptic current
+NO_FLOOR = -(2**62)  # floor of a neuron without one
+MASK64 = 0xFFFFFFFFFFFFFFFF
+SALT_JITTER = 0x6A09E667F3BCC908  # first 64 bits of frac(sqrt(2)), a nothing-up-my-sleeve number
+SALT_FAULT = 0xBB67AE8584CAA73B  # the same of sqrt(3)
+
+F = TypeVar("F")
+
+
+def _rule(function: F) -> F:
+    return cast(F, register_jitable(function))
+
+
+@_rule
+def saturate(x: int, low: int, high: int) -> int:
+    """Clip x to [low, high]; the caller counts a saturation when the result differs."""
+    if x < low:
+        return low
+    if x > high:
+        return high
+    return x
+
+
+@_rule
+def decay(x: int, d: int, rounding: int) -> int:
+    """x * (4096 - d) / 4096, rounded as the chip says."""
+    if rounding == 1 and x < 0:
+        return -(((-x) * (4096 - d)) >> 12)
+    if rounding == 2:
+        return (x * (4096 - d) + 2048) >> 12
+    return (x * (4096 - d)) >> 12
+
+
+@_rule
+def fires(v: int, threshold: int, strict: int) -> bool:
+    """The threshold test: v >= threshold, or v > threshold where the rule is strict."""
+    if strict != 0:
+        return v > threshold
+    return v >= threshold
+
+
+@_rule
+def reset(v: int, reset_mode: int, reset_by: int) -> int:
+    """The membrane after one spike: 0, or v - reset_by."""
+    if reset_mode == 0:
+        return 0
+    return v - reset_by
+
+
+@_rule
+def step_current(i: int, bank: int, decay_i: int, rounding: int, low: int, high: int) -> tuple[int, int]:
+    """i <- sat(dec_i(i) + bank): (current, number of saturations). Without a synaptic current (decay_i < 0) the bank is the current."""
+    if decay_i < 0:
+        return bank, 0
+    total = decay(i, decay_i, rounding) + bank
+    clipped = saturate(total, low, high)
+    return clipped, 0 if clipped == total else 1
+
+
+@_rule
+def step_membrane(v: int, current: int, bias: int, decay_v: int, floor: int, rounding: int, low: int, high: int) -> tuple[int, int]:
+    """v <- max(sat(dec_v(v) + i + bias), floor): (membrane before the test, number of saturations)."""
+    total = decay(v, decay_v, rounding) + current + bias
+    clipped = saturate(total, low, high)
+    count = 0 if clipped == total else 1
+    if clipped < floor:
+        clipped = floor
+    return clipped, count
+
+
+@_rule
+def integrate(v: int, contribution: int, floor: int, low: int, high: int) -> tuple[int, int]:
+    """Free discipline, one synapse: v <- max(sat(v + c), floor): (membrane before the test, number of saturations)."""
+    total = v + contribution
+    clipped = saturate(total, low, high)
+    count = 0 if clipped == total else 1
+    if clipped < floor:
+        clipped = floor
+    return clipped, count
+
+
+@_rule
+def jittered(x: int, r: int) -> int:
+    """A duration x with relative spread r / 65536: max(1, x + ((x * r) >> 16))."""
+    y = x + ((x * r) >> 16)
+    if y < 1:
+        return 1
+    return y
+
+
+def splitmix64(x: int) -> int:
+    """Finaliser of the SplitMix64 generator (Steele, Lea, Flood 2014, 10.1145/2660193.2660195) over a 64-bit word."""
+    x = (x + 0x9E3779B97F4A7C15) & MASK64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & MASK64
+    return x ^ (x >> 31)
+
+
+def hash_draw(seed: int, sample: int, server: int, n: int, salt: int) -> int:
+    """64-bit hash of (seed, sample, server, n), the source of every random draw: independent of engine, order and workers."""
+    h = splitmix64((seed ^ salt) & MASK64)
+    h = splitmix64(h ^ (sample & MASK64))
+    h = splitmix64(h ^ (server & MASK64))
+    return splitmix64(h ^ (n & MASK64))
+
+
+def jitter_draw(seed: int, sample: int, server: int, n: int, amplitude: int) -> int:
+    """r in [-amplitude, amplitude] for service n of a server: the upper 32 bits of the hash times (2a + 1), shifted down, minus a."""
+    upper = hash_draw(seed, sample, server, n, SALT_JITTER) >> 32
+    return ((upper * (2 * amplitude + 1)) >> 32) - amplitude

@@ -1,0 +1,241 @@
+"""The chip: capabilities, memories, network-on-chip, arithmetic, timing, prices. A validated, frozen description read from TOML.
+
+Every figure is a table ``{value = ..., source = "...", status = "published|fitted|assumed"}`` or, in a user's own file, a bare number or text with a
+unit (``"3.5 ns"``, ``"23.6 pJ"``), which then counts as assumed. Unknown keys are refused, so a misspelt one cannot be silently ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from neurosim import arithmetic
+from neurosim.units import parse_energy_fj, parse_time_ps
+
+Sync = Literal["free", "wavefront", "barrier"]
+Status = Literal["published", "fitted", "assumed"]
+T = TypeVar("T")
+
+
+class Strict(BaseModel):
+    """Base of all tables: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Figure(Strict, Generic[T]):
+    """A number with its origin."""
+
+    value: T
+    source: str = "set by the user"
+    status: Status = "assumed"
+
+
+def _as_figure(parse: Any) -> Any:
+    def convert(raw: Any) -> Any:
+        if isinstance(raw, Figure):
+            return raw
+        table = dict(raw) if isinstance(raw, dict) else {"value": raw}
+        if "value" in table:
+            table["value"] = parse(table["value"])
+        return table
+
+    return convert
+
+
+def _parse_positive_time(raw: Any) -> int:
+    ps = parse_time_ps(raw)
+    if ps < 1:
+        raise ValueError(f"duration {raw!r} is below 1 ps; every duration on the chip is at least 1 ps")
+    return ps
+
+
+def _parse_price(raw: Any) -> float:
+    fj = parse_energy_fj(raw)
+    if not 0 <= fj < float("inf"):
+        raise ValueError(f"price {raw!r} must be finite and not negative")
+    return fj
+
+
+Duration = Annotated[Figure[int], BeforeValidator(_as_figure(_parse_positive_time))]
+Price = Annotated[Figure[float], BeforeValidator(_as_figure(_parse_price))]
+Count = Annotated[Figure[int], BeforeValidator(_as_figure(lambda raw: raw))]
+Power = Annotated[Figure[float], BeforeValidator(_as_figure(lambda raw: raw))]
+
+
+class Memory(Strict):
+    """Limits of one core. ``bytes`` covers weights, states, accumulation banks, neuron parameters and route entries together."""
+
+    cores: int = Field(ge=1)
+    neurons: Count
+    bytes: Count
+    route_entries: Count
+    fan_in: Count | None = None
+    """Most synapses into one neuron; none = no limit."""
+
+
+class Noc(Strict):
+    """Network-on-chip. ``fifo``: depth of router inputs. ``flow``: link credits only, or end-to-end windows on top."""
+
+    topology: Literal["mesh"] = "mesh"
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    fifo: int = Field(ge=1)
+    axon_in: int = Field(ge=1)
+    """Depth of axon-in under link flow; under end-to-end flow it is max(1, window * sources)."""
+    axon_out: int = Field(ge=1)
+    flow: Literal["link", "end_to_end"] = "link"
+    window: int = Field(default=1, ge=1)
+    port_router: int = Field(default=0, ge=0)
+    """Router to which I/O port 0 is attached (row-major index)."""
+
+
+class Timing(Strict):
+    """Durations of the machine model (MACHINE sections 1-8); all at least 1 ps."""
+
+    decode: Duration
+    synop: Duration
+    access: Duration
+    update: Duration
+    fire: Duration
+    put: Duration
+    send: Duration
+    hop_east_west: Duration
+    hop_north_south: Duration
+    hop_local: Duration
+    forward: Duration
+    ack: Duration
+    axon_forward: Duration
+    axon_ack: Duration
+    wire: Duration
+    bank: Duration
+    port: Duration
+    readout: Duration
+    reset: Duration
+    leak: Duration | None = None
+    """Period of the leak by local time in the free discipline; none = no leak there."""
+
+
+class Arithmetic(Strict):
+    """Word widths and rules. ``lanes`` synapses are served per ``timing.synop``."""
+
+    weight_bits: int = Field(ge=2, le=32)
+    state_bits: int = Field(ge=4, le=64)
+    acc_bits: int = Field(ge=4, le=64)
+    current_bits: int = Field(default=16, ge=4, le=64)
+    """Width of the value field of a current packet."""
+    max_shift: int = Field(default=15, ge=0, le=30)
+    lanes: int = Field(ge=1)
+    rounding: Literal["floor", "zero", "nearest"] = "floor"
+    skip_zero_weights: bool = False
+    visit: Literal["all", "active"] = "all"
+    """Which neurons the soma visits in a step."""
+    spikes_per_update: int = Field(default=1, ge=1)
+    """Free discipline: most spikes per served synapse."""
+
+
+class MapLimits(Strict):
+    """Limits of one linear op; an absent limit is no limit."""
+
+    kernel: int | None = None
+    stride: tuple[int, ...] | None = None
+    padding: int | None = None
+    dilation: int | None = None
+    groups: int | None = None
+    map_size: int | None = None
+    """Largest height or width of the output map."""
+    channels: int | None = None
+
+
+class Neuron(Strict):
+    """What a neuron of this chip can do."""
+
+    leak: bool
+    resets: tuple[Literal["zero", "subtract"], ...]
+    floor: bool
+    strict: bool
+    bias: bool
+    per_channel_threshold: bool
+    current: bool = False
+    """A synaptic current with its own decay (CUBA)."""
+
+
+class Capabilities(Strict):
+    """What the chip can run; what is not listed is not supported."""
+
+    ops: dict[Literal["conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse"], MapLimits]
+    neuron: Neuron
+    inputs: tuple[Literal["spikes", "currents", "valued"], ...]
+    readout: bool
+    recurrence: bool = False
+    max_delay: int = Field(default=0, ge=0)
+    banks: int = Field(default=2, ge=1)
+    """Most accumulation banks per slice."""
+    fan_out: Count | None = None
+    """Most destination cores per slice; none = limited by route entries only."""
+
+
+class Prices(Strict):
+    """Dynamic energy per counted event, static power, and the boundary they stand for."""
+
+    synop: Price
+    decode: Price
+    soma_access: Price
+    soma_update: Price
+    soma_fire: Price
+    current_write: Price
+    packet: Price
+    """Axon-out: forming one packet at the sender."""
+    hop_east_west: Price
+    hop_north_south: Price
+    hop_local: Price
+    io_packet: Price
+    """One packet through the I/O port, either direction."""
+    host_mac: Price
+    static_core_mw: Power
+    static_router_mw: Power
+    static_chip_mw: Power
+    power_gating: bool = True
+    """Cores without a slice draw no static power."""
+
+
+class Chip(Strict):
+    """One chip. ``name`` and ``sync`` (the disciplines it offers) head the file; see the tables for the rest."""
+
+    name: str
+    description: str
+    process: str
+    sync: tuple[Sync, ...]
+    memory: Memory
+    noc: Noc
+    timing: Timing
+    arithmetic: Arithmetic
+    capabilities: Capabilities
+    prices: Prices
+
+    @field_validator("sync")
+    @classmethod
+    def _some_sync(cls, sync: tuple[Sync, ...]) -> tuple[Sync, ...]:
+        if not sync:
+            raise ValueError("sync lists no discipline; give at least one of free, wavefront, barrier")
+        return sync
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Chip:
+        sites = self.noc.width * self.noc.height
+        if self.memory.cores > sites:
+            raise ValueError(f"memory.cores {self.memory.cores} > {sites} routers of the {self.noc.width} x {self.noc.height} mesh; enlarge the mesh")
+        if self.noc.port_router >= sites:
+            raise ValueError(f"noc.port_router {self.noc.port_router} >= {sites} routers; routers are numbered from 0, row by row")
+        if self.noc.flow == "end_to_end" and self.timing.axon_ack.value > self.timing.wire.value:
+            raise ValueError(
+                f"timing.axon_ack {self.timing.axon_ack.value} ps > timing.wire {self.timing.wire.value} ps; "
+                "with noc.flow = end_to_end the slot must be free before the credit is back, so axon_ack <= wire"
+            )
+        return self
+
+    @property
+    def rounding(self) -> int:
+        """Rounding code of neurosim.arithmetic."""
+        return arithmetic.ROUNDINGS[self.arithmetic.rounding]

@@ -1,0 +1,143 @@
+"""What a simulation is given and what it gives: stimuli, trace rows, counters. docs/machine.md states the meaning of every field.
+
+Both engines produce exactly these arrays; ``neurosim.engine.compare`` says where two results differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.program import Program
+
+# items: what a packet or a service is about
+SPIKE, CURRENT, MARKER, STEP, START = range(5)
+ITEM_NAMES = ("spike", "current", "marker", "step", "start")
+
+# kinds of trace rows
+ROW_SERVICE, ROW_PUT = range(2)
+ROW_NAMES = ("service", "put")
+
+TRACE_DTYPE = np.dtype([
+    ("sample", "<i4"),  # number of the sample; 0 throughout a streamed run
+    ("time", "<i8"),  # ps; service: start; put: the instant of the put
+    ("server", "<i4"),
+    ("kind", "u1"),  # ROW_SERVICE, ROW_PUT
+    ("index", "<i8"),  # service: n; put: running number of the server's puts
+    ("end", "<i8"),  # service: end (-1: open when the run stopped); put: q_k, when it was ready
+    ("service", "<i8"),  # n of the service
+    ("item", "u1"),
+    ("slice", "<i4"),  # source slice of a packet; target slice of a current; the slice of a step; -1 for a start
+    ("address", "<i4"),  # local index; -1 for markers, steps and starts
+    ("value", "<i8"),
+    ("step", "<i4"),  # global step of the source slice: sample * T + step in wavefront when streamed, else the step within the sample
+    ("dest", "<i4"),  # destination core; -1 where there is none
+    ("origin", "<i8"),  # service of the soma, core or port in which the packet's spike, current or marker arose; -1 else
+    ("cause_server", "<i4"),  # the service of the item's latest put (a step: the synapse service that completed its bank); -1 where there is none
+    ("cause_service", "<i8"),
+    ("blocked", "<i8"),  # ps; service: time spent waiting for credits; put: its own wait
+    ("synops", "<i8"),  # synapses served (synapse and core services), else 0
+])  # fmt: skip
+
+SPIKE_DTYPE = np.dtype([("sample", "<i4"), ("step", "<i4"), ("slice", "<i4"), ("address", "<i4"), ("time", "<i8")])
+
+SERVER_COUNTERS = ("services", "busy_ps", "blocked_ps", "held_ps")
+"""Per server. held_ps is of soma servers only."""
+CORE_COUNTERS = (
+    "spike_packets", "current_packets", "marker_packets",  # served at the synapse (or core) station
+    "synops", "synops_dropped",  # served; served but not added (beyond the sample's end)
+    "accesses", "updates", "fires",  # soma; in free mode accesses = updates = 0 except for the start item
+    "current_writes", "saturations",
+    "packets_sent",  # by the sender
+)  # fmt: skip
+CHANNEL_COUNTERS = ("puts", "high_water")
+
+SORT_KEYS = ("sample", "time", "server", "kind", "index")
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """What port 0 injects for one sample, in port order (docs/machine.md). All arrays have one length.
+
+    ``due_ps`` int64; ``step`` int32; ``item`` uint8 (CURRENT or SPIKE); ``slice`` int32: the port source of a spike, the target slice of a current;
+    ``address`` int32: local index in it; ``value`` int64: 1 for a binary spike, the integer to add for a current.
+    """
+
+    due_ps: NDArray[np.int64]
+    step: NDArray[np.int32]
+    item: NDArray[np.uint8]
+    slice: NDArray[np.int32]
+    address: NDArray[np.int32]
+    value: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to simulate. ``jitter``: relative spread of service times in 1/65536 (0..65535). ``max_time_ps``: the livelock limit per sample or run."""
+
+    streamed: bool = False
+    jitter: int = 0
+    seed: int = 0
+    max_time_ps: int = 10**15
+    record: bool = False
+    """Keep the trace (else ``Result.trace`` is empty) or hand it to ``sink``."""
+    spikes: bool = True
+    """Keep every fire of a slice (``Result.spikes``)."""
+    state: bool = False
+    """Keep the final membranes of every sample."""
+    first_sample: int = 0
+    """Number of the first stimulus, for runs that are split over workers: it enters the jitter hash and the sample columns."""
+
+
+class Sink(Protocol):
+    """Receives trace rows in sorted order, chunk by chunk."""
+
+    def write(self, rows: NDArray[Any]) -> None: ...
+
+
+@dataclass
+class Result:
+    """What both engines return. Arrays over N samples; totals over the whole run."""
+
+    scores: NDArray[np.int64]
+    """[N, classes] membranes of the readout."""
+    start_ps: NDArray[np.int64]
+    """[N] isolated: 0. Streamed: start of the sample's first port service."""
+    first_spike_ps: NDArray[np.int64]
+    """[N] start of the first service of a spike packet with a synapse into a readout slice; -1 if there was none."""
+    decision_ps: NDArray[np.int64]
+    completion_ps: NDArray[np.int64]
+    """[N] isolated: last end of a service or put. Streamed: latest end of a soma service of the sample's last step."""
+    window_ps: int
+    """Simulated time in all: the sum of completions (isolated) or the last end (streamed)."""
+    server: dict[str, NDArray[np.int64]]
+    core: dict[str, NDArray[np.int64]]
+    channel: dict[str, NDArray[np.int64]]
+    sample: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    """Per sample [N]: spikes (fires of slices), synops, packets (sender), injected_spikes, injected_currents, hops (router-output services).
+    A streamed run charges synops, packets and hops to the sample of the packet's step."""
+    slice_spikes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    """[N, S] fires."""
+    spikes: NDArray[Any] = field(default_factory=lambda: np.zeros(0, SPIKE_DTYPE))
+    """SPIKE_DTYPE sorted by (sample, step, slice, address, time); step counts within the sample; time is that of the put into axon-out."""
+    trace: NDArray[Any] = field(default_factory=lambda: np.zeros(0, TRACE_DTYPE))
+    """Sorted by SORT_KEYS."""
+    state_v: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    """[N, neurons] final membranes of each sample in Program order, when asked for (streamed: [1, neurons], at the end)."""
+    state_i: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+
+
+Progress = Callable[[int, int], None]
+"""Called with (samples done, samples in all); it may raise KeyboardInterrupt to stop the run."""
+
+
+class Engine(Protocol):
+    """The whole contract of an engine."""
+
+    def __call__(
+        self, program: Program, stimuli: list[Stimulus], options: Options, *, sink: Sink | None = None, progress: Progress | None = None
+    ) -> Result: ...

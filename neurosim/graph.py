@@ -1,0 +1,255 @@
+"""Graph: populations of neurons joined by linear projections, what is left of a Network when all that is linear between spikes is folded.
+
+Shapes are (channels, height, width); arrays per neuron have that shape. A Graph exists in two forms with the same classes: in real numbers after
+the ``lower`` pass (float64), and in integers after ``quantize`` (int64), where a population carries ``scale``, the real value of one unit.
+
+A population's input in a step is the sum of its projections plus its own bias (DESIGN section 2); its rule is ``NeuronRule``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.errors import ModelError
+
+Shape = tuple[int, int, int]
+Array = NDArray[np.generic]
+Kind = Literal["analog", "input", "spiking", "readout"]
+
+
+@dataclass(frozen=True)
+class Conv2d:
+    """y[o, Y, X] = sum w[o, i, ky, kx] x[i, Y*sy + ky*dy - py, X*sx + kx*dx - px], zero padded; weight (out, in/groups, ky, kx)."""
+
+    weight: Array
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    op = "conv2d"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Output shape for an input of ``shape``; raises ModelError when they do not fit."""
+        out, per_group, ky, kx = self.weight.shape
+        if shape[0] != per_group * self.groups or out % self.groups:
+            raise ModelError(f"conv2d weight {self.weight.shape} with {self.groups} groups does not fit input channels {shape[0]}")
+        height = (shape[1] + 2 * self.padding[0] - self.dilation[0] * (ky - 1) - 1) // self.stride[0] + 1
+        width = (shape[2] + 2 * self.padding[1] - self.dilation[1] * (kx - 1) - 1) // self.stride[1] + 1
+        if height < 1 or width < 1:
+            raise ModelError(f"conv2d kernel {ky} x {kx} is larger than the padded input {shape[1]} x {shape[2]}")
+        return out, height, width
+
+
+@dataclass(frozen=True)
+class Dense:
+    """y = W x over flattened (c, y, x) arrays; weight (outputs, inputs); ``shape`` is the shape of y."""
+
+    weight: Array
+    shape: Shape
+
+    op = "dense"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        if self.weight.shape != (int(np.prod(self.shape)), int(np.prod(shape))):
+            raise ModelError(f"dense weight {self.weight.shape} does not map {shape} to {self.shape}")
+        return self.shape
+
+
+@dataclass(frozen=True)
+class TokenMix:
+    """y[c, n'] = sum over n of w[head(c), n', n] x[c, n]; tokens n are pixels row by row, head(c) = c // (channels / heads); weight (heads, n', n)."""
+
+    weight: Array
+
+    op = "token_mix"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        heads, out, tokens = self.weight.shape
+        if shape[0] % heads or tokens != shape[1] * shape[2] or out != tokens:
+            raise ModelError(f"token mixing weight {self.weight.shape} does not fit {shape[0]} channels of {shape[1] * shape[2]} tokens")
+        return shape
+
+
+@dataclass(frozen=True)
+class SumPool:
+    """y[c, Y, X] = w[c] * sum over the window of x[c]; weight (channels,). Kernel and stride 1: an identity with a weight per channel."""
+
+    weight: Array
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    @property
+    def op(self) -> str:
+        return "identity" if self.kernel == (1, 1) and self.stride == (1, 1) else "sum_pool"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        if self.weight.shape != (shape[0],):
+            raise ModelError(f"pool weight {self.weight.shape} does not fit {shape[0]} channels")
+        height = (shape[1] + 2 * self.padding[0] - self.kernel[0]) // self.stride[0] + 1
+        width = (shape[2] + 2 * self.padding[1] - self.kernel[1]) // self.stride[1] + 1
+        if height < 1 or width < 1:
+            raise ModelError(f"pool kernel {self.kernel} is larger than the padded input {shape[1]} x {shape[2]}")
+        return shape[0], height, width
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """y = W x over flattened (c, y, x) arrays, W in compressed rows by source: targets[indptr[i]:indptr[i+1]] with weights; ``shape`` of y."""
+
+    indptr: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    weight: Array
+    shape: Shape
+
+    op = "sparse"
+
+    def out_shape(self, shape: Shape) -> Shape:
+        if len(self.indptr) != int(np.prod(shape)) + 1:
+            raise ModelError(f"sparse map of {len(self.indptr) - 1} rows does not fit source {shape}")
+        return self.shape
+
+
+LinearMap = Conv2d | Dense | TokenMix | SumPool | Sparse
+
+
+@dataclass(frozen=True)
+class NeuronRule:
+    """One neuron rule; every array broadcasts to the population's (c, y, x). Real numbers after lowering, integers after quantising.
+
+    v <- decay * v + i + bias;  v <- max(v, floor);  fire if v >= threshold (> when strict);  v <- 0 or v - reset_by.
+    ``decay`` is a fraction of 4096ths kept: 2048 is one half, 4096 no leak. ``decay_current`` likewise, None without a synaptic current.
+    """
+
+    threshold: Array
+    bias: Array
+    decay: int = 4096
+    reset: Literal["zero", "subtract"] = "zero"
+    reset_by: Array | None = None
+    floor: Array | None = None
+    strict: bool = False
+    decay_current: int | None = None
+
+
+@dataclass(frozen=True)
+class Population:
+    """Neurons of one layer. ``name``: the qualified name of the layer it came from.
+
+    Kinds: ``analog`` real-valued input (exists on the host only), ``input`` spikes from outside, ``spiking``, ``readout`` (accumulates, never fires).
+    ``host`` is True for a spiking population that the host section computes. ``scale`` (channels,): real value of one integer unit.
+    """
+
+    name: str
+    shape: Shape
+    kind: Kind
+    rule: NeuronRule | None = None
+    host: bool = False
+    scale: NDArray[np.float64] | None = None
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear map from ``source`` to channels [offset, offset + channels of the map's output) of ``target``.
+
+    After quantising the real weight is ``map.weight * 2**shift * target.scale``. ``layers`` are the layers folded into the map.
+    Analog projections (source kind analog) are computed by the host: ``fraction_bits`` of fixed point below the target's unit.
+    ``channel_offset``: channel of the target at which the output begins.
+    """
+
+    source: str
+    target: str
+    map: LinearMap
+    delay: int = 0
+    shift: int = 0
+    channel_offset: int = 0
+    fraction_bits: int = 0
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """What became of one layer: ``status`` native, rewritten, host or dropped, and the rewrite in words."""
+
+    layer: str
+    op: str
+    status: Literal["native", "rewritten", "host", "dropped", "refused"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Populations in topological order and projections in Program order (by target, then as lowered)."""
+
+    name: str
+    steps: int
+    populations: tuple[Population, ...]
+    projections: tuple[Projection, ...]
+    rewrites: tuple[Rewrite, ...] = ()
+    class_names: tuple[str, ...] = ()
+    dense_macs: int = 0
+    """Dense multiply-accumulates per step of the unlowered network, for the host's share."""
+    warnings: tuple[str, ...] = field(default=())
+
+    def population(self, name: str) -> Population:
+        """The population of that name; raises ModelError with the names there are."""
+        for population in self.populations:
+            if population.name == name:
+                return population
+        raise ModelError(f"population {name!r} does not exist; there are {', '.join(p.name for p in self.populations)}")
+
+    def into(self, name: str) -> list[Projection]:
+        """Projections into a population, in Program order."""
+        return [p for p in self.projections if p.target == name]
+
+    def outof(self, name: str) -> list[Projection]:
+        """Projections out of a population, in Program order."""
+        return [p for p in self.projections if p.source == name]
+
+    def with_(self, **changes: object) -> Graph:
+        """A copy with some fields replaced."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def verify(self) -> None:
+        """Check names, shapes, thresholds, floors and undelayed cycles; raises ModelError naming the first that is wrong."""
+        names = [p.name for p in self.populations]
+        if len(set(names)) != len(names):
+            raise ModelError(f"population name {next(n for n in names if names.count(n) > 1)!r} occurs twice")
+        order = {name: k for k, name in enumerate(names)}
+        for projection in self.projections:
+            source, target = self.population(projection.source), self.population(projection.target)
+            channels, height, width = projection.map.out_shape(source.shape)
+            if (height, width) != target.shape[1:] or projection.channel_offset + channels > target.shape[0]:
+                raise ModelError(
+                    f"projection {source.name} -> {target.name} gives {(channels, height, width)} at channel {projection.channel_offset}, "
+                    f"the target has {target.shape}"
+                )
+            if order[source.name] >= order[target.name] and projection.delay < 1:
+                raise ModelError(f"projection {source.name} -> {target.name} closes a cycle without delay; give it a delay of at least 1 step")
+        for population in self.populations:
+            rule = population.rule
+            if population.kind == "spiking" and rule is None:
+                raise ModelError(f"population {population.name} is spiking but has no neuron rule")
+            if rule is None:
+                continue
+            if population.kind == "spiking" and not np.all(np.asarray(rule.threshold) > 0):
+                raise ModelError(f"population {population.name}: threshold {np.min(np.asarray(rule.threshold))} must be above 0; shift its coordinates")
+            if rule.floor is not None and np.any(np.asarray(rule.floor) > 0):
+                raise ModelError(f"population {population.name}: floor {np.max(np.asarray(rule.floor))} must be at most 0; shift its coordinates")
+
+    def __str__(self) -> str:
+        lines = [f"graph {self.name}: {self.steps} step(s), {sum(p.size for p in self.populations)} neurons"]
+        for population in self.populations:
+            place = " on the host" if population.host else ""
+            lines.append(f"  {population.kind:8} {population.name} {population.shape}{place}")
+            for p in self.into(population.name):
+                lines.append(f"    <- {p.source} by {p.map.op} {p.map.weight.shape} delay {p.delay} at channel {p.channel_offset}")
+        return "\n".join(lines)

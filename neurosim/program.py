@@ -1,0 +1,223 @@
+"""Program: what the chip is loaded with. The only thing the engines read; flat integer arrays, picklable, one ``.nsim`` file.
+
+Layout (docs/program.md has the picture). Indices are into the arrays of this class; a CSR pair ``x_ptr`` has one entry more than its owner.
+
+*Slices* 0..S-1 live on cores; *sources* are the slices followed by the port sources S..S+I (one per input population, then one control source that
+only sends markers). Local index of a neuron in a box (c0, c1, y0, y1, x0, x1): ((y - y0) * (x1 - x0) + (x - x0)) * (c1 - c0) + (c - c0), so
+ascending local index is (y, x, c), channel last. The box of a port source is its whole population.
+
+*Routes*: a spike of source s goes to core ``route_core[r]`` for every r in route_ptr[s]..route_ptr[s+1] whose ``route_box`` (population coordinates)
+contains it; markers go to all of them. Cores ascend. At the destination the *entries* entry_ptr[r]..entry_ptr[r+1] are served in order.
+
+*Entries*: one row of ``entry`` per (route, projection, destination slice); columns ``E_*`` below. Weights are in ``weights`` from ``E_WEIGHT``:
+
+* ``M_CONV``: input channel i = c; group g = i // cig; output channels g*cog .. (g+1)*cog at target channels + co0, cut to the target box.
+  Per input channel, weights [ky][kx][width]; index = weight + (((i - ic0) * kh + ky) * kw + kx) * width + (o - first(g)), first(g) being the first
+  output channel of group g inside the target box.
+* ``M_DENSE``: row = population-flat index of the source neuron, (y * W + x) * C + c; per row the targets of the box that the map covers (channels
+  co0 .. co0 + cog of the target, cut to the box), ascending: index = weight + row * width + k.
+* ``M_MIX``: head h = c // cig; token n = y * W + x; targets are channel c (if the box has it) of every pixel of the box:
+  index = weight + ((h - ic0) * kh + n) * width + pixel, kh = number of source tokens, width = pixels of the box, ic0 = first head stored.
+* ``M_POOL``: target channel c + co0 (if the box has it), every window that contains the pixel; index = weight + (c + co0 - c0 of the box).
+* ``M_SPARSE``: row as M_DENSE; targets ``index[a:b]`` (local) and weights[weight + (a - start) ...] with
+  a, b = index[E_INDEX + row], index[E_INDEX + row + 1] and start = index[E_INDEX].
+
+A contribution is (weight * value) << E_SHIFT.
+
+*Fabric*: servers are numbered ports, then synapse (in free: core), soma and sender of every core, then router outputs; ``channel_*`` describes every
+bounded FIFO; ``next_server[router, core]`` is the router output that leads to a core. Inputs of a router are numbered ports, local cores, links by
+ascending source router; outputs local cores, links by ascending destination router.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.chip import Chip
+from neurosim.errors import ProgramError
+
+FORMAT, FORMAT_VERSION = "neurosim-program", 1
+
+M_CONV, M_DENSE, M_MIX, M_POOL, M_SPARSE = range(5)
+ENTRY_COLUMNS = (
+    "slice", "map", "weight", "width", "shift", "delay", "projection",
+    "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw", "cig", "cog", "ic0", "co0", "index",
+)  # fmt: skip
+(
+    E_SLICE, E_MAP, E_WEIGHT, E_WIDTH, E_SHIFT, E_DELAY, E_PROJECTION,
+    E_KH, E_KW, E_SH, E_SW, E_PH, E_PW, E_DH, E_DW, E_CIG, E_COG, E_IC0, E_CO0, E_INDEX,
+) = range(len(ENTRY_COLUMNS))  # fmt: skip
+
+# rules of slices, columns of ``slice_rule``
+R_DECAY_V, R_DECAY_I, R_STRICT, R_RESET, R_READOUT, R_BANKS = range(6)
+
+# kinds of channels
+C_PORT, C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK = range(5)
+
+I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Program:
+    """One network on one chip. Arrays are int64 unless said otherwise; see the module's docstring for the layout."""
+
+    meta: dict[str, Any]
+    """JSON: name, network, sync, steps, class_names, input (contract), populations [{name, shape, kind, host}], projections [{source, target, op,
+    layers}], rewrites, warnings, memory (per core), digests, host (the host section's structure), clock-free figures such as dense_macs."""
+    chip: Chip
+
+    slice_core: I64  # [S]
+    slice_population: I64  # [S] index into meta["populations"]
+    slice_box: I64  # [S, 6]
+    slice_rule: I64  # [S, 6] columns R_*
+    neuron_ptr: I64  # [S + 1]
+    threshold: I64  # [neurons]
+    bias: I64  # [neurons] per step
+    floor: I64  # [neurons] NO_FLOOR where the rule has none
+    reset_by: I64  # [neurons]
+
+    source_population: I64  # [S + I + 1] population of each source; -1 for the control source
+    source_box: I64  # [S + I + 1, 6]
+    source_shape: I64  # [S + I + 1, 3] shape of the whole population
+    route_ptr: I64  # [S + I + 2]
+    route_core: I64  # [R]
+    route_box: I64  # [R, 6]
+    entry_ptr: I64  # [R + 1]
+    entry: I64  # [E, len(ENTRY_COLUMNS)]
+    weights: NDArray[np.integer[Any]]  # int8, int16 or int32
+    index: I64
+
+    sync_pair: I64  # [P, 3] (source, slice, delay), sorted by slice, source, delay: the markers each slice waits for
+
+    server_kind: I64  # [V] 0 port, 1 synapse or core, 2 soma, 3 sender, 4 router output
+    server_owner: I64  # [V] port, core or router
+    server_hop_ps: I64  # [V] t_hop of router outputs, else 0
+    server_class: I64  # [V] router outputs: 0 local, 1 east-west, 2 north-south; else -1
+    server_channel: I64  # [V] channel the server puts into (soma: axon-out; synapse of a stepped chip: -1)
+    channel: I64  # [K, 7] (kind, writer server, reader owner, reader input, depth, forward_ps, ack_ps); owner: core, or router for PORT/INJECT/LINK
+    next_server: I64  # [routers, cores]
+    port_router: I64  # [ports]
+    core_router: I64  # [cores]
+
+    host: dict[str, NDArray[Any]]
+    """Arrays of the host section, named in meta["host"]."""
+
+    @property
+    def slices(self) -> int:
+        """Number of slices S."""
+        return len(self.slice_core)
+
+    @property
+    def cores(self) -> int:
+        """Number of cores of the chip (mapped or not)."""
+        return len(self.core_router)
+
+    @property
+    def steps(self) -> int:
+        """Steps T per sample."""
+        return int(self.meta["steps"])
+
+    @property
+    def sync(self) -> str:
+        """Discipline: free, wavefront or barrier."""
+        return str(self.meta["sync"])
+
+    @property
+    def control_source(self) -> int:
+        """Index of the control source of port 0."""
+        return len(self.source_population) - 1
+
+    def population_index(self, name: str) -> int:
+        """Index of a population by name; raises ProgramError with the names there are."""
+        names = [p["name"] for p in self.meta["populations"]]
+        if name not in names:
+            raise ProgramError(f"population {name!r} does not exist; there are {', '.join(names)}")
+        return names.index(name)
+
+    def digest(self) -> str:
+        """SHA-256 over everything that the engines read, in hexadecimal."""
+        h = hashlib.sha256()
+        h.update(json.dumps(self._header(), sort_keys=True).encode())
+        for name, array in sorted(self._arrays().items()):
+            h.update(name.encode())
+            h.update(str((array.dtype.str, array.shape)).encode())
+            h.update(np.ascontiguousarray(array).tobytes())
+        return h.hexdigest()
+
+    def _header(self) -> dict[str, Any]:
+        return {"format": FORMAT, "version": FORMAT_VERSION, "meta": self.meta, "chip": self.chip.model_dump(mode="json")}
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("meta", "chip", "host")}
+        return named | {f"host.{name}": array for name, array in self.host.items()}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the ``.nsim`` file, whole or not at all (temporary name, then renamed). The bytes depend on the content only."""
+        write_zip(Path(path), self._header(), self._arrays())
+
+
+def load_program(path: str | os.PathLike[str]) -> Program:
+    """Read a ``.nsim`` file. Raises ProgramError: missing, broken, truncated, another kind of file, another version."""
+    header, arrays = read_zip(Path(path), FORMAT, FORMAT_VERSION, "compile the network again with this version of neurosim")
+    host = {name.removeprefix("host."): array for name, array in arrays.items() if name.startswith("host.")}
+    wanted = [f.name for f in fields(Program) if f.name not in ("meta", "chip", "host")]
+    lacking = [name for name in wanted if name not in arrays]
+    if lacking:
+        raise ProgramError(f"program file {path}: array {lacking[0]} is missing; the file is damaged, compile again")
+    return Program(meta=header["meta"], chip=Chip.model_validate(header["chip"]), host=host, **{name: arrays[name] for name in wanted})
+
+
+def write_zip(path: Path, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """A zip of ``header.json`` and one ``.npy`` per array, with fixed dates, written under a temporary name and renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
+            _write_member(archive, "header.json", json.dumps(header, sort_keys=True).encode())
+            for name, array in sorted(arrays.items()):
+                buffer = BytesIO()
+                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                _write_member(archive, f"{name}.npy", buffer.getvalue())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ProgramError(f"cannot write {path}: {error.strerror}; nothing was written") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_member(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    info.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(info, data)
+
+
+def read_zip(path: Path, expected_format: str, version: int, remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Header and arrays of a file that ``write_zip`` wrote; raises ProgramError when it is not whole or not of this format and version."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            header = json.loads(archive.read("header.json"))
+            if header.get("format") != expected_format:
+                raise ProgramError(f"{path} is a {header.get('format', 'foreign')} file, not a {expected_format} file")
+            if header.get("version") != version:
+                raise ProgramError(f"{path} has version {header.get('version')} of {expected_format}, this neurosim reads version {version}; {remedy}")
+            arrays = {
+                name.removesuffix(".npy"): np.lib.format.read_array(BytesIO(archive.read(name)), allow_pickle=False)
+                for name in archive.namelist()
+                if name.endswith(".npy")
+            }
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        if isinstance(error, ProgramError):
+            raise
+        raise ProgramError(f"{path} is broken or truncated ({str(error) or type(error).__name__}); {remedy}") from None
+    except OSError as error:
+        raise ProgramError(f"cannot read {path}: {error.strerror}") from None
+    return header, arrays
