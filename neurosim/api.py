@@ -1,0 +1,211 @@
+"""The four lines of a user: load, build, simulate, look. The command line is a thin layer over this module."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.chip import Chip, load_chip
+from neurosim.compiler.pipeline import Compilation, compile_network
+from neurosim.compiler.supports import CheckRow
+from neurosim.compiler.supports import check as check_network
+from neurosim.energy import Energy, price
+from neurosim.engine.events import Options, Progress, Result
+from neurosim.engine.run import simulate_stimuli
+from neurosim.errors import DataError
+from neurosim.frontends import load
+from neurosim.host import Samples, encode, host_macs, load_data
+from neurosim.network import Network
+from neurosim.program import Program
+from neurosim.trace import TraceWriter, summarise, write_run
+
+
+def check(model: Any, chip: str | Path | Chip = "async-mesh", overrides: Iterable[str] = ()) -> list[CheckRow]:
+    """Layer by layer: native, rewritten or refused on that chip, with value, limit, reason and remedy."""
+    return check_network(_network(model), load_chip(chip, overrides))
+
+
+def compile_model(
+    model: Any, chip: str | Path | Chip = "async-mesh", sync: str | None = None, overrides: Iterable[str] = (), **options: Any
+) -> Compilation:
+    """``build`` with everything the compiler knows: the Program, both Graphs, the log, the report."""
+    return compile_network(_network(model), load_chip(chip, overrides), sync, **options)
+
+
+def build(model: Any, chip: str | Path | Chip = "async-mesh", sync: str | None = None, overrides: Iterable[str] = (), **options: Any) -> Program:
+    """Compile a Network (or anything ``load`` takes) for a chip; ``sync`` is free, wavefront or barrier, by default the chip's first.
+
+    Raises UnsupportedLayer (layer, reason, limit, remedy), DoesNotFit, ChipError.
+    """
+    return compile_model(model, chip, sync, overrides, **options).program
+
+
+compile = build
+
+
+def _network(model: Any) -> Network:
+    return model if isinstance(model, Network) else load(model)
+
+
+@dataclass
+class Run:
+    """One simulation: outputs, counters, timing, energy; ``save`` writes the run directory from which reports are rebuilt."""
+
+    program: Program
+    result: Result
+    options: Options
+    engine: str
+    labels: NDArray[np.int64] | None
+    wall_s: float
+    trace_path: Path | None = None
+    run_dir: Path | None = None
+    data_name: str = ""
+    _energy: Energy | None = field(default=None, repr=False)
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """[samples] class with the highest score; ties go to the lowest class."""
+        return np.argmax(self.result.scores, axis=1)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of right predictions, None without labels."""
+        return None if self.labels is None else float(np.mean(self.predictions == self.labels))
+
+    @property
+    def readout(self) -> NDArray[np.int64]:
+        """[samples, classes] integer scores of the readout."""
+        return self.result.scores
+
+    @property
+    def counters(self) -> dict[str, dict[str, NDArray[np.int64]]]:
+        """Raw counters of servers, cores, channels and samples (docs/machine.md, section 11)."""
+        return {"server": self.result.server, "core": self.result.core, "channel": self.result.channel, "sample": self.result.sample}
+
+    def energy(self) -> Energy:
+        """Counts times the chip's prices, by component, per sample."""
+        if self._energy is None:
+            self._energy = price(self.program, self.result, host_macs_per_sample=host_macs(self.program))
+        return self._energy
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of ``neurosim run --json``; the names are stable."""
+        return summarise(
+            self.program, self.result, self.energy(), labels=self.labels, engine=self.engine, streamed=self.options.streamed,
+            wall_s=self.wall_s, run_dir=None if self.run_dir is None else str(self.run_dir),
+        )  # fmt: skip
+
+    def spikes(self, population: str) -> NDArray[np.uint8]:
+        """[samples, steps, channels, height, width] spikes that a population fired on the chip; counts above 1 occur in free mode only.
+
+        Raises DataError when the run kept no spikes or the population lives on the host, ProgramError when there is none of that name.
+        """
+        index = self.program.population_index(population)
+        slices = np.flatnonzero(self.program.slice_population == index)
+        if not len(slices):
+            raise DataError(f"population {population} has no neurons on the chip; the host computes it, see neurosim.host.encode")
+        if not self.options.spikes:
+            raise DataError(f"population {population}: this run kept no spikes; simulate with spikes=True")
+        shape = tuple(self.program.meta["populations"][index]["shape"])
+        steps = self.program.steps if self.program.sync != "free" else 1
+        dense = np.zeros((len(self.result.scores), steps, *shape), np.uint8)
+        for s in slices:
+            rows = self.result.spikes[self.result.spikes["slice"] == s]
+            c, y, x = self._coordinates(int(s), rows["address"].astype(np.int64))
+            np.add.at(dense, (rows["sample"] - self.options.first_sample, rows["step"], c, y, x), 1)
+        return dense
+
+    def probe(self, population: str, variable: str = "v") -> NDArray[np.int64]:
+        """[samples, channels, height, width] membranes ("v") or synaptic currents ("i") at the end of each sample.
+
+        Needs ``simulate(..., state=True)``; raises DataError otherwise.
+        """
+        index = self.program.population_index(population)
+        state = {"v": self.result.state_v, "i": self.result.state_i}.get(variable)
+        if state is None:
+            raise DataError(f"variable {variable!r} cannot be probed; there are v and i")
+        if not len(state):
+            raise DataError(f"population {population}: this run kept no membranes; simulate with state=True")
+        shape = tuple(self.program.meta["populations"][index]["shape"])
+        dense = np.zeros((len(state), *shape), np.int64)
+        for s in np.flatnonzero(self.program.slice_population == index):
+            first, last = self.program.neuron_ptr[s], self.program.neuron_ptr[s + 1]
+            c, y, x = self._coordinates(int(s), np.arange(last - first))
+            dense[:, c, y, x] = state[:, first:last]
+        return dense
+
+    def _coordinates(self, s: int, address: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Population coordinates (c, y, x) of local indices of a slice."""
+        c0, c1, y0, _, x0, x1 = self.program.slice_box[s]
+        pixel, c = np.divmod(address, c1 - c0)
+        y, x = np.divmod(pixel, x1 - x0)
+        return c + c0, y + y0, x + x0
+
+    def save(self, path: str | os.PathLike[str], *, command: Sequence[str] = ()) -> Path:
+        """Write the run directory, whole or not at all; returns its path."""
+        self.run_dir = Path(path)
+        write_run(self.run_dir, self.program, self.result, self.options, self.summary(), labels=self.labels, energy=self.energy(),
+                  command=list(command), trace_path=self.trace_path)  # fmt: skip
+        return self.run_dir
+
+
+def simulate(
+    program: Program,
+    data: str | Path | NDArray[Any] | Samples,
+    *,
+    labels: NDArray[Any] | None = None,
+    samples: int | None = None,
+    engine: str = "fast",
+    streamed: bool = False,
+    jitter: int = 0,
+    seed: int = 0,
+    record: str | Path | None = None,
+    spikes: bool = True,
+    state: bool = False,
+    workers: int = 1,
+    max_time_ps: int = 10**15,
+    progress: Progress | None = None,
+    observe: Callable[[NDArray[Any]], None] | None = None,
+) -> Run:
+    """Run the program on data: a DATA.npz, an array of images, or what ``load_data`` gave.
+
+    ``record`` writes the event trace to a Parquet file; ``observe`` is called with every chunk of trace rows instead. ``jitter`` is the relative
+    spread of service times in 1/65536. Raises DataError, Deadlock, Livelock, RunError.
+    """
+    if record is not None and observe is not None:
+        raise DataError("record and observe both want the trace; give one of them")
+    loaded = data if isinstance(data, Samples) else load_data(data, program, labels=labels)
+    if samples is not None:
+        loaded = loaded.first(samples)
+    stimuli = encode(program, loaded)
+    options = Options(
+        streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=bool(record or observe), spikes=spikes, state=state
+    )
+    began = time.perf_counter()
+    if record is not None:
+        with TraceWriter(Path(record), program) as writer:
+            result = simulate_stimuli(program, stimuli, options, engine=engine, workers=workers, sink=writer, progress=progress)
+    else:
+        sink = _Observer(observe) if observe is not None else None
+        result = simulate_stimuli(program, stimuli, options, engine=engine, workers=workers, sink=sink, progress=progress)
+    wall_s = time.perf_counter() - began
+    return Run(
+        program, result, options, engine, loaded.labels, wall_s, trace_path=Path(record) if record is not None else None, data_name=loaded.name
+    )
+
+
+@dataclass
+class _Observer:
+    """A trace sink around a user's function."""
+
+    function: Callable[[NDArray[Any]], None]
+
+    def write(self, rows: NDArray[Any]) -> None:
+        self.function(rows)

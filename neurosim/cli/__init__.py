@@ -1,0 +1,1 @@
+"""The command line: a thin layer over ``neurosim.api``. Entry point: ``neurosim.cli.main``."""

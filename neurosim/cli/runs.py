@@ -1,0 +1,168 @@
+"""run, trace, compare: simulate a program and look at what it did and what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from neurosim.cli.console import Json, friendly, out, print_json, progress, table
+from neurosim.errors import DataError
+from neurosim.units import format_count, format_energy, format_time
+
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A directory that `neurosim run` or `neurosim demo` wrote.")]
+COMPONENTS = ("synapse", "soma", "noc", "io", "static", "host")
+
+
+@friendly
+def run(
+    program: Annotated[Path, typer.Argument(metavar="P.nsim", help="A compiled program.")],
+    input_: Annotated[Path, typer.Option("--input", "-i", help="DATA.npz: images and label, or recordings as t, x, y, p, offsets and label.")],
+    samples: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
+    engine: Annotated[str, typer.Option(help="fast or reference.")] = "fast",
+    record: Annotated[Path | None, typer.Option(help="Write the event trace to this Parquet file.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Samples follow each other without a pause (wavefront): gives the throughput.")] = False,
+    jitter: Annotated[float, typer.Option(min=0, max=0.999, help="Relative spread of service times, 0.1 = plus or minus 10 %.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the jitter.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes; the result does not depend on them.")] = 1,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a run directory.")] = None,
+    json_: Json = False,
+) -> None:
+    """Run a program on data, event by event."""
+    from neurosim import api
+    from neurosim.program import load_program
+
+    loaded = load_program(program)
+    with progress("simulating", quiet=json_) as update:
+        result = api.simulate(
+            loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, record=record, workers=jobs,
+            progress=update,
+        )  # fmt: skip
+    if output is not None:
+        result.save(output, command=["run", str(program), "--input", str(input_)])
+    summary = result.summary()
+    if json_:
+        print_json(summary)
+    else:
+        print_summary(summary)
+
+
+def print_summary(s: dict[str, Any]) -> None:
+    """One run in words."""
+    right = f", {s['accuracy']:.2%} right" if s["accuracy"] is not None else ""
+    out.print(f"{s['samples']} samples on {s['chip']} ({s['sync']}, {s['engine']} engine){right}", style="bold")
+    n, e, t = s["samples"], s["energy_fj"], s["latency_ps"]
+    out.print(
+        f"per sample: {format_count(s['spikes'] / n)} spikes, {format_count(s['synops'] / n)} synaptic operations, "
+        f"{format_count(s['packets'] / n)} packets, {format_count(s['hops'] / n)} packet-hops"
+    )
+    first = format_time(t["first_spike"]) if t["first_spike"] is not None else "none"
+    out.print(f"latency (median): first output spike {first}, decision {format_time(t['decision'])}, completion {format_time(t['completion'])}")
+    if s["throughput_per_s"] is not None:
+        out.print(f"throughput: {format_count(s['throughput_per_s'])} samples/s")
+    shares = ", ".join(f"{name} {format_energy(e[name])}" for name in COMPONENTS)
+    out.print(f"energy per sample: {format_energy(e['total'])} in all, {format_energy(e['chip'])} on the chip ({shares})")
+    out.print(f"waiting for credits: {format_time(s['stalls_ps'] / n)} per sample, summed over stations; saturations {s['saturations']}")
+    out.print(f"simulated in {s['wall_s']:.1f} s" + (f"; run directory {s['run_dir']}" if s["run_dir"] else ""))
+
+
+@friendly
+def trace(
+    run_dir: RunDir,
+    core: Annotated[int | None, typer.Option(help="Rows of this core only.")] = None,
+    population: Annotated[str | None, typer.Option(help="Rows about this population only.")] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Rows of this sample.")] = 0,
+    from_: Annotated[str | None, typer.Option("--from", help="Start of the window, for example 12us.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="End of the window.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most rows to print.")] = 40,
+    json_: Json = False,
+) -> None:
+    """Look into a run: a summary per core, or the event rows of a core or population in a window of time."""
+    from neurosim.trace import core_summary, load_run, trace_rows
+    from neurosim.units import parse_time_ps
+
+    loaded = load_run(run_dir)
+    if core is None and population is None and from_ is None and to is None:
+        rows = core_summary(loaded)
+        if json_:
+            print_json({"cores": rows})
+            return
+        table(
+            ("core", "populations", "synops", "spikes", "synapse busy", "soma busy", "blocked", "held", "axon-in high"),
+            [
+                (r["core"], ", ".join(r["populations"]), format_count(r["synops"]), format_count(r["spikes"]), f"{r['synapse_busy']:.1%}",
+                 f"{r['soma_busy']:.1%}", f"{r['blocked']:.1%}", f"{r['held']:.1%}", r["axon_in_high_water"])
+                for r in rows
+            ],
+            right=(0, 2, 3, 4, 5, 6, 7, 8),
+        )  # fmt: skip
+        return
+    first = parse_time_ps(from_) if from_ is not None else None
+    last = parse_time_ps(to) if to is not None else None
+    rows = trace_rows(loaded, sample=sample, from_ps=first, to_ps=last, core=core, population=population)
+    if not rows:
+        raise DataError(f"{run_dir}: no event of sample {sample} in that window; widen --from and --to or name another core")
+    if json_:
+        print_json({"rows": rows[:limit], "total": len(rows)})
+        return
+    table(
+        ("time", "station", "what", "item", "population", "neuron", "step", "to core", "lasts", "blocked", "synops"),
+        [
+            (
+                format_time(r["time"]),
+                r["station"],
+                r["kind"],
+                r["item"],
+                r["population"],
+                r["neuron"],
+                r["step"],
+                r["dest"],
+                r["lasts"],
+                r["blocked"],
+                r["synops"],
+            )
+            for r in rows[:limit]
+        ],
+        right=(0,),
+    )
+    if len(rows) > limit:
+        out.print(f"{len(rows) - limit} more rows; --limit shows more, --from and --to narrow the window")
+
+
+@friendly
+def compare(
+    run_dir: RunDir,
+    baseline: Annotated[
+        list[str] | None, typer.Option("--baseline", "-b", help="h200, orin-nano, paper-formula (repeatable); by default all.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Arithmetic of the GPU: fp16 or fp32.")] = "fp16",
+    json_: Json = False,
+) -> None:
+    """Price the same inference on GPUs (analytic model), beside the chip."""
+    from neurosim.baselines import compare_run
+    from neurosim.trace import load_run
+
+    rows, notes = compare_run(load_run(run_dir), baseline, precision=precision)
+    if json_:
+        print_json({"rows": rows, "notes": notes})
+    else:
+        print_comparison(rows, notes)
+
+
+def print_comparison(rows: list[dict[str, Any]], notes: list[str]) -> None:
+    """Platforms side by side."""
+    table(
+        ("platform", "batch", "energy/inference", "idle subtracted", "latency", "x total", "x chip"),
+        [
+            (
+                r["platform"], r["batch"] if r["batch"] is not None else "-", format_energy(r["energy_gross_fj"]),
+                format_energy(r["energy_dynamic_fj"]) if r["energy_dynamic_fj"] is not None else "-",
+                format_time(r["latency_ps"]) if r["latency_ps"] is not None else "-", f"{r['ratio_total']:.3g}", f"{r['ratio_chip']:.3g}",
+            )
+            for r in rows
+        ],
+        right=(1, 2, 3, 4, 5, 6),
+    )  # fmt: skip
+    for note in notes:
+        out.print(f"  {note}", style="dim")
