@@ -165,5 +165,6 @@ def export(model: STMixer, name: str, result: dict[str, Any], training: dict[str
         if not key.endswith("num_batches_tracked")
     }
     save_file(weights, str(out / config["weights"]))
+    (out / config["weights"]).chmod(0o644)
     (out / f"{name}.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (out / f"{name}.md").write_text(model_card(config), encoding="utf-8")

@@ -56,7 +56,7 @@ def rate_penalty(spikes: dict[str, Tensor], low: float, high: float, weight: flo
 
     Also lifts single channels that fire in less than a hundredth of a layer's lower bound of all cases.
     """
-    rates = [s.float().mean(dim=(0, 2, 3)) for s in spikes.values()]
+    rates = [s.mean(dim=(0, 2, 3), dtype=torch.float32) for s in spikes.values()]
     means = torch.stack([r.mean() for r in rates])
     band = (low - means).clamp(min=0.0).square() + (means - high).clamp(min=0.0).square()
     quiet = torch.stack([(0.1 * low - r).clamp(min=0.0).mean() for r in rates])
