@@ -34,9 +34,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from dataclasses import dataclass, fields
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +43,7 @@ from numpy.typing import NDArray
 
 from neurosim.chip import Chip
 from neurosim.errors import ProgramError
+from neurosim.files import read_zip, write_zip
 
 FORMAT, FORMAT_VERSION = "neurosim-program", 1
 
@@ -175,49 +174,3 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     if lacking:
         raise ProgramError(f"program file {path}: array {lacking[0]} is missing; the file is damaged, compile again")
     return Program(meta=header["meta"], chip=Chip.model_validate(header["chip"]), host=host, **{name: arrays[name] for name in wanted})
-
-
-def write_zip(path: Path, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """A zip of ``header.json`` and one ``.npy`` per array, with fixed dates, written under a temporary name and renamed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
-            _write_member(archive, "header.json", json.dumps(header, sort_keys=True).encode())
-            for name, array in sorted(arrays.items()):
-                buffer = BytesIO()
-                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-                _write_member(archive, f"{name}.npy", buffer.getvalue())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise ProgramError(f"cannot write {path}: {error.strerror}; nothing was written") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write_member(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    info = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    info.compress_type = zipfile.ZIP_DEFLATED
-    archive.writestr(info, data)
-
-
-def read_zip(path: Path, expected_format: str, version: int, remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Header and arrays of a file that ``write_zip`` wrote; raises ProgramError when it is not whole or not of this format and version."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            header = json.loads(archive.read("header.json"))
-            if header.get("format") != expected_format:
-                raise ProgramError(f"{path} is a {header.get('format', 'foreign')} file, not a {expected_format} file")
-            if header.get("version") != version:
-                raise ProgramError(f"{path} has version {header.get('version')} of {expected_format}, this neurosim reads version {version}; {remedy}")
-            arrays = {
-                name.removesuffix(".npy"): np.lib.format.read_array(BytesIO(archive.read(name)), allow_pickle=False)
-                for name in archive.namelist()
-                if name.endswith(".npy")
-            }
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        if isinstance(error, ProgramError):
-            raise
-        raise ProgramError(f"{path} is broken or truncated ({str(error) or type(error).__name__}); {remedy}") from None
-    except OSError as error:
-        raise ProgramError(f"cannot read {path}: {error.strerror}") from None
-    return header, arrays

@@ -12,11 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.host.stimulus import CURRENT, ITEM_NAMES, MARKER, SPIKE, START, STEP, Stimulus
 from neurosim.program import Program
 
-# items: what a packet or a service is about
-SPIKE, CURRENT, MARKER, STEP, START = range(5)
-ITEM_NAMES = ("spike", "current", "marker", "step", "start")
+__all__ = [
+    "CHANNEL_COUNTERS", "CORE_COUNTERS", "CURRENT", "ITEM_NAMES", "MARKER", "ROW_NAMES", "ROW_PUT", "ROW_SERVICE", "SERVER_COUNTERS", "SORT_KEYS",
+    "SPIKE", "SPIKE_DTYPE", "START", "STEP", "TRACE_DTYPE", "Engine", "Options", "Progress", "Result", "Sink", "Stimulus",
+]  # fmt: skip
 
 # kinds of trace rows
 ROW_SERVICE, ROW_PUT = range(2)
@@ -57,22 +59,6 @@ CORE_COUNTERS = (
 CHANNEL_COUNTERS = ("puts", "high_water")
 
 SORT_KEYS = ("sample", "time", "server", "kind", "index")
-
-
-@dataclass(frozen=True)
-class Stimulus:
-    """What port 0 injects for one sample, in port order (docs/machine.md). All arrays have one length.
-
-    ``due_ps`` int64; ``step`` int32; ``item`` uint8 (CURRENT or SPIKE); ``slice`` int32: the port source of a spike, the target slice of a current;
-    ``address`` int32: local index in it; ``value`` int64: 1 for a binary spike, the integer to add for a current.
-    """
-
-    due_ps: NDArray[np.int64]
-    step: NDArray[np.int32]
-    item: NDArray[np.uint8]
-    slice: NDArray[np.int32]
-    address: NDArray[np.int32]
-    value: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
