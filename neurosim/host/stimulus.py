@@ -26,3 +26,5 @@ class Stimulus:
     slice: NDArray[np.int32]
     address: NDArray[np.int32]
     value: NDArray[np.int64]
+    marker_due_ps: NDArray[np.int64] | None = None
+    """[T] when the markers of each step are due (``realtime``: the end of its bin); None: 0, they follow the last packet of their step."""
