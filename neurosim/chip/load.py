@@ -36,11 +36,7 @@ def load_chip(chip: str | Path | Chip, overrides: Iterable[str] = ()) -> Chip:
         table = _read_preset(str(chip))
     else:
         table, where = _read_file(Path(chip)), f"chip file {chip}"
-    base = table.pop("base", None)
-    if base is not None:
-        if base not in presets():
-            raise ChipError(f"{where}: base {base!r} is not a preset; presets are {', '.join(presets())}")
-        table = _merged(_read_preset(base), table)
+    table = _with_base(table, where)
     for text in overrides:
         _override(table, text)
     try:
@@ -51,6 +47,16 @@ def load_chip(chip: str | Path | Chip, overrides: Iterable[str] = ()) -> Chip:
 
 def _read_preset(name: str) -> dict[str, Any]:
     return tomllib.loads((resources.files("neurosim.chip") / "presets" / f"{name}.toml").read_text("utf-8"))
+
+
+def _with_base(table: dict[str, Any], where: str) -> dict[str, Any]:
+    """``table`` over the preset that it names as its base, if it does."""
+    base = table.pop("base", None)
+    if base is None:
+        return table
+    if base not in presets():
+        raise ChipError(f"{where}: base {base!r} is not a preset; presets are {', '.join(presets())}")
+    return _merged(_with_base(_read_preset(base), f"chip {base}"), table)
 
 
 def _merged(base: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from neurosim.chip import load_chip, presets
+from neurosim.errors import ChipError
+
+
+def test_every_preset_loads_and_every_figure_has_a_source() -> None:
+    assert {"async-mesh", "ideal", "tiny"} <= set(presets())
+    for name in presets():
+        chip = load_chip(name)
+        assert chip.name == name
+        for table in (chip.timing, chip.prices):
+            for key in type(table).model_fields:
+                figure = getattr(table, key)
+                if hasattr(figure, "source"):
+                    assert len(figure.source) > 4, f"{name}: {key}"
+                    assert figure.source != "set by the user", f"{name}: {key}"
+
+
+def test_async_mesh_keeps_to_small_cores() -> None:
+    chip = load_chip("async-mesh")
+    assert chip.memory.bytes.value <= 192 * 1024
+    assert chip.memory.neurons.value <= 8192
+    assert (chip.arithmetic.weight_bits, chip.arithmetic.state_bits, chip.noc.flow) == (8, 16, "end_to_end")
+
+
+def test_override_and_base(tmp_path: Path) -> None:
+    assert load_chip("tiny", ["noc.fifo=4", "timing.synop=2 ns"]).timing.synop.value == 2000
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "tiny"\nname = "mine"\n[timing]\nsynop = "5 ns"\n')
+    chip = load_chip(file)
+    assert (chip.name, chip.timing.synop.value, chip.timing.synop.status, chip.noc.fifo) == ("mine", 5000, "assumed", 2)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("noc.fiffo=3", "unknown key noc.fiffo, did you mean fifo"),
+        ("noc.fifo=0", "noc.fifo: Input should be greater than or equal to 1"),
+        ("timing.put=0", "below 1 ps"),
+        ("timing.synop=soon", "time 'soon' not understood"),
+        ("memory.cores=5", "memory.cores 5 > 4 routers of the 2 x 2 mesh"),
+        ("noc.port_router=4", "noc.port_router 4 >= 4 routers"),
+        ("sync=[]", "sync lists no discipline"),
+        ("noc.fifo", "not of the form table.key=value"),
+        ("prices.synop=-1", "must be finite and not negative"),
+    ],
+)
+def test_mistakes_in_a_chip(override: str, message: str) -> None:
+    with pytest.raises(ChipError, match=message) as caught:
+        load_chip("tiny", [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_end_to_end_flow_needs_a_slot_before_a_credit() -> None:
+    with pytest.raises(ChipError, match="axon_ack"):
+        load_chip("async-mesh", ['timing.axon_ack="2 ns"'])
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(ChipError, match="did you mean tiny"):
+        load_chip("tinny")
+    with pytest.raises(ChipError, match="No such file"):
+        load_chip(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = ")
+    with pytest.raises(ChipError, match="not valid TOML"):
+        load_chip(broken)
