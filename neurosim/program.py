@@ -16,7 +16,7 @@ contains it; markers go to all of them. Cores ascend. At the destination the *en
   output channel of group g inside the target box.
 * ``M_DENSE``: row = population-flat index of the source neuron, (y * W + x) * C + c; per row the targets of the box that the map covers (channels
   co0 .. co0 + cog of the target, cut to the box), ascending: index = weight + row * width + k.
-* ``M_MIX``: head h = c // cig; token n = y * W + x; targets are channel c (if the box has it) of every pixel of the box:
+* ``M_MIX``: head h = c // cig; token n = y * W + x; targets are channel c + co0 (if the box has it) of every pixel of the box:
   index = weight + ((h - ic0) * kh + n) * width + pixel, kh = number of source tokens, width = pixels of the box, ic0 = first head stored.
 * ``M_POOL``: target channel c + co0 (if the box has it), every window that contains the pixel; index = weight + (c + co0 - c0 of the box).
 * ``M_SPARSE``: row as M_DENSE; targets ``index[a:b]`` (local) and weights[weight + (a - start) ...] with

@@ -1,0 +1,1 @@
+"""Network -> Program: lowering, quantising, partition, placement, routes, static checks, audit."""
