@@ -39,10 +39,7 @@ def record_spikes(model: nn.Module, spikes: dict[str, Tensor]) -> Iterator[None]
 def accuracy(model: STMixer, images: Tensor, labels: Tensor, batch: int = 250) -> float:
     """Share of correct predictions over images ``[n, 1, S, S]``."""
     model.eval()
-    correct = sum(
-        int((model(images[i : i + batch]).argmax(dim=1) == labels[i : i + batch]).sum())
-        for i in range(0, len(images), batch)
-    )
+    correct = sum(int((model(images[i : i + batch]).argmax(dim=1) == labels[i : i + batch]).sum()) for i in range(0, len(images), batch))
     return correct / len(images)
 
 

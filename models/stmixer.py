@@ -112,6 +112,7 @@ class LIF(nn.Module):
         return torch.cat(spikes)
 
     def extra_repr(self) -> str:
+        """Text inside the brackets of ``repr``."""
         return f"steps={self.steps}, decay={self.decay}, threshold={self.threshold}, reset={self.reset!r}"
 
 
@@ -254,6 +255,7 @@ class STMixer(nn.Module):
         return logits.unflatten(0, (self.config.steps, -1)).mean(dim=0)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images ``[B, in_channels, S, S]`` in 0..1 to logits ``[B, classes]``."""
         x = self.patch_embed(x)
         for block in self.blocks:
             x = block(x)

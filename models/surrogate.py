@@ -48,9 +48,7 @@ class SurrogateTraining(nn.Module):
         c = model.config
         self.model = model
         self.points = [0, *(i + 1 for i in range(1, c.depth, 2))]
-        self.branches = nn.ModuleList(
-            SurrogateBranch(c.embed_dim, c.heads, c.tokens, c.classes, c.steps) for _ in self.points
-        )
+        self.branches = nn.ModuleList(SurrogateBranch(c.embed_dim, c.heads, c.tokens, c.classes, c.steps) for _ in self.points)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Images ``[B, in_channels, S, S]`` to logits ``[B, classes]``, one tensor per classifier."""
