@@ -1,0 +1,22 @@
+"""What is kept of a run: the event trace (Parquet), the run directory, the summary, and questions to them. docs/trace.md."""
+
+from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows
+from neurosim.trace.rundir import StoredRun, load_run, write_run
+from neurosim.trace.store import TraceInfo, TraceWriter, read_trace, trace_info
+from neurosim.trace.summary import summarise
+
+__all__ = [
+    "StoredRun",
+    "TraceInfo",
+    "TraceWriter",
+    "busiest_cores",
+    "busiest_links",
+    "core_summary",
+    "link_summary",
+    "load_run",
+    "read_trace",
+    "summarise",
+    "trace_info",
+    "trace_rows",
+    "write_run",
+]

@@ -1,0 +1,41 @@
+"""Readable names of servers and neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from neurosim.program import Program
+
+PORT, SYNAPSE, SOMA, SENDER, ROUTER = range(5)  # values of Program.server_kind
+
+
+def server_names(program: Program) -> list[str]:
+    """One name per server: ``port 0``, ``core 3 synapse`` (in free ``core 3``), ``core 3 soma``, ``core 3 sender``, ``router 3 to router 4``,
+    ``router 3 to core 3``."""
+    first = "" if program.sync == "free" else " synapse"
+    stations = {SYNAPSE: first, SOMA: " soma", SENDER: " sender"}
+    names = []
+    for v, (kind, owner) in enumerate(zip(program.server_kind.tolist(), program.server_owner.tolist(), strict=True)):
+        if kind == PORT:
+            names.append(f"port {owner}")
+        elif kind == ROUTER:
+            side = "core" if program.server_class[v] == 0 else "router"
+            names.append(f"router {owner} to {side} {link_reader(program, v)}")
+        else:
+            names.append(f"core {owner}{stations[kind]}")
+    return names
+
+
+def link_reader(program: Program, server: int) -> int:
+    """The router (or, for a local output, the core) that reads what this router output puts."""
+    return int(program.channel[program.server_channel[server], 2])
+
+
+def neuron_name(box: Sequence[int], address: int) -> str:
+    """Population coordinates ``(c, y, x)`` of a local index in a box; empty for items without a neuron."""
+    if address < 0:
+        return ""
+    c0, c1, y0, _, x0, x1 = box
+    pixel, c = divmod(address, c1 - c0)
+    y, x = divmod(pixel, x1 - x0)
+    return f"({c + c0}, {y + y0}, {x + x0})"

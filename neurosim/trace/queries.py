@@ -1,0 +1,169 @@
+"""Questions to a stored run: which cores and links are busy, and what happened at a core in a window of time."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, ROW_PUT, Result
+from neurosim.errors import DataError
+from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
+from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_reader, neuron_name, server_names
+from neurosim.trace.rundir import StoredRun
+from neurosim.trace.store import read_trace
+from neurosim.units import format_time
+
+
+class HasCounters(Protocol):
+    """A program and its result: a stored run, or a run just made."""
+
+    @property
+    def program(self) -> Program:
+        """The program, weights not needed."""
+        ...
+
+    @property
+    def result(self) -> Result:
+        """Counters of the run."""
+        ...
+
+
+def core_summary(run: HasCounters) -> list[dict[str, Any]]:
+    """One row per core that holds a slice, ascending.
+
+    Keys: core, populations, synops, spikes, packets, saturations; synapse_busy, soma_busy, sender_busy, blocked (the station that waits most for
+    credits), held, idle (of the busiest station), all as parts of the simulated window; axon_in_high_water, axon_out_high_water (items).
+    """
+    program, result = run.program, run.result
+    window = max(1, result.window_ps)
+    names = [str(p["name"]) for p in program.meta["populations"]]
+    stations = {kind: _by_core(program, kind) for kind in (SYNAPSE, SOMA, SENDER)}
+    share = {name: result.server[name] / window for name in ("busy_ps", "blocked_ps", "held_ps")}
+    rows = []
+    for core in sorted(set(program.slice_core.tolist())):
+        servers = [int(stations[kind][core]) for kind in (SYNAPSE, SOMA, SENDER)]
+        busy = [float(share["busy_ps"][v]) for v in servers]
+        blocked = [float(share["blocked_ps"][v]) for v in servers]
+        held = float(share["held_ps"][servers[1]])
+        chosen = sorted(set(program.slice_population[program.slice_core == core].tolist()))
+        rows.append(
+            {
+                "core": core,
+                "populations": [names[p] for p in chosen],
+                "synops": int(result.core["synops"][core]),
+                "spikes": int(result.core["fires"][core]),
+                "packets": int(result.core["packets_sent"][core]),
+                "saturations": int(result.core["saturations"][core]),
+                "synapse_busy": busy[0],
+                "soma_busy": busy[1],
+                "sender_busy": busy[2],
+                "blocked": max(blocked),
+                "held": held,
+                "idle": 1.0 - max(busy[0] + blocked[0], busy[1] + blocked[1] + held, busy[2] + blocked[2]),
+                "axon_in_high_water": _high_water(program, result, C_AXON_IN, core),
+                "axon_out_high_water": _high_water(program, result, C_AXON_OUT, core),
+            }
+        )
+    return rows
+
+
+def busiest_cores(run: HasCounters, count: int = 5) -> list[dict[str, Any]]:
+    """Rows of ``core_summary``, the busiest station of a core deciding."""
+    return sorted(core_summary(run), key=lambda row: (-max(row["synapse_busy"], row["soma_busy"], row["sender_busy"]), row["core"]))[:count]
+
+
+def link_summary(run: HasCounters) -> list[dict[str, Any]]:
+    """One row per router output: link (its name), router, reader (router, or core of a local output), class (local, east-west, north-south), packets,
+    busy and blocked as parts of the window, high_water of the queue that it feeds."""
+    program, result = run.program, run.result
+    window = max(1, result.window_ps)
+    names = server_names(program)
+    rows = []
+    for v in np.flatnonzero(program.server_kind == ROUTER).tolist():
+        rows.append(
+            {
+                "link": names[v],
+                "router": int(program.server_owner[v]),
+                "reader": link_reader(program, v),
+                "class": ("local", "east-west", "north-south")[int(program.server_class[v])],
+                "packets": int(result.server["services"][v]),
+                "busy": float(result.server["busy_ps"][v] / window),
+                "blocked": float(result.server["blocked_ps"][v] / window),
+                "high_water": int(result.channel["high_water"][program.server_channel[v]]),
+            }
+        )
+    return rows
+
+
+def busiest_links(run: HasCounters, count: int = 5) -> list[dict[str, Any]]:
+    """Rows of ``link_summary`` with the most packets; local outputs are left out."""
+    links = [row for row in link_summary(run) if row["class"] != "local"]
+    return sorted(links, key=lambda row: (-row["packets"], row["link"]))[:count]
+
+
+def trace_rows(
+    run: StoredRun,
+    *,
+    sample: int | None = None,
+    from_ps: int | None = None,
+    to_ps: int | None = None,
+    core: int | None = None,
+    population: str | None = None,
+) -> list[dict[str, Any]]:
+    """Event rows of a window with readable names, in order of time.
+
+    Keys: time (ps), station, kind, item, population, neuron, step, dest, lasts, blocked (texts), lasts_ps, blocked_ps, synops, cause.
+    Raises DataError: a run without a trace, a core or population that does not exist.
+    """
+    if run.trace_path is None:
+        raise DataError(f"run {run.path} has no trace; run again with --record T.parquet")
+    rows = read_trace(run.trace_path, sample, from_ps, to_ps, None if core is None else [core], None if population is None else [population])
+    return readable(run.program, rows)
+
+
+def readable(program: Program, rows: NDArray[Any]) -> list[dict[str, Any]]:
+    """Trace rows (TRACE_DTYPE) as dictionaries of ``trace_rows``."""
+    servers = server_names(program)
+    names = [str(p["name"]) for p in program.meta["populations"]]
+    boxes = program.source_box.tolist()
+    populations = program.source_population.tolist()
+    readable_rows = []
+    for row in rows:
+        source, put = int(row["slice"]), int(row["kind"]) == ROW_PUT
+        known = source >= 0 and populations[source] >= 0
+        lasts = int(row["end"]) - int(row["time"])
+        cause = int(row["cause_server"])
+        readable_rows.append(
+            {
+                "time": int(row["time"]),
+                "station": servers[int(row["server"])],
+                "kind": ROW_NAMES[int(row["kind"])],
+                "item": ITEM_NAMES[int(row["item"])],
+                "population": names[populations[source]] if known else "",
+                "neuron": neuron_name(boxes[source], int(row["address"])) if known else "",
+                "step": int(row["step"]),
+                "dest": int(row["dest"]) if row["dest"] >= 0 else "",
+                "lasts": "" if put else "open" if row["end"] < 0 else format_time(lasts),
+                "blocked": format_time(int(row["blocked"])) if row["blocked"] else "",
+                "lasts_ps": None if put or row["end"] < 0 else lasts,
+                "blocked_ps": int(row["blocked"]),
+                "synops": int(row["synops"]),
+                "cause": f"{servers[cause]} #{int(row['cause_service'])}" if cause >= 0 else "",
+            }
+        )
+    return readable_rows
+
+
+def _by_core(program: Program, kind: int) -> NDArray[np.int64]:
+    """Server of that kind of each core."""
+    at = np.full(program.cores, -1, np.int64)
+    chosen = np.flatnonzero(program.server_kind == kind)
+    at[program.server_owner[chosen]] = chosen
+    return at
+
+
+def _high_water(program: Program, result: Result, kind: int, core: int) -> int:
+    chosen = (program.channel[:, 0] == kind) & (program.channel[:, 2] == core)
+    return int(result.channel["high_water"][chosen].max(initial=0))

@@ -1,0 +1,256 @@
+"""The event trace as a Parquet file: streamed in sorted order, explained by its own metadata, readable with pyarrow, duckdb or pandas."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, SORT_KEYS, TRACE_DTYPE
+from neurosim.errors import DataError, RunError
+from neurosim.program import Program
+from neurosim.trace.names import SENDER, SYNAPSE, server_names
+
+FORMAT, FORMAT_VERSION = "neurosim-trace", 1
+METADATA_KEY = b"neurosim"
+ROW_GROUP = 1 << 20
+# columns that rise or change little from row to row are stored as differences, the rest through dictionaries
+_DELTA = ("time", "index", "end", "service", "origin", "cause_service")
+
+
+@dataclass(frozen=True)
+class TraceInfo:
+    """The metadata of a trace file: what its numbers stand for."""
+
+    rows: int
+    complete: bool
+    """False when the run stopped early (a deadlock): the rows are those served until then."""
+    header: dict[str, Any]
+    """JSON: program_digest, network, chip, sync, steps, populations, sources, servers, items, kinds."""
+
+
+class TraceWriter:
+    """A sink that writes trace rows to a Parquet file in row groups of about a million, within bounded memory.
+
+    The file has a temporary name until ``close``. As a context manager it closes at the end; when the run stops with RunError (deadlock, livelock)
+    the rows so far are kept and marked incomplete; any other error leaves no file. Raises RunError when the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], program: Program, *, row_group: int = ROW_GROUP) -> None:
+        self.path = Path(path)
+        self.rows = 0
+        self._row_group = row_group
+        self._buffer: list[NDArray[Any]] = []
+        self._buffered = 0
+        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        schema = pa.schema(
+            [(name, pa.from_numpy_dtype(TRACE_DTYPE[name])) for name in TRACE_DTYPE.names or ()],
+            metadata={METADATA_KEY: json.dumps(_header(program)).encode()},
+        )
+        try:
+            self._writer = pq.ParquetWriter(
+                str(self._temporary),
+                schema,
+                compression="zstd",
+                use_dictionary=[name for name in schema.names if name not in _DELTA],
+                column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
+            )
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def write(self, rows: NDArray[Any]) -> None:
+        """Append rows of TRACE_DTYPE, sorted, not before those already written."""
+        if not len(rows):
+            return
+        self._buffer.append(np.array(rows, dtype=TRACE_DTYPE))
+        self._buffered += len(rows)
+        if self._buffered >= self._row_group:
+            self._flush(everything=False)
+
+    def close(self, *, complete: bool = True) -> None:
+        """Write what is buffered, finish the file and give it its name. Closing twice is harmless."""
+        if self._writer is None:
+            return
+        self._flush(everything=True)
+        try:
+            self._writer.add_key_value_metadata({"neurosim.rows": str(self.rows), "neurosim.complete": "true" if complete else "false"})
+            self._writer.close()
+            self._writer = None
+            os.replace(self._temporary, self.path)
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def abort(self) -> None:
+        """Drop the file."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            # the file is deleted below: what could not be written of it does not matter
+            with contextlib.suppress(OSError):
+                writer.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.close()
+        elif isinstance(error, RunError) and self._writer is not None:
+            self.close(complete=False)
+        else:
+            self.abort()
+
+    def _flush(self, *, everything: bool) -> None:
+        if not self._buffered:
+            return
+        rows = np.concatenate(self._buffer)
+        whole = len(rows) if everything else len(rows) - len(rows) % self._row_group
+        table = pa.table({name: np.ascontiguousarray(rows[name][:whole]) for name in self._writer.schema.names}, schema=self._writer.schema)
+        try:
+            self._writer.write_table(table, row_group_size=self._row_group)
+        except OSError as error:
+            raise self._failed(error) from None
+        self.rows += whole
+        self._buffer = [rows[whole:].copy()]
+        self._buffered = len(rows) - whole
+
+    def _failed(self, error: OSError) -> RunError:
+        self._writer = getattr(self, "_writer", None)
+        self.abort()
+        return RunError(f"cannot write trace {self.path}: {error.strerror or error}; nothing was kept, free space or choose another path")
+
+
+def _header(program: Program) -> dict[str, Any]:
+    names = [str(p["name"]) for p in program.meta["populations"]]
+    sources = [
+        {
+            "population": names[p] if p >= 0 else None,
+            "core": int(program.slice_core[s]) if s < program.slices else None,
+            "box": program.source_box[s].tolist(),
+        }
+        for s, p in enumerate(program.source_population.tolist())
+    ]
+    return {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "program_digest": program.digest(),
+        "network": program.meta.get("name", ""),
+        "chip": program.chip.name,
+        "sync": program.sync,
+        "steps": program.steps,
+        "sorted_by": list(SORT_KEYS),
+        "time_unit": "ps",
+        "kinds": list(ROW_NAMES),
+        "items": list(ITEM_NAMES),
+        "populations": names,
+        "sources": sources,
+        "servers": server_names(program),
+        "server_core": _server_core(program),
+    }
+
+
+def _server_core(program: Program) -> list[int]:
+    """The core of each server, -1 for ports and router outputs."""
+    station = (program.server_kind >= SYNAPSE) & (program.server_kind <= SENDER)
+    return [int(core) for core in np.where(station, program.server_owner, -1)]
+
+
+def trace_info(path: str | os.PathLike[str]) -> TraceInfo:
+    """The metadata of a trace file. Raises DataError: missing, broken, truncated, of another kind or version."""
+    with _open(path) as file:
+        return _info(file, path)
+
+
+def read_trace(
+    path: str | os.PathLike[str],
+    sample: int | None = None,
+    from_ps: int | None = None,
+    to_ps: int | None = None,
+    cores: Iterable[int] | None = None,
+    populations: Iterable[str] | None = None,
+) -> NDArray[Any]:
+    """Rows (TRACE_DTYPE, sorted) that begin in [from_ps, to_ps), at stations of ``cores``, about slices or ports of ``populations``; None = all.
+
+    Row groups outside the window are not read. Raises DataError: a broken file, a core or population that the trace does not have.
+    """
+    with _open(path) as file:
+        info = _info(file, path)
+    wanted: list[Any] = []
+    if sample is not None:
+        wanted.append(pc.field("sample") == sample)
+    if from_ps is not None:
+        wanted.append(pc.field("time") >= from_ps)
+    if to_ps is not None:
+        wanted.append(pc.field("time") < to_ps)
+    if cores is not None:
+        wanted.append(pc.field("server").isin(_servers_of(info, cores, path)))
+    if populations is not None:
+        wanted.append(pc.field("slice").isin(_sources_of(info, populations, path)))
+    expression = None
+    for one in wanted:
+        expression = one if expression is None else expression & one
+    try:
+        table = pq.read_table(path, columns=list(TRACE_DTYPE.names or ()), filters=expression)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _broken(path, error) from None
+    rows = np.empty(table.num_rows, TRACE_DTYPE)
+    for name in TRACE_DTYPE.names or ():
+        rows[name] = table.column(name).to_numpy()
+    return rows
+
+
+def _open(path: str | os.PathLike[str]) -> Any:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise DataError(f"trace {path} does not exist; record one with `neurosim run ... --record {Path(path).name}`") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: str | os.PathLike[str], error: Exception) -> DataError:
+    reason = str(error).splitlines()[0][:160]
+    return DataError(f"trace {path} is broken, truncated or no Parquet file ({reason}); record it again")
+
+
+def _info(file: Any, path: str | os.PathLike[str]) -> TraceInfo:
+    metadata = file.metadata.metadata or {}
+    try:
+        header = json.loads(metadata[METADATA_KEY])
+    except (KeyError, ValueError):
+        raise DataError(f"{path} is a Parquet file but no neurosim trace; give a file that `--record` wrote") from None
+    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path} is {header.get('format')} version {header.get('version')}, "
+            f"this neurosim reads {FORMAT} version {FORMAT_VERSION}; record it again"
+        )
+    return TraceInfo(rows=file.metadata.num_rows, complete=metadata.get(b"neurosim.complete") == b"true", header=header)
+
+
+def _servers_of(info: TraceInfo, cores: Iterable[int], path: str | os.PathLike[str]) -> Any:
+    at = np.array(info.header["server_core"])
+    chosen = sorted(set(cores))
+    for core in chosen:
+        if not np.any(at == core) or core < 0:
+            raise DataError(f"trace {path}: core {core} does not exist; cores are 0 to {int(at.max())}")
+    return pa.array(np.flatnonzero(np.isin(at, chosen)).astype(np.int32))
+
+
+def _sources_of(info: TraceInfo, populations: Iterable[str], path: str | os.PathLike[str]) -> Any:
+    known = info.header["populations"]
+    chosen = list(populations)
+    for name in chosen:
+        if name not in known:
+            raise DataError(f"trace {path}: population {name!r} does not exist; there are {', '.join(known)}")
+    return pa.array([s for s, source in enumerate(info.header["sources"]) if source["population"] in chosen], pa.int32())

@@ -1,0 +1,95 @@
+"""The figures of a run under stable names (``run --json``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.engine.events import Result
+from neurosim.errors import DataError
+from neurosim.program import Program
+
+ROUTER_OUTPUT = 4
+
+
+class Priced(Protocol):
+    """What the summary and the run directory need of an Energy."""
+
+    def per_sample(self) -> dict[str, float]:
+        """fJ per sample by component."""
+        ...
+
+    def table(self) -> list[dict[str, Any]]:
+        """Rows of the price table."""
+        ...
+
+
+def summarise(
+    program: Program,
+    result: Result,
+    energy: Priced,
+    *,
+    labels: NDArray[Any] | None = None,
+    engine: str = "fast",
+    streamed: bool = False,
+    wall_s: float = 0.0,
+    run_dir: str | None = None,
+) -> dict[str, Any]:
+    """One JSON object; other people's scripts read its names (docs/trace.md).
+
+    ``spikes``, ``synops``, ``packets``, ``hops``, ``stalls_ps`` (waiting for credits, summed over all stations) and ``saturations`` are totals of the
+    run; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service); ``energy_fj`` is per sample.
+    Raises DataError when the labels do not fit the samples.
+    """
+    samples = len(result.scores)
+    predictions = np.argmax(result.scores, axis=1)
+    if labels is not None and len(labels) != samples:
+        raise DataError(f"{len(labels)} labels for {samples} samples; give one label per sample")
+    hops = result.server["services"][program.server_kind == ROUTER_OUTPUT].sum()
+    return {
+        "samples": samples,
+        "accuracy": None if labels is None else float(np.mean(predictions == np.asarray(labels))),
+        "predictions": [int(p) for p in predictions],
+        "spikes": int(result.core["fires"].sum()),
+        "synops": int(result.core["synops"].sum()),
+        "packets": int(result.core["packets_sent"].sum()),
+        "hops": int(hops),
+        "latency_ps": latencies(result),
+        "throughput_per_s": throughput(program, result, streamed=streamed),
+        "energy_fj": dict(energy.per_sample()),
+        "stalls_ps": int(result.server["blocked_ps"].sum()),
+        "saturations": int(result.core["saturations"].sum()),
+        "engine": engine,
+        "sync": program.sync,
+        "streamed": streamed,
+        "chip": program.chip.name,
+        "wall_s": wall_s,
+        "run_dir": run_dir,
+    }
+
+
+def latencies(result: Result) -> Mapping[str, float | None]:
+    """Median first_spike (None if no sample had one), decision and completion, in ps after the sample's start."""
+    seen = result.first_spike_ps >= 0
+    return {
+        "first_spike": float(np.median((result.first_spike_ps - result.start_ps)[seen])) if seen.any() else None,
+        "decision": float(np.median(result.decision_ps - result.start_ps)),
+        "completion": float(np.median(result.completion_ps - result.start_ps)),
+    }
+
+
+def throughput(program: Program, result: Result, *, streamed: bool) -> float | None:
+    """Samples per second, only where the machine says so (docs/machine.md, section 8).
+
+    Streamed: (N - 1) / (last - first decision). Isolated samples of a free-running chip: 1 / (mean completion + t_reset). Else None.
+    """
+    samples = len(result.scores)
+    if streamed:
+        span = int(result.decision_ps.max() - result.decision_ps.min())
+        return (samples - 1) * 1e12 / span if span > 0 else None
+    if program.sync == "free":
+        return 1e12 / (float(result.completion_ps.mean()) + program.chip.timing.reset.value)
+    return None
