@@ -1,0 +1,152 @@
+"""Analytic GPU: E = P_idle T + e_flop FLOP + e_L2 bits_L2 + e_mem bits_mem, T = max(FLOP / peak, bytes_mem / bandwidth, kernels * launch).
+
+Choi et al.'s roofline of energy with a term for the L2 and one for launches. Every constant stands in a TOML file with source, status and range.
+Every choice where the model leaves one is taken in the GPU's favour (docs/baselines.md lists them).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+from neurosim.baselines.workload import Workload
+from neurosim.errors import DataError
+
+LARGEST_BATCH = 4096
+_CAPACITIES = frozenset({"memory_bandwidth", "memory_bytes", "l2_bytes", "peak_flops"})  # more is cheaper; of all others less is
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number with origin and sweep range (low = high = value where none is given)."""
+
+    value: float
+    low: float
+    high: float
+    source: str
+    status: str
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU at one precision: ``constants`` by name (idle_w, memory_bandwidth, memory_bytes, l2_bytes, launch_s, l2_fj_per_bit, memory_fj_per_bit,
+    peak_flops, flop_fj); ``value_bytes`` per weight or activation."""
+
+    name: str
+    description: str
+    note: str
+    precision: str
+    value_bytes: int
+    constants: dict[str, Constant]
+
+    def __getitem__(self, name: str) -> float:
+        return self.constants[name].value
+
+    def at(self, end: Literal["cheap", "dear"]) -> Gpu:
+        """The GPU with every constant at that end of its range."""
+        chosen = {}
+        for name, constant in self.constants.items():
+            low = (end == "cheap") != (name in _CAPACITIES)
+            chosen[name] = replace(constant, value=constant.low if low else constant.high)
+        return replace(self, constants=chosen)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One inference out of a batch. ``latency_ps`` is that of the whole batch, ``bound`` what sets it."""
+
+    batch: int
+    energy_gross_fj: float
+    energy_dynamic_fj: float
+    """Gross minus idle power times time."""
+    latency_ps: float
+    bound: Literal["launch", "compute", "memory"]
+    parts_fj: dict[str, float]
+    """idle, flop, l2, memory; they add up to the gross energy."""
+
+
+def gpus() -> list[str]:
+    """Names of the shipped GPUs."""
+    return sorted(entry.name.removesuffix(".toml") for entry in (resources.files(__package__) / "gpus").iterdir() if entry.name.endswith(".toml"))
+
+
+def load_gpu(name: str, precision: str = "fp16") -> Gpu:
+    """A shipped GPU at a precision. Raises DataError with the names there are."""
+    if name not in gpus():
+        raise DataError(f"GPU {name!r} does not exist; there are {', '.join(gpus())}")
+    table = _read(name)
+    if precision not in table["precision"]:
+        raise DataError(f"GPU {name} has no figures for {precision}; there are {', '.join(table['precision'])}")
+    chosen = table["precision"][precision]
+    figures = table["figures"] | {key: value for key, value in chosen.items() if key != "bytes"}
+    constants = {key: _constant(raw) for key, raw in figures.items()}
+    return Gpu(name, table["description"], table["unit_note"], precision, int(chosen["bytes"]), constants)
+
+
+@cache
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files(__package__) / "gpus" / f"{name}.toml").read_text("utf-8"))
+
+
+def _constant(raw: dict[str, Any]) -> Constant:
+    value = float(raw["value"])
+    return Constant(value, float(raw.get("low", value)), float(raw.get("high", value)), str(raw["source"]), str(raw["status"]))
+
+
+def infer(gpu: Gpu, workload: Workload, batch: int = 1) -> Estimate:
+    """Energy and latency of one inference in a batch; the steps of a layer are one launch (they share weights and go through it as one batch).
+
+    Raises DataError when the batch is not positive or its tensors do not fit into the GPU's memory.
+    """
+    if batch < 1:
+        raise DataError(f"batch {batch} must be at least 1")
+    if _footprint(gpu, workload, batch) > gpu["memory_bytes"]:
+        raise DataError(f"batch {batch} of {workload.name} needs more than the {gpu['memory_bytes'] / 1e9:.0f} GB of {gpu.name}; take a smaller one")
+    times = workload.steps * batch
+    flop = times * sum(op.flop for op in workload.ops)
+    l2_bytes = gpu.value_bytes * sum(op.weights + times * op.traffic for op in workload.ops)
+    memory_bytes = _memory_bytes(gpu, workload, times, batch)
+    launch = sum(op.kernels for op in workload.ops) * gpu["launch_s"]
+    compute, memory = flop / gpu["peak_flops"], memory_bytes / gpu["memory_bandwidth"]
+    seconds = max(launch, compute, memory)
+    parts = {
+        "idle": gpu["idle_w"] * seconds * 1e15,
+        "flop": gpu["flop_fj"] * flop,
+        "l2": gpu["l2_fj_per_bit"] * 8 * l2_bytes,
+        "memory": gpu["memory_fj_per_bit"] * 8 * memory_bytes,
+    }
+    parts = {name: value / batch for name, value in parts.items()}
+    gross = sum(parts.values())
+    return Estimate(
+        batch=batch,
+        energy_gross_fj=gross,
+        energy_dynamic_fj=gross - parts["idle"],
+        latency_ps=seconds * 1e12,
+        bound="launch" if seconds == launch else "compute" if seconds == compute else "memory",
+        parts_fj=parts,
+    )
+
+
+def best_batch(gpu: Gpu, workload: Workload) -> Estimate:
+    """The least gross energy per inference over the batches 1, 2, 4, ... 4096 that fit into the memory."""
+    sizes = [1 << k for k in range(LARGEST_BATCH.bit_length())]
+    fitting = [size for size in sizes if _footprint(gpu, workload, size) <= gpu["memory_bytes"]]
+    return min((infer(gpu, workload, size) for size in fitting or [1]), key=lambda estimate: estimate.energy_gross_fj)
+
+
+def _footprint(gpu: Gpu, workload: Workload, batch: int) -> int:
+    """Bytes of all weights and of the largest layer's tensors."""
+    return gpu.value_bytes * (workload.weights + workload.steps * batch * max(op.inputs + op.outputs for op in workload.ops))
+
+
+def _memory_bytes(gpu: Gpu, workload: Workload, times: int, batch: int) -> int:
+    """Traffic beyond the L2: the input once; weights unless they stay in the L2 from one inference to the next; tensors of layers that do not fit."""
+    size = gpu.value_bytes
+    entry = sum(op.outputs for op in workload.ops if op.op in ("input", "spikes_input"))
+    largest = max(op.traffic for op in workload.ops) * times
+    resident = size * (workload.weights + largest) <= gpu["l2_bytes"]
+    spilled = sum(times * op.traffic for op in workload.ops if size * times * op.traffic > gpu["l2_bytes"])
+    return size * (batch * entry + (0 if resident else workload.weights) + spilled)

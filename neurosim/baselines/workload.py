@@ -1,0 +1,112 @@
+"""What a GPU has to do for one inference: dense arithmetic, traffic and kernel launches per layer, from the network as trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neurosim.errors import DataError
+from neurosim.network import Network
+from neurosim.network.layers import Layer, layer_macs
+
+LIF_FLOP = 4
+"""Leak, add, compare, reset: floating-point operations of one neuron and step."""
+_KERNELS = frozenset({"conv2d", "linear", "token_mix", "lif", "mean", "sum_pool", "avg_pool"})
+_MATRIX = frozenset({"conv2d", "linear", "token_mix"})
+_FREE = frozenset({"input", "spikes_input", "reshape", "concat", "delay", "batch_norm", "scale"})
+
+
+@dataclass(frozen=True)
+class Op:
+    """One layer, per step of one sample. ``inputs``, ``outputs``, ``weights`` count values, not bytes.
+
+    ``kernels``: launches. Normalisation is folded, sums are fused into the kernel before or after them, reshaping moves nothing: 0 launches.
+    """
+
+    layer: str
+    op: str
+    macs: int = 0
+    weights: int = 0
+    inputs: int = 0
+    outputs: int = 0
+
+    @property
+    def kernels(self) -> int:
+        """Kernel launches of this layer."""
+        return 1 if self.op in _KERNELS else 0
+
+    @property
+    def flop(self) -> int:
+        """Floating-point operations of a step: two per MAC, four per neuron, one per value of a sum or a mean."""
+        if self.op in _MATRIX:
+            return 2 * self.macs
+        if self.op == "lif":
+            return LIF_FLOP * self.outputs
+        return 0 if self.op in _FREE else max(self.inputs, self.outputs)
+
+    @property
+    def traffic(self) -> int:
+        """Values read and written besides the weights; an op that is folded or moves nothing has none."""
+        if self.op in _FREE:
+            return 0
+        # a fused sum reads its second operand; the first and the result pass in registers
+        return self.inputs // 2 if self.op == "add" else self.inputs + self.outputs
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A network as a GPU sees it: ``steps`` times the ops."""
+
+    name: str
+    steps: int
+    ops: tuple[Op, ...]
+
+    @classmethod
+    def from_rows(cls, name: str, steps: int, rows: Iterable[Mapping[str, Any]]) -> Workload:
+        """From dictionaries {layer, op, macs, weights, inputs, outputs}, as in Program.meta["workload"]; raises DataError on a row that lacks one."""
+        ops = []
+        for row in rows:
+            try:
+                ops.append(Op(str(row["layer"]), str(row["op"]), *(int(row[key]) for key in ("macs", "weights", "inputs", "outputs"))))
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"workload of {name}: row {dict(row)} is not {{layer, op, macs, weights, inputs, outputs}} ({error})") from None
+        if not any(op.macs for op in ops):
+            raise DataError(f"workload of {name} has no multiply-accumulates; compile the network again")
+        return cls(name, steps, tuple(ops))
+
+    @property
+    def macs(self) -> int:
+        """Dense multiply-accumulates of one inference, all steps."""
+        return self.steps * sum(op.macs for op in self.ops)
+
+    @property
+    def weights(self) -> int:
+        """Weights of the network."""
+        return sum(op.weights for op in self.ops)
+
+
+def workload_of(network: Network) -> Workload:
+    """The workload of a network as trained, with zeros of weights and activations computed like any other value."""
+    rows = []
+    for layer in network.layers.values():
+        shapes = [network.layers[name].shape for name in layer.inputs]
+        rows.append(
+            {
+                "layer": layer.name,
+                "op": layer.op,
+                "macs": layer_macs(layer, shapes),
+                "weights": _weights(layer),
+                "inputs": sum(math.prod(shape) for shape in shapes),
+                "outputs": layer.size,
+            }
+        )
+    return Workload.from_rows(network.name, network.steps, rows)
+
+
+def _weights(layer: Layer) -> int:
+    if layer.op not in _MATRIX:
+        return 0
+    bias = layer.params.get("bias")
+    return int(layer.params["weight"].size) + (0 if bias is None else int(bias.size))
