@@ -1,0 +1,103 @@
+"""``load``: whatever a user calls a model -> Network."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from neurosim.errors import ModelError
+from neurosim.frontends.checkpoint import read_safetensors
+from neurosim.frontends.stmixer import as_arrays, sizes_of, stmixer
+from neurosim.network import Network, load_network
+
+ARCHITECTURES = {"stmixer": stmixer}
+READS = "a shipped model's name, a .json config with its .safetensors, a .nsnet file, a Network, or an STMixer module"
+
+
+def shipped_models() -> list[str]:
+    """Names of the models that come with the package."""
+    folder = resources.files("neurosim") / "data" / "models"
+    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+def load(model: Any, example_input: Any = None, *, weights: str | Path | None = None, output: int = 0) -> Network:
+    """A Network from a shipped model's name, a ``.safetensors`` or ``.json`` checkpoint, a ``.nsnet`` file, a Network, or an STMixer module.
+
+    ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against the network's input shape.
+    ``output``: which output of a model with several; the kinds read here have one, so 0. Raises ModelError in one line.
+    """
+    if output != 0:
+        raise ModelError(f"output {output} does not exist; the model has one output, number 0")
+    net = _load(model, None if weights is None else Path(weights))
+    if example_input is not None:
+        given, wanted = tuple(getattr(example_input, "shape", ())), net.input_contract.shape
+        if given[-3:] != wanted and not (wanted[0] == 1 and given[-2:] == wanted[1:]):
+            raise ModelError(f"example_input has shape {given}, the network {net.name} wants (n, {', '.join(map(str, wanted))})")
+    return net
+
+
+def _load(model: Any, weights: Path | None) -> Network:
+    if isinstance(model, Network):
+        return model
+    if isinstance(model, str | Path):
+        return _load_text(str(model), weights)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(model, torch.nn.Module):
+        kind = type(model).__name__
+        if kind != "STMixer" or not hasattr(model, "config"):
+            raise ModelError(f"module {kind} is not an STMixer (models/stmixer.py); build it as a Network by hand, neurosim.network.Network")
+        if getattr(model, "training", False):
+            raise ModelError("module STMixer is in training mode; call .eval() first, batch norm is folded with its running statistics")
+        arrays = as_arrays(model.state_dict()) if weights is None else read_safetensors(weights)
+        return stmixer(sizes_of(model.config), arrays, f"module {kind}")
+    raise ModelError(f"model of type {type(model).__name__} is not understood; give {READS}")
+
+
+def _load_text(model: str, weights: Path | None) -> Network:
+    if model in shipped_models():
+        with resources.as_file(resources.files("neurosim") / "data" / "models") as folder:
+            return _load_config(folder / f"{model}.json", weights)
+    path = Path(model)
+    if path.suffix == ".nsnet":
+        return load_network(path)
+    if path.suffix == ".json":
+        return _load_config(path, weights)
+    if path.suffix == ".safetensors":
+        config = path.with_suffix(".json")
+        if not config.is_file():
+            raise ModelError(f"{path} needs its config {config.name} beside it (sizes, input contract)")
+        return _load_config(config, path if weights is None else weights)
+    if path.suffix == ".nir":
+        raise ModelError(f"{path}: NIR files are not read by this version; give {READS}")
+    if ":" in model:
+        raise ModelError(f"{model}: factories are not called by this version; call yours in Python and give load() its module, or give {READS}")
+    if path.suffix or path.exists():
+        raise ModelError(f"{path}: file kind {path.suffix or 'without a suffix'} is not read; give {READS}")
+    near = difflib.get_close_matches(model, shipped_models(), n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise ModelError(f"model {model!r} is neither a file nor a shipped model ({', '.join(shipped_models())}){hint}")
+
+
+def _load_config(path: Path, weights: Path | None) -> Network:
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ModelError(f"config {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ModelError(f"config {path} is no JSON: {error}") from None
+    if not isinstance(config, dict) or config.get("format") != "neurosim-checkpoint":
+        raise ModelError(f"config {path} is no neurosim-checkpoint; its key 'format' must say so")
+    if config.get("format_version") != 1:
+        raise ModelError(f"config {path} has format_version {config.get('format_version')!r}, this neurosim reads 1")
+    architecture = config.get("architecture")
+    if architecture not in ARCHITECTURES:
+        raise ModelError(f"config {path}: architecture {architecture!r} is unknown; known are {', '.join(ARCHITECTURES)}")
+    if weights is None:
+        if not isinstance(config.get("weights"), str):
+            raise ModelError(f"config {path} names no weights file; give weights=")
+        weights = path.with_name(config["weights"])
+    return ARCHITECTURES[architecture](config, read_safetensors(weights), path.name)

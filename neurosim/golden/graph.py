@@ -1,0 +1,193 @@
+"""Clock-driven golden model of a Graph: in real numbers, or in the integers of a chip, bit for bit (docs/machine.md, sections 4 and 6).
+
+All inputs of a step are summed by matrix products over whole maps, then every neuron is updated once. Products run in float32 or float64 while a
+proven bound keeps every partial sum exact (below 2**24, 2**53), else in int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.arithmetic import DECAY_ONE, NO_CURRENT, NO_FLOOR, RESET_SUBTRACT, RESET_ZERO
+from neurosim.chip import Chip
+from neurosim.errors import DataError, ModelError
+from neurosim.golden.kernels import step_neurons
+from neurosim.golden.maps import apply_map
+from neurosim.graph import Graph, LinearMap, NeuronRule, Population, Projection
+
+HOST_LIMIT = 2**62
+"""Membranes of the host section never reach it: the compiler proves their bound."""
+
+
+@dataclass(frozen=True)
+class GraphResult:
+    """``scores`` [n, classes]: membranes of the readout after the last step (int64, or float64 for a real Graph).
+
+    ``spikes`` population -> [n, T, c, y, x] uint8 when kept; ``counts`` population -> [n, T] int64 spikes per step; ``membranes`` population ->
+    [n, c, y, x] after the last step, when kept; ``saturations`` population -> clipped updates in all.
+    """
+
+    scores: NDArray[Any]
+    spikes: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    counts: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    membranes: dict[str, NDArray[Any]] = field(default_factory=dict)
+    saturations: dict[str, int] = field(default_factory=dict)
+
+
+def run_graph(
+    graph: Graph, data: NDArray[Any], chip: Chip | None = None, *, spikes: bool | Collection[str] = True, membranes: bool = False, batch: int = 50
+) -> GraphResult:
+    """Run raw pixels [n, c, y, x] or binary events [n, T, c, y, x] through a Graph.
+
+    With ``chip`` the Graph must be quantised and its integer rules are followed; without, real arithmetic in float64. ``spikes``: which populations'
+    spikes to keep (True: all). Raises DataError on a wrong shape, ModelError when the Graph's numbers are not of the wanted kind.
+    """
+    source = next(p for p in graph.populations if p.kind in ("analog", "input"))
+    readouts = [p for p in graph.populations if p.kind == "readout"]
+    if len(readouts) != 1:
+        raise ModelError(f"graph {graph.name} has {len(readouts)} readouts, wanted 1")
+    x = np.asarray(data)
+    if source.kind == "analog" and x.ndim == 3 and source.shape[0] == 1:
+        x = x[:, None]
+    if x.shape[1:] != (source.shape if source.kind == "analog" else (graph.steps, *source.shape)):
+        raise DataError(
+            f"data has shape {x.shape}, the graph's input {source.name} wants {source.shape}" + (" per step" if source.kind == "input" else "")
+        )
+    keep = {p.name for p in graph.populations} if spikes is True else set(spikes or ())
+    run = _Run(graph, chip, source.name, keep)
+    parts = [run.batch(x[k : k + batch]) for k in range(0, max(len(x), 1), batch)]
+    merged = {
+        name: {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
+        for name in ("spikes", "counts", "membranes")
+    }
+    if not membranes:
+        merged["membranes"] = {}
+    saturations = {key: sum(p.saturations[key] for p in parts) for key in parts[0].saturations}
+    return GraphResult(np.concatenate([p.scores for p in parts]), merged["spikes"], merged["counts"], merged["membranes"], saturations)
+
+
+def exact_dtype(m: LinearMap, shape: tuple[int, int, int], largest: int) -> type[Any]:
+    """The cheapest type in which m applied to integers of at most ``largest`` is exact in any order of summation."""
+    bound = float(apply_map(replace(m, weight=np.abs(m.weight).astype(np.float64)), np.ones((1, *shape))).max(initial=0)) * largest
+    return np.float32 if bound < 2**24 else np.float64 if bound < 2**53 else np.int64
+
+
+class _Run:
+    """One Graph made ready: weights cast once, rules as arrays."""
+
+    def __init__(self, graph: Graph, chip: Chip | None, source: str, keep: set[str]) -> None:
+        self.graph, self.chip, self.source, self.keep = graph, chip, source, keep
+        largest = 2**16 if graph.population(source).kind == "analog" else 1
+        self.maps: list[tuple[Projection, LinearMap, type[Any]]] = []
+        for p in graph.projections:
+            if chip is None:
+                kind: type[Any] = np.float64
+            elif not np.issubdtype(p.map.weight.dtype, np.integer):
+                raise ModelError(f"projection {p.source} -> {p.target} is in real numbers; quantise the graph for {chip.name} first")
+            else:
+                kind = exact_dtype(p.map, graph.population(p.source).shape, largest if p.source == source else 1)
+            self.maps.append((p, replace(p.map, weight=p.map.weight.astype(kind)), kind))
+
+    def batch(self, data: NDArray[Any]) -> GraphResult:
+        """All steps of some samples."""
+        graph, n = self.graph, len(data)
+        state = {p.name: _Neurons(p, n, self.chip) for p in graph.populations if p.rule is not None}
+        history: dict[str, list[NDArray[np.uint8]]] = {p.name: [] for p in graph.populations if p.kind != "analog"}
+        analog = {k: self._product(k, data) for k, (p, _, _) in enumerate(self.maps) if graph.population(p.source).kind == "analog"}
+        for step in range(graph.steps):
+            for population in graph.populations:
+                if population.kind == "analog":
+                    continue
+                if population.kind == "input":
+                    history[population.name].append(data[:, step].astype(np.uint8))
+                    continue
+                bank = np.zeros((n, *population.shape), np.int64 if self.chip else np.float64)
+                for k, (p, _, _) in enumerate(self.maps):
+                    if p.target != population.name:
+                        continue
+                    if k in analog:
+                        part = analog[k]
+                    elif step >= p.delay:
+                        part = self._product(k, history[p.source][step - p.delay])
+                    else:
+                        continue
+                    bank[:, p.channel_offset : p.channel_offset + part.shape[1]] += part
+                fired = state[population.name].step(bank)
+                if population.kind == "spiking":
+                    history[population.name].append(fired)
+        readout = next(p.name for p in graph.populations if p.kind == "readout")
+        spiking = {name: steps for name, steps in history.items() if steps}
+        return GraphResult(
+            state[readout].v.reshape(n, -1),
+            {name: np.stack(steps, axis=1) for name, steps in spiking.items() if name in self.keep},
+            {name: np.stack([s.reshape(n, -1).sum(axis=1, dtype=np.int64) for s in steps], axis=1) for name, steps in spiking.items()},
+            {name: neurons.v.reshape(n, *neurons.population.shape) for name, neurons in state.items()},
+            {name: neurons.saturations for name, neurons in state.items()},
+        )
+
+    def _product(self, k: int, x: NDArray[Any]) -> NDArray[Any]:
+        """Contribution of projection k: map, then shift; analog ones are rounded (half up) to the target's unit."""
+        p, m, kind = self.maps[k]
+        y = apply_map(m, x.astype(kind))
+        if self.chip is None:
+            return y
+        total = y.astype(np.int64)
+        if p.fraction_bits:
+            total = (total + (1 << (p.fraction_bits - 1))) >> p.fraction_bits
+        return total << p.shift
+
+
+class _Neurons:
+    """State of one population for n samples."""
+
+    def __init__(self, population: Population, n: int, chip: Chip | None) -> None:
+        rule = population.rule
+        assert rule is not None
+        self.population, self.rule, self.integer = population, rule, chip is not None
+        self.saturations = 0
+        kind: type[Any] = np.int64 if chip else np.float64
+        self.v: NDArray[Any] = np.zeros((n, population.size), kind)
+        self.i: NDArray[Any] = np.zeros((n, population.size), kind)
+        self.threshold, self.bias = self._array(rule.threshold, kind), self._array(rule.bias, kind)
+        self.floor = self._array(rule.floor, kind) if rule.floor is not None else np.full(population.size, NO_FLOOR if chip else -np.inf, kind)
+        self.reset_by = self._array(rule.reset_by, kind) if rule.reset_by is not None else self.threshold
+        if chip is not None:
+            self.code = _code(rule, 0 if population.host else chip.rounding)
+            high = HOST_LIMIT if population.host else 2 ** (chip.arithmetic.state_bits - 1)
+            self.limits = (np.int64(-high), np.int64(high - 1))
+
+    def _array(self, value: Any, kind: type[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, kind), self.population.shape).reshape(-1))
+
+    def step(self, bank: NDArray[Any]) -> NDArray[np.uint8]:
+        """Update every neuron once; returns the spikes [n, c, y, x]."""
+        flat, readout = bank.reshape(self.v.shape), self.population.kind == "readout"
+        spikes = np.zeros(self.v.shape, np.uint8)
+        if self.integer:
+            self.saturations += step_neurons(
+                self.v, self.i, flat, self.threshold, self.bias, self.floor, self.reset_by, self.code, self.limits, readout, spikes
+            )
+        else:
+            self._real_step(flat, readout, spikes)
+        return spikes.reshape(bank.shape)
+
+    def _real_step(self, bank: NDArray[Any], readout: bool, spikes: NDArray[np.uint8]) -> None:
+        rule, current = self.rule, bank
+        if rule.decay_current is not None:
+            self.i = np.asarray(self.i * (rule.decay_current / DECAY_ONE) + bank)
+            current = self.i
+        v = np.maximum(self.v * (rule.decay / DECAY_ONE) + current + self.bias, self.floor)
+        if not readout:
+            spikes[...] = v > self.threshold if rule.strict else v >= self.threshold
+            v = np.where(spikes, 0.0 if rule.reset == "zero" else v - self.reset_by, v)
+        self.v = v
+
+
+def _code(rule: NeuronRule, rounding: int) -> tuple[int, int, int, int, int]:
+    decay_i = NO_CURRENT if rule.decay_current is None else DECAY_ONE - rule.decay_current
+    return DECAY_ONE - rule.decay, decay_i, int(rule.strict), RESET_ZERO if rule.reset == "zero" else RESET_SUBTRACT, rounding

@@ -1,0 +1,171 @@
+"""Float64 evaluator of a Network as trained: no folding, no lowering, layer by layer, step by step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.errors import DataError, UnsupportedLayer
+from neurosim.golden.maps import apply_map
+from neurosim.graph import Conv2d, Dense, SumPool, TokenMix
+from neurosim.network import Layer, Network
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """``scores`` [n, classes] float64: mean of the output over the steps.
+
+    Arrays [n, T, c, y, x] by layer: ``spikes`` (uint8) of every lif, ``values`` of the layers asked for, and, when asked for, ``margins`` of every
+    lif: |v - threshold| / threshold before the test.
+    """
+
+    scores: Floats
+    spikes: dict[str, NDArray[np.uint8]]
+    values: dict[str, Floats]
+    margins: dict[str, Floats]
+
+
+def run_network(
+    net: Network, data: NDArray[Any], *, values: Collection[str] = (), spikes: bool = True, margins: bool = False, batch: int = 64
+) -> NetworkResult:
+    """Evaluate images [n, c, y, x] (raw pixels; [n, y, x] for one channel) or binary events [n, T, c, y, x].
+
+    ``values``: layers whose outputs are kept. Raises DataError on a wrong shape, UnsupportedLayer on an op without a rule.
+    """
+    net.verify()
+    contract = net.input_contract
+    x = np.asarray(data)
+    if contract.kind == "image" and x.ndim == 3 and contract.shape[0] == 1:
+        x = x[:, None]
+    wanted = contract.shape if contract.kind == "image" else (net.steps, *contract.shape)
+    if x.shape[1:] != wanted:
+        raise DataError(f"data has shape {x.shape}, the network {net.name} wants (n, {', '.join(map(str, wanted))})")
+    parts = [_run_batch(net, x[k : k + batch], set(values), spikes, margins) for k in range(0, max(len(x), 1), batch)]
+    return NetworkResult(
+        np.concatenate([p.scores for p in parts]),
+        *(
+            {name: np.concatenate([getattr(p, field)[name] for p in parts]) for name in getattr(parts[0], field)}
+            for field in ("spikes", "values", "margins")
+        ),
+    )
+
+
+def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bool, keep_margins: bool) -> NetworkResult:
+    n = len(data)
+    constant = _constant_layers(net)
+    now: dict[str, Floats] = {}
+    membranes: dict[str, Floats] = {}
+    currents: dict[str, Floats] = {}
+    past: dict[str, deque[Floats]] = {}
+    scores = np.zeros((n, net.shape(str(net.output_name))[0]))
+    spikes: dict[str, list[NDArray[np.uint8]]] = {}
+    values: dict[str, list[Floats]] = {name: [] for name in keep}
+    margins: dict[str, list[Floats]] = {}
+    for step in range(net.steps):
+        for layer in net.layers.values():
+            if step and layer.name in constant:
+                continue
+            if layer.op in ("input", "spikes_input"):
+                now[layer.name] = _input(net, data, step)
+            elif layer.op == "lif":
+                extra = sum((past[f"{s}->{t}"][0] for s, t, d in net.connections if t == layer.name and step >= d), np.zeros(()))
+                now[layer.name], margin = _lif(layer, now[layer.inputs[0]] + extra, membranes, currents, keep_margins)
+                if keep_spikes:
+                    spikes.setdefault(layer.name, []).append(now[layer.name].astype(np.uint8))
+                if margin is not None:
+                    margins.setdefault(layer.name, []).append(margin)
+            elif layer.op == "delay":
+                buffer = past.setdefault(layer.name, deque(maxlen=layer.params["steps"]))
+                now[layer.name] = buffer[0] if len(buffer) == buffer.maxlen else np.zeros((n, *layer.shape))
+                buffer.append(now[layer.inputs[0]])
+            else:
+                now[layer.name] = linear_layer(layer, [now[x] for x in layer.inputs])
+        for source, target, steps in net.connections:
+            past.setdefault(f"{source}->{target}", deque(maxlen=steps)).append(now[source])
+        for name in keep:
+            values[name].append(now[name])
+        scores += now[str(net.output_name)].reshape(n, -1)
+    return NetworkResult(
+        scores / net.steps,
+        {name: np.stack(parts, axis=1) for name, parts in spikes.items()},
+        {name: np.stack(parts, axis=1) for name, parts in values.items()},
+        {name: np.stack(parts, axis=1) for name, parts in margins.items()},
+    )
+
+
+def _constant_layers(net: Network) -> set[str]:
+    """Layers whose value is the same in every step: those that a static image reaches without neuron or delay."""
+    result: set[str] = set()
+    for layer in net.layers.values():
+        if layer.op == "input" or (layer.op not in ("lif", "delay", "spikes_input") and all(x in result for x in layer.inputs)):
+            result.add(layer.name)
+    return result
+
+
+def _input(net: Network, data: NDArray[Any], step: int) -> Floats:
+    contract = net.input_contract
+    if contract.kind == "spikes":
+        return np.array(data[:, step], np.float64)
+    value = np.asarray(data, np.float64) / contract.scale
+    if contract.mean:
+        value = value - np.asarray(contract.mean)[:, None, None]
+    if contract.std:
+        value = value / np.asarray(contract.std)[:, None, None]
+    return value
+
+
+def linear_layer(layer: Layer, xs: list[Floats], *, bias: bool = True) -> Floats:
+    """Output of a linear layer without memory for inputs [n, c, y, x]; without its bias when asked. Raises UnsupportedLayer for other ops."""
+    x, p = xs[0], layer.params
+    match layer.op:
+        case "conv2d":
+            y = apply_map(Conv2d(p["weight"], p["stride"], p["padding"], p["dilation"], p["groups"]), x)
+            return y + p["bias"][:, None, None] if bias and p["bias"] is not None else y
+        case "linear":
+            y = apply_map(Dense(p["weight"], layer.shape), x)
+            return y + p["bias"][:, None, None] if bias and p["bias"] is not None else y
+        case "batch_norm":
+            weight, shift, mean, deviation = (a[:, None, None] for a in (p["weight"], p["bias"], p["mean"], np.sqrt(p["var"] + p["eps"])))
+            return np.asarray((x - mean) / deviation * weight + shift if bias else x / deviation * weight)
+        case "add":
+            return np.asarray(sum(xs[1:], xs[0]))
+        case "concat":
+            return np.concatenate(xs, axis=1)
+        case "reshape":
+            return x.reshape(len(x), *layer.shape)
+        case "token_mix":
+            return apply_map(TokenMix(p["weight"]), x)
+        case "mean":
+            return x.mean(axis=(2, 3), keepdims=True)
+        case "sum_pool" | "avg_pool":
+            y = apply_map(SumPool(np.ones(x.shape[1]), p["kernel"], p["stride"], p["padding"]), x)
+            return y / (p["kernel"][0] * p["kernel"][1]) if layer.op == "avg_pool" else y
+        case "scale":
+            return np.asarray(x * p["factor"].reshape(-1, 1, 1))
+    raise UnsupportedLayer(layer.name, layer.op, "neurosim has no rule for this op", remedy="remove the layer or express it with linear ops and lif")
+
+
+def _lif(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[str, Floats], margin: bool) -> tuple[Floats, Floats | None]:
+    p, name = layer.params, layer.name
+    hard = p["reset"] == "zero"
+    current = p["input_scale"] * x
+    if p["decay_current"] is not None:
+        current = currents[name] = p["decay_current"] * currents.get(name, np.zeros(())) + current
+    v = membranes.get(name, np.full((), p["v_reset"] if hard else p["v_rest"]))
+    v = p["v_rest"] + p["decay"] * (v - p["v_rest"]) + current if p["v_rest"] else p["decay"] * v + current
+    if p["bias"] is not None:
+        v = v + p["bias"]
+    if p["floor"] is not None:
+        v = np.maximum(v, p["floor"])
+    threshold = p["threshold"]
+    fired = v > threshold if p["strict"] else v >= threshold
+    distance = np.abs(v - threshold) / np.abs(threshold) if margin else None
+    membranes[name] = np.where(fired, p["v_reset"], v) if hard else v - fired * (threshold if p["reset_by"] is None else p["reset_by"])
+    return np.asarray(fired, np.float64), distance

@@ -1,0 +1,298 @@
+"""Network: built layer by layer by hand or by a frontend; every method checks names, shapes and numbers and returns the new layer's name."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from neurosim.errors import ModelError
+from neurosim.graph import Shape
+from neurosim.network import nsnet
+from neurosim.network.layers import KNOWN_OPS, InputContract, Layer, array, conv_shape, layer_macs, mix_shape, pair, pool_shape
+
+
+class Network:
+    """The model as trained. Layers are kept in the order of definition, which is topological; cycles only through ``connect``.
+
+    ``layers``: name -> Layer. ``connections``: (source, target lif, delay in steps) of ``connect``. ``output_name``: the layer whose mean over the
+    steps gives the scores. ``input_contract``: what the user's data must look like.
+    """
+
+    def __init__(self, name: str, steps: int = 1, class_names: Sequence[str] = ()) -> None:
+        if not isinstance(steps, int | np.integer) or steps < 1:
+            raise ModelError(f"network {name}: steps {steps!r} must be a whole number of at least 1")
+        self.name, self.steps, self.class_names = name, int(steps), tuple(str(c) for c in class_names)
+        self.layers: dict[str, Layer] = {}
+        self.connections: list[tuple[str, str, int]] = []
+        self.output_name: str | None = None
+        self._contract: InputContract | None = None
+
+    @property
+    def input_contract(self) -> InputContract:
+        """The contract of the one input; raises ModelError when there is none."""
+        if self._contract is None:
+            raise ModelError(f"network {self.name} has no input; call input() or spikes_input() first")
+        return self._contract
+
+    def shape(self, name: str) -> Shape:
+        """(c, y, x) of a layer's output; raises ModelError with the nearest name."""
+        return self._get(name, "asked for").shape
+
+    def _get(self, name: str, reader: str) -> Layer:
+        if name not in self.layers:
+            near = difflib.get_close_matches(str(name), self.layers, n=1)
+            raise ModelError(f"layer {name!r} ({reader}) does not exist" + (f"; did you mean {near[0]!r}?" if near else "; define it first"))
+        return self.layers[name]
+
+    def _add(self, name: str, op: str, inputs: Iterable[str], shape: Shape, params: dict[str, Any]) -> str:
+        if not name or not isinstance(name, str):
+            raise ModelError(f"layer name {name!r} must be a non-empty text")
+        if name in self.layers:
+            raise ModelError(f"layer name {name!r} occurs twice; give every layer its own name")
+        self.layers[name] = Layer(name, op, tuple(inputs), shape, params)
+        return name
+
+    # -- inputs and output
+
+    def input(
+        self,
+        name: str,
+        shape: Shape,
+        dtype: str = "uint8",
+        scale: float = 1.0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> str:
+        """A static image (c, y, x), repeated in every step: value = (pixel / scale - mean) / std per channel."""
+        shape = self._input_shape(name, shape)
+        means, stds = (
+            tuple(np.broadcast_to(array(name, k, v), (shape[0],)).tolist()) if v is not None else () for k, v in (("mean", mean), ("std", std))
+        )
+        if not math.isfinite(scale) or scale == 0 or any(s <= 0 for s in stds):
+            raise ModelError(f"input {name}: scale {scale} must be finite and not 0, std {list(stds)} above 0")
+        self._contract = InputContract(name, shape, "image", dtype, float(scale), means, stds)
+        return self._add(name, "input", (), shape, {})
+
+    def spikes_input(self, name: str, shape: Shape, step_time_us: float | None = None) -> str:
+        """Binary events (c, y, x), at most one per neuron and step; polarity is the channel. ``step_time_us`` bins recordings."""
+        shape = self._input_shape(name, shape)
+        self._contract = InputContract(name, shape, "spikes", "uint8", step_time_us=step_time_us)
+        return self._add(name, "spikes_input", (), shape, {})
+
+    def _input_shape(self, name: str, shape: Shape) -> Shape:
+        if self._contract is not None:
+            raise ModelError(f"network {self.name} has the input {self._contract.name!r} already; a second input {name!r} is not supported")
+        if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
+            raise ModelError(f"input {name}: shape {tuple(shape)} must be (channels, height, width), each at least 1")
+        return int(shape[0]), int(shape[1]), int(shape[2])
+
+    def output(self, x: str) -> None:
+        """Scores = mean over the steps of layer ``x``, whose shape must be (classes, 1, 1)."""
+        shape = self._get(x, "output").shape
+        if shape[1:] != (1, 1):
+            raise ModelError(f"output {x} has shape {shape}, wanted (classes, 1, 1); end the network with mean() or reshape() and linear()")
+        if self.class_names and len(self.class_names) != shape[0]:
+            raise ModelError(f"output {x} has {shape[0]} classes, class_names has {len(self.class_names)}")
+        self.output_name = x
+
+    # -- linear ops
+
+    def conv2d(
+        self, name: str, x: str, weight: Any, bias: Any = None, *, stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1, groups: int = 1,
+    ) -> str:  # fmt: skip
+        """Convolution; weight (out, in / groups, ky, kx), bias (out)."""
+        shape = self._get(x, name).shape
+        w = array(name, "weight", weight, (None, None, None, None))
+        params = {
+            "weight": w, "bias": None if bias is None else array(name, "bias", bias, (w.shape[0],)), "stride": pair(name, "stride", stride, 1),
+            "padding": pair(name, "padding", padding, 0), "dilation": pair(name, "dilation", dilation, 1), "groups": int(groups),
+        }  # fmt: skip
+        return self._add(name, "conv2d", (x,), conv_shape(name, x, shape, params), params)
+
+    def linear(self, name: str, x: str, weight: Any, bias: Any = None) -> str:
+        """Fully connected; x must be flat, (features, 1, 1); weight (out, features), bias (out)."""
+        shape = self._get(x, name).shape
+        w = array(name, "weight", weight, (None, None))
+        if shape != (w.shape[1], 1, 1):
+            remedy = "; flatten it first" if math.prod(shape) == w.shape[1] else ""
+            raise ModelError(f"layer {name}: weight {w.shape} takes shape ({w.shape[1]}, 1, 1), its input {x} has shape {shape}{remedy}")
+        params = {"weight": w, "bias": None if bias is None else array(name, "bias", bias, (w.shape[0],))}
+        return self._add(name, "linear", (x,), (w.shape[0], 1, 1), params)
+
+    def batch_norm(self, name: str, x: str, weight: Any, bias: Any, mean: Any, var: Any, eps: float = 1e-5) -> str:
+        """Normalisation by running statistics: weight * (x - mean) / sqrt(var + eps) + bias per channel."""
+        shape = self._get(x, name).shape
+        given = {"weight": weight, "bias": bias, "mean": mean, "var": var}
+        params: dict[str, Any] = {key: array(name, key, value, (shape[0],)) for key, value in given.items()}
+        if (params["var"] + eps <= 0).any():
+            raise ModelError(f"layer {name}: var {params['var'].min():.6g} + eps {eps} is not above 0")
+        return self._add(name, "batch_norm", (x,), shape, params | {"eps": float(eps)})
+
+    def add(self, name: str, *xs: str) -> str:
+        """Sum of layers of one shape."""
+        shapes = [self._get(x, name).shape for x in xs]
+        if not shapes or any(s != shapes[0] for s in shapes):
+            raise ModelError(
+                f"layer {name}: cannot add {', '.join(f'{x} {s}' for x, s in zip(xs, shapes, strict=True)) or 'nothing'}; shapes must agree"
+            )
+        return self._add(name, "add", xs, shapes[0], {})
+
+    def concat(self, name: str, *xs: str) -> str:
+        """Layers one after the other on the channel axis."""
+        shapes = [self._get(x, name).shape for x in xs]
+        if not shapes or any(s[1:] != shapes[0][1:] for s in shapes):
+            given = ", ".join(f"{x} {s}" for x, s in zip(xs, shapes, strict=True)) or "nothing"
+            raise ModelError(f"layer {name}: cannot join {given}; height and width must agree")
+        return self._add(name, "concat", xs, (sum(s[0] for s in shapes), *shapes[0][1:]), {})
+
+    def reshape(self, name: str, x: str, shape: Shape) -> str:
+        """The same values, in the order (c, y, x), under another shape."""
+        before = self._get(x, name).shape
+        if len(shape) != 3 or math.prod(shape) != math.prod(before):
+            raise ModelError(f"layer {name}: cannot reshape {x} {before} to {tuple(shape)}")
+        return self._add(name, "reshape", (x,), (int(shape[0]), int(shape[1]), int(shape[2])), {})
+
+    def flatten(self, name: str, x: str) -> str:
+        """(c, y, x) -> (c * y * x, 1, 1)."""
+        return self.reshape(name, x, (math.prod(self._get(x, name).shape), 1, 1))
+
+    def token_mix(self, name: str, x: str, weight: Any) -> str:
+        """y[c, n'] = sum_n weight[head(c), n', n] x[c, n]; tokens are pixels row by row; weight (heads, tokens, tokens)."""
+        w = array(name, "weight", weight, (None, None, None))
+        return self._add(name, "token_mix", (x,), mix_shape(name, x, self._get(x, name).shape, w), {"weight": w})
+
+    def mean(self, name: str, x: str) -> str:
+        """Mean over all pixels (tokens): (c, y, x) -> (c, 1, 1)."""
+        return self._add(name, "mean", (x,), (self._get(x, name).shape[0], 1, 1), {})
+
+    def sum_pool(
+        self, name: str, x: str, kernel: int | tuple[int, int], stride: int | tuple[int, int] | None = None, padding: int | tuple[int, int] = 0
+    ) -> str:
+        """Sum over windows."""
+        return self._pool("sum_pool", name, x, kernel, stride, padding)
+
+    def avg_pool(
+        self, name: str, x: str, kernel: int | tuple[int, int], stride: int | tuple[int, int] | None = None, padding: int | tuple[int, int] = 0
+    ) -> str:
+        """Mean over windows, padding counted as zeros (count_include_pad)."""
+        return self._pool("avg_pool", name, x, kernel, stride, padding)
+
+    def _pool(self, op: str, name: str, x: str, kernel: Any, stride: Any, padding: Any) -> str:
+        shape = self._get(x, name).shape
+        window = pair(name, "kernel", kernel, 1)
+        params = {
+            "kernel": window,
+            "stride": window if stride is None else pair(name, "stride", stride, 1),
+            "padding": pair(name, "padding", padding, 0),
+        }
+        return self._add(name, op, (x,), pool_shape(name, shape, params), params)
+
+    def scale(self, name: str, x: str, factor: Any) -> str:
+        """Times a number, or a number per channel."""
+        shape = self._get(x, name).shape
+        value = array(name, "factor", factor)
+        if value.shape not in ((), (shape[0],)):
+            raise ModelError(f"layer {name}: factor has shape {value.shape}, its input {x} has {shape[0]} channels")
+        return self._add(name, "scale", (x,), shape, {"factor": value})
+
+    def delay(self, name: str, x: str, steps: int = 1) -> str:
+        """The value of ``x`` some steps ago, 0 before."""
+        if steps < 1:
+            raise ModelError(f"layer {name}: delay {steps} must be at least 1 step")
+        return self._add(name, "delay", (x,), self._get(x, name).shape, {"steps": int(steps)})
+
+    def connect(self, source: str, target: str, delay: int = 1) -> None:
+        """Add the value of ``source``, ``delay`` steps ago, to the input of the lif layer ``target``; the only way to close a cycle."""
+        from_shape, to = self._get(source, f"connect to {target}").shape, self._get(target, f"connect from {source}")
+        into = self.layers[to.inputs[0]].shape if to.op == "lif" else None
+        if into is None or delay < 1 or from_shape != into:
+            raise ModelError(
+                f"connect {source} {from_shape} -> {target} ({to.op}, input {into}), delay {delay}: wanted a lif of that shape, delay >= 1"
+            )
+        self.connections.append((source, target, int(delay)))
+
+    # -- neurons and foreign ops
+
+    def lif(
+        self, name: str, x: str, *, decay: float = 0.5, threshold: Any = 1.0, reset: Literal["zero", "subtract"] = "zero", strict: bool = False,
+        floor: Any = None, bias: Any = None, v_rest: float = 0.0, v_reset: float | None = None, reset_by: Any = None, input_scale: float = 1.0,
+        decay_current: float | None = None,
+    ) -> str:  # fmt: skip
+        """Leaky integrate and fire, one test per step.
+
+        v <- v_rest + decay * (v - v_rest) + input_scale * x + bias;  v <- max(v, floor);  spike if v >= threshold (> when strict);
+        v <- v_reset (reset zero; default v_rest) or v - reset_by (subtract; default threshold). v starts at v_reset (subtract: v_rest).
+        With ``decay_current`` x is replaced by i <- decay_current * i + x. Threshold, floor, bias, reset_by: a number, per channel, or (c, y, x).
+        spikingjelly's LIF(tau) is decay = 1 - 1/tau, input_scale = 1/tau.
+        """
+        shape = self._get(x, name).shape
+        if reset not in ("zero", "subtract"):
+            raise ModelError(f"layer {name}: reset {reset!r} must be 'zero' or 'subtract'")
+        for label, value in (("decay", decay), ("decay_current", decay_current)):
+            if value is not None and not 0 <= value <= 1:
+                raise ModelError(f"layer {name}: {label} {value} must lie in 0..1")
+        params: dict[str, Any] = {
+            "decay": float(decay), "reset": reset, "strict": bool(strict), "v_rest": float(v_rest),
+            "v_reset": float(v_rest if v_reset is None else v_reset), "input_scale": float(input_scale),
+            "decay_current": None if decay_current is None else float(decay_current),
+        }  # fmt: skip
+        for label, value in (("threshold", threshold), ("floor", floor), ("bias", bias), ("reset_by", reset_by)):
+            params[label] = None if value is None else _per_neuron(name, label, value, shape)
+        return self._add(name, "lif", (x,), shape, params)
+
+    def op(self, name: str, op: str, *xs: str, shape: Shape | None = None, **params: Any) -> str:
+        """Any other op (max_pool, softmax, layer_norm, multiply, gelu, ...): kept by name, so that ``check`` can refuse it by name."""
+        shapes = [self._get(x, name).shape for x in xs]
+        if op in KNOWN_OPS:
+            raise ModelError(f"layer {name}: {op} has its own method, Network.{op}()")
+        if not shapes:
+            raise ModelError(f"layer {name}: op {op} needs at least one input")
+        return self._add(name, op, xs, shapes[0] if shape is None else shape, params)
+
+    # -- whole network
+
+    def verify(self) -> None:
+        """Raises ModelError when input or output is missing."""
+        _ = self.input_contract
+        if self.output_name is None:
+            raise ModelError(f"network {self.name} has no output; call output() with the layer of the class scores")
+
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of one step when every layer is computed densely."""
+        return sum(layer_macs(layer, [self.layers[x].shape for x in layer.inputs]) for layer in self.layers.values())
+
+    def parameters(self) -> int:
+        """Number of weights and other array values."""
+        return sum(p.size for layer in self.layers.values() for p in layer.params.values() if isinstance(p, np.ndarray))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a ``.nsnet`` file."""
+        nsnet.save_network(self, Path(path))
+
+    def __str__(self) -> str:
+        lines = [
+            f"network {self.name}: {self.steps} step(s), {len(self.layers)} layers, {self.parameters()} parameters, {self.dense_macs()} MAC/step"
+        ]
+        for layer in self.layers.values():
+            lines.append(f"  {layer.name} {layer.shape} = {layer.describe()}" + (f" of {', '.join(layer.inputs)}" if layer.inputs else ""))
+        lines += [f"  {source} -> {target} after {delay} step(s)" for source, target, delay in self.connections]
+        return "\n".join(lines + [f"  output {self.output_name}"])
+
+
+def _per_neuron(layer: str, name: str, value: Any, shape: Shape) -> Any:
+    """Float64 that broadcasts to (c, y, x): scalar, (c, 1, 1) or (c, y, x)."""
+    given = array(layer, name, value)
+    if given.ndim == 0:
+        given = given.reshape(1, 1, 1)
+    elif given.shape == (shape[0],):
+        given = given.reshape(-1, 1, 1)
+    elif given.shape not in (shape, (shape[0], 1, 1), (1, 1, 1)):
+        raise ModelError(f"layer {layer}: {name} has shape {given.shape}, wanted a number, ({shape[0]},) or {shape}")
+    return given

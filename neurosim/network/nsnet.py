@@ -1,0 +1,60 @@
+"""``.nsnet``: a Network as a versioned zip of JSON and arrays."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neurosim.errors import ModelError, ProgramError
+from neurosim.files import read_zip, write_zip
+from neurosim.network.layers import InputContract, Layer
+
+if TYPE_CHECKING:
+    from neurosim.network.model import Network
+
+FORMAT, FORMAT_VERSION = "neurosim-network", 1
+
+
+def save_network(net: Network, path: Path) -> None:
+    """Write the file, whole or not at all."""
+    arrays: dict[str, Any] = {}
+    layers: list[dict[str, Any]] = []
+    for k, layer in enumerate(net.layers.values()):
+        plain = {key: value for key, value in layer.params.items() if not isinstance(value, np.ndarray)}
+        arrays |= {f"{k}.{key}": value for key, value in layer.params.items() if isinstance(value, np.ndarray)}
+        layers.append({"name": layer.name, "op": layer.op, "inputs": layer.inputs, "shape": layer.shape, "params": plain})
+    contract = net._contract
+    header = {
+        "format": FORMAT, "version": FORMAT_VERSION, "name": net.name, "steps": net.steps, "class_names": net.class_names, "layers": layers,
+        "connections": net.connections, "output": net.output_name, "input": None if contract is None else asdict(contract),
+    }  # fmt: skip
+    write_zip(path, header, arrays)
+
+
+def load_network(path: str | os.PathLike[str]) -> Network:
+    """Read a ``.nsnet`` file; raises ModelError when it is missing, broken or of another version."""
+    from neurosim.network.model import Network
+
+    try:
+        header, arrays = read_zip(Path(path), FORMAT, FORMAT_VERSION, "save the network again with this version of neurosim")
+    except ProgramError as error:
+        raise ModelError(str(error)) from None
+    try:
+        net = Network(header["name"], header["steps"], header["class_names"])
+        for k, entry in enumerate(header["layers"]):
+            prefix = f"{k}."
+            params: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry["params"].items()}
+            params |= {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+            net.layers[entry["name"]] = Layer(entry["name"], entry["op"], tuple(entry["inputs"]), tuple(entry["shape"]), params)
+        net.connections = [(s, t, d) for s, t, d in header["connections"]]
+        net.output_name = header["output"]
+        if header["input"] is not None:
+            contract: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in header["input"].items()}
+            net._contract = InputContract(**contract)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} is broken ({error!r}); save the network again") from None
+    return net
