@@ -1,0 +1,59 @@
+"""``run_reference``: the reference engine's side of the engine contract (``neurosim.engine.events.Engine``)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from neurosim.engine.deadlock import diagnose
+from neurosim.engine.events import Options, Progress, Result, Sink, Stimulus
+from neurosim.engine.reference.machine import Machine
+from neurosim.engine.reference.plan import Plan
+from neurosim.engine.reference.record import Probe, Recorder
+from neurosim.errors import RunError
+from neurosim.program import Program
+
+
+def run_reference(
+    program: Program,
+    stimuli: list[Stimulus],
+    options: Options,
+    *,
+    sink: Sink | None = None,
+    progress: Progress | None = None,
+    shuffle_seed: int | None = None,
+    probes: Sequence[Probe] = (),
+    stations: Mapping[str, type[Any]] | None = None,
+) -> Result:
+    """Simulate ``stimuli``, one per sample, on ``program`` by the rules of docs/machine.md.
+
+    ``sink`` receives the trace in sorted chunks (a sample at a time when isolated) instead of ``Result.trace``. ``shuffle_seed`` permutes the order
+    of messages and stations within every instant, which must not change anything. ``probes`` watch services, puts and steps. ``stations`` replaces
+    station classes by kind (port, synapse, core, soma, sender, router); a class is made with (machine, number).
+
+    Raises RunError: a discipline that is not built; Deadlock or Livelock, the trace up to then being with the sink; DataError: a malformed stimulus.
+    """
+    if program.sync == "barrier":
+        raise RunError("sync barrier is not built in this version; compile with sync wavefront or free")
+    if options.streamed and program.sync == "free":
+        raise RunError("sync free cannot stream samples in this version; use isolated samples or sync wavefront")
+    plan = Plan(program, options.streamed, len(stimuli))
+    record = Recorder(plan, options, len(stimuli), sink, tuple(probes))
+    shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)
+    simulations = [list(stimuli)] if options.streamed else [[stimulus] for stimulus in stimuli]
+    for k, given in enumerate(simulations):
+        record.sample = k
+        machine = Machine(plan, options, record, given, options.first_sample + k, shuffle, stations or {})
+        try:
+            stuck = machine.run()
+        except RunError:
+            record.flush(machine)
+            raise
+        if stuck is not None:
+            record.flush(machine)
+            raise diagnose(program, stuck)
+        record.sample_ended(machine)
+        if progress is not None:
+            progress(len(stimuli) if options.streamed else k + 1, len(stimuli))
+    return record.result()

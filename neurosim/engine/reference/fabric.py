@@ -1,0 +1,248 @@
+"""Items, channels and servers: sections 1 and 2 of docs/machine.md.
+
+A server serves one item at a time and puts its results by the put rule. Stations own servers; a router owns one per output, every other station one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neurosim.arithmetic import jitter_draw, jittered
+from neurosim.engine.events import MARKER
+from neurosim.errors import Livelock
+
+if TYPE_CHECKING:
+    from neurosim.engine.reference.machine import Machine
+
+
+@dataclass(slots=True)
+class Item:
+    """A packet, an item in axon-out, or what a service is about. Fields as in a trace row; ``cause``: (server, service) of the latest put."""
+
+    item: int
+    slice: int
+    address: int
+    value: int
+    step: int
+    dest: int
+    origin: int
+    cause: tuple[int, int]
+
+    def sent(self, dest: int, cause: tuple[int, int]) -> Item:
+        """The same item after a put."""
+        return Item(self.item, self.slice, self.address, self.value, self.step, dest, self.origin, cause)
+
+
+class Station:
+    """Base of all stations. ``decide`` reads and writes only its own station; it acts on others through ``machine.kernel.post``.
+
+    A user-written station takes (machine, number), where ``number`` is its core, router or port, and overrides what it needs.
+    """
+
+    def __init__(self, machine: Machine, number: int) -> None:
+        self.machine, self.number = machine, number
+        self.plan = machine.plan
+
+    def decide(self, now: int) -> None:
+        """Do everything that is due: puts first, then takes."""
+        raise AssertionError(f"{type(self).__name__} must override decide")
+
+    def sent(self, server: Server, service: Service, item: Item, time: int) -> None:
+        """One result was put at ``time``."""
+
+    def finished(self, server: Server, service: Service, end: int) -> None:
+        """A service ended; the next item may be taken in this same decision."""
+
+    def wake(self, time: int) -> None:
+        """Decide at ``time``."""
+        self.machine.kernel.wake(self, time)
+
+
+class Channel:
+    """A bounded FIFO: the writer's side owns ``credits``, the reader's side owns ``queue`` (section 1)."""
+
+    __slots__ = ("ack", "credits", "depth", "forward", "head_since", "high_water", "index", "machine", "puts", "queue", "reader", "writer")
+
+    def __init__(self, machine: Machine, index: int, depth: int, forward: int, ack: int) -> None:
+        self.machine, self.index = machine, index
+        self.depth, self.forward, self.ack = depth, forward, ack
+        self.credits = depth
+        self.queue: deque[Item] = deque()
+        self.head_since = -1  # request time of the head (section 2, choice)
+        self.puts = self.high_water = 0
+        self.writer: Server
+        self.reader: Station
+
+    def put(self, item: Item, now: int) -> None:
+        """Writer's side: uses a credit; the item is in the queue from now + forward."""
+        assert self.credits > 0, f"channel {self.index}: put without a credit"
+        self.credits -= 1
+        self.puts += 1
+        self.machine.kernel.post(now + self.forward, self._arrive, item)
+
+    def take(self, now: int) -> Item:
+        """Reader's side: removes the head; its slot is usable by the writer from now + ack."""
+        self.head_since = now
+        self.machine.kernel.post(now + self.ack, self._credit)
+        return self.queue.popleft()
+
+    def _arrive(self, item: Item) -> None:
+        now = self.machine.kernel.now
+        if not self.queue:
+            self.head_since = now
+        self.queue.append(item)
+        assert len(self.queue) <= self.depth, f"channel {self.index}: more than {self.depth} items"
+        self.high_water = max(self.high_water, len(self.queue))  # after the arrivals, before the takes of this instant
+        self.machine.kernel.wake(self.reader, now)
+
+    def _credit(self) -> None:
+        self.credits += 1
+        assert self.credits <= self.depth, f"channel {self.index}: more than {self.depth} credits"
+        if self.writer.blocked_since >= 0:
+            self.machine.kernel.wake(self.writer.station, self.machine.kernel.now)
+
+
+Results = list[tuple[int, Item]]
+
+
+class Service:
+    """One service: what is served, its nominal duration and results, and how far the puts have come."""
+
+    __slots__ = ("blocked", "duration", "end", "item", "last_put", "made", "n", "nominal", "ready", "results", "shift", "start", "synops")
+
+    def __init__(self, n: int, start: int, item: Item, duration: int, results: Results, synops: int) -> None:
+        self.n, self.start, self.item, self.duration, self.results, self.synops = n, start, item, duration, results, synops
+        self.made = 0  # results put so far
+        self.shift = self.blocked = 0
+        self.end = -1  # known when it has ended
+        self.nominal = self.ready = self.last_put = start
+
+
+class Server:
+    """Serves one item at a time and puts its results by the put rule of section 2."""
+
+    def __init__(self, station: Station, number: int, *, spacing: int = 0, put_rows: bool = False, jitters: bool = True) -> None:
+        self.station, self.number, self.machine = station, number, station.machine
+        self.channel = self.machine.channel_of(number)
+        if self.channel is not None:
+            self.channel.writer = self
+        self.spacing = spacing  # t_put
+        self.put_rows = put_rows
+        self.jitters = jitters
+        self.windows: dict[int, int] | None = None  # end-to-end credits per destination core, for a port and senders
+        self.service: Service | None = None
+        self.services = self.puts = 0
+        self.blocked_since = -1  # q_k of a put that waits for a credit, else -1
+        self.machine.servers[number] = self
+
+    def begin(self, item: Item, duration: int, results: Results, synops: int = 0) -> None:
+        """Start service n at this instant; durations and nominal times are those before jitter."""
+        machine, now = self.machine, self.machine.kernel.now
+        assert self.service is None, f"server {self.number} serves two items"
+        n, self.services = self.services, self.services + 1
+        options = machine.options
+        if options.jitter and self.jitters:
+            r = jitter_draw(options.seed, machine.jitter_sample, self.number, n, options.jitter)
+            duration = jittered(duration, r)
+            results = [(jittered(nominal, r), result) for nominal, result in results]
+        self.service = Service(n, now, item, duration, results, synops)
+        machine.note_time(now)
+        machine.latest = max(machine.latest, now)
+        self._aim(self.service, now)
+
+    def _aim(self, service: Service, earliest: int) -> None:
+        """When the next put is ready (q_k), or, after the last one, when the service ends."""
+        if service.made < len(service.results):
+            service.nominal = service.start + service.results[service.made][0] + service.shift  # w_k
+            service.ready = max(service.nominal, earliest)
+        else:
+            service.ready = max(service.start + service.duration + service.shift, service.last_put)
+            self.machine.note_time(service.ready)
+        if service.ready > self.machine.kernel.now:
+            self.station.wake(service.ready)
+
+    def progress(self, now: int) -> None:
+        """The puts that are due, then the end of the service if it is due."""
+        service = self.service
+        while service is not None and now >= service.ready:
+            if service.made == len(service.results):
+                self._end(service, now)
+                return
+            item = service.results[service.made][1]
+            if not self._may_put(item):
+                self.blocked_since = service.ready
+                return
+            self._put(service, item, now)
+
+    def lacks(self, item: Item) -> str:
+        """What a put waits for: ``"channel"``, ``"window"`` or nothing, the channel first (section 11, deadlock)."""
+        assert self.channel is not None
+        if self.channel.credits == 0:
+            return "channel"
+        return "window" if self.windows is not None and self.windows[item.dest] == 0 else ""
+
+    def _may_put(self, item: Item) -> bool:
+        return not self.lacks(item)
+
+    def _put(self, service: Service, item: Item, now: int) -> None:
+        assert self.channel is not None
+        waited = now - service.ready
+        self.blocked_since = -1
+        service.blocked += waited
+        service.shift += now - service.nominal
+        service.last_put = now
+        service.made += 1
+        self.machine.note_time(now)
+        self.machine.latest = max(self.machine.latest, now)
+        cause = (self.number, service.n)
+        if self.windows is not None:
+            self.windows[item.dest] -= 1
+        self.channel.put(item.sent(item.dest, cause), now)
+        self.machine.record.put(self, service, item, service.ready, now, waited)
+        self.puts += 1
+        self.station.sent(self, service, item, now)
+        self._aim(service, now + self.spacing)
+
+    def _end(self, service: Service, end: int) -> None:
+        self.service = None
+        self.machine.record.service(self, service, end)
+        self.station.finished(self, service, end)
+
+    def window_credit(self, core: int) -> None:
+        """A credit of (this sender, destination core) is usable again."""
+        assert self.windows is not None
+        self.windows[core] += 1
+        assert self.windows[core] <= self.plan_window, f"server {self.number}: too many window credits of core {core}"
+        if self.blocked_since >= 0:
+            self.machine.kernel.wake(self.station, self.machine.kernel.now)
+
+    @property
+    def plan_window(self) -> int:
+        """Window credits per destination core at the start."""
+        return self.machine.plan.chip.noc.window
+
+    def open_windows(self) -> None:
+        """Give this server its end-to-end credits, where the chip has them (section 5)."""
+        plan = self.machine.plan
+        if plan.end_to_end:
+            self.windows = dict.fromkeys(range(plan.program.cores), self.plan_window)
+
+
+def check_time(time: int, limit: int, sample: int) -> None:
+    """Raise Livelock when something happens later than the limit."""
+    if time > limit:
+        raise Livelock(
+            f"sample {sample}: {time} ps > max_time_ps {limit} before completion; raise max_time_ps or look for a network that feeds itself"
+        )
+
+
+def row_of(item: Item) -> tuple[int, int, int, int, int, int, int, int, int]:
+    """The item's columns of a trace row, from ``item`` to ``cause_service``."""
+    return item.item, item.slice, item.address, item.value, item.step, item.dest, item.origin, item.cause[0], item.cause[1]
+
+
+def marker(source: int, step: int, dest: int, origin: int) -> Item:
+    """A marker of ``source``; its cause is set by the put."""
+    return Item(MARKER, source, -1, 0, step, dest, origin, (-1, -1))

@@ -1,0 +1,109 @@
+"""The Program's arrays as Python tables, made once per run and shared by its samples."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from neurosim.engine.synapses import Box, Synapses, box_of, coordinates, decode, inside
+from neurosim.program import R_READOUT, Program
+
+CACHED_SYNAPSES = 4_000_000  # bound on the decoded synapses that are kept, about 64 MB
+
+
+class Plan:
+    """Timings, routes, markers and upstream lists of a Program. ``rounds``: global steps of one simulation, T or N * T (section 6)."""
+
+    def __init__(self, program: Program, streamed: bool, samples: int) -> None:
+        self.program, self.chip, self.streamed = program, program.chip, streamed
+        self.free = program.sync == "free"
+        timing = self.chip.timing
+        self.time: dict[str, int] = {name: figure.value for name in type(timing).model_fields if (figure := getattr(timing, name)) is not None}
+        self.leak: int | None = self.time.get("leak")
+        self.steps = program.steps
+        self.rounds = 0 if self.free else program.steps * (samples if streamed else 1)
+        self.end_to_end = self.chip.noc.flow == "end_to_end"
+        bits = self.chip.arithmetic.state_bits
+        self.low, self.high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        acc = self.chip.arithmetic.acc_bits
+        self.acc_low, self.acc_high = -(2 ** (acc - 1)), 2 ** (acc - 1) - 1
+
+        slices = program.slices
+        self.core_of: list[int] = program.slice_core.tolist()
+        self.slices_of = [[q for q in range(slices) if self.core_of[q] == core] for core in range(program.cores)]
+        self.boxes: list[Box] = [box_of(row) for row in program.source_box]
+        ptr = program.route_ptr.tolist()
+        self.routes = [
+            [(int(program.route_core[r]), box_of(program.route_box[r]), r) for r in range(ptr[s], ptr[s + 1])] for s in range(len(self.boxes))
+        ]
+        self.route_of = {(s, core): r for s, routes in enumerate(self.routes) for core, _, r in routes}
+        assert len(self.route_of) == len(program.route_core), "a source has two routes to one core"
+
+        # markers (section 6): who waits for whom
+        self.pairs_at: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (core, source) -> [(slice, delay)]
+        self.needs: list[list[tuple[int, int]]] = [[] for _ in range(slices)]  # slice -> [(source, delay)]
+        below: dict[int, dict[int, int]] = {}  # sender of markers (slice, or -1 for the port) -> {downstream slice: largest delay}
+        for source, q, delay in program.sync_pair.tolist():
+            self.pairs_at.setdefault((self.core_of[q], source), []).append((q, delay))
+            self.needs[q].append((source, delay))
+            near = below.setdefault(source if source < slices else -1, {})
+            near[q] = max(delay, near.get(q, 0))
+        self.below = {p: sorted(near.items()) for p, near in below.items()}
+        self.above = [sorted({p for p, near in below.items() if q in near}) for q in range(slices)]
+
+        # readout: class k of the readout is neuron (c, y, x) in that order
+        self.readout = {q: self._classes(q) for q in range(slices) if program.slice_rule[q, R_READOUT]}
+        self.classes = sum(len(places) for places in self.readout.values())
+        self._cache: OrderedDict[tuple[int, int], tuple[list[Synapses], int, bool]] = OrderedDict()
+        self._cached = 0
+
+    def _classes(self, q: int) -> list[int]:
+        """Class number of every neuron of a readout slice; several readout populations follow each other."""
+        program = self.program
+        mine = int(program.slice_population[q])
+        readouts = sorted({int(program.slice_population[p]) for p in range(program.slices) if program.slice_rule[p, R_READOUT]})
+        sizes = {p: self._shape(p) for p in readouts}
+        base = sum(int(np.prod(sizes[p])) for p in readouts if p < mine)
+        _, height, width = sizes[mine]
+        box = self.boxes[q]
+        places = (coordinates(box, a) for a in range(int(program.neuron_ptr[q + 1] - program.neuron_ptr[q])))
+        return [base + (c * height + y) * width + x for c, y, x in places]
+
+    def _shape(self, population: int) -> tuple[int, int, int]:
+        source = int(np.flatnonzero(self.program.source_population == population)[0])
+        c, y, x = (int(v) for v in self.program.source_shape[source])
+        return c, y, x
+
+    def destinations(self, source: int, address: int) -> list[int]:
+        """Cores that a spike goes to, ascending (section 3)."""
+        c, y, x = coordinates(self.boxes[source], address)
+        return [core for core, box, _ in self.routes[source] if inside(box, c, y, x)]
+
+    def synapses(self, source: int, address: int, core: int) -> tuple[list[Synapses], int, bool]:
+        """(entries, synapses served, one of them into a readout slice) of a spike packet at a core."""
+        route = self.route_of[source, core]
+        known = self._cache.get((route, address))
+        if known is None:
+            entries = decode(self.program, route, source, address, self.chip.arithmetic.skip_zero_weights)
+            known = entries, sum(len(e.targets) for e in entries), any(len(e.targets) and e.slice in self.readout for e in entries)
+            self._cache[route, address] = known
+            self._cached += known[1] + 16
+            while self._cached > CACHED_SYNAPSES:
+                self._cached -= self._cache.popitem(last=False)[1][1] + 16
+        return known
+
+    def sample_of(self, step: int) -> tuple[int, int]:
+        """(sample within the simulation, step within the sample) of a global step."""
+        return divmod(step, self.steps) if self.streamed else (0, step)
+
+    def senders_of(self, source: int, item_is_current: bool) -> int:
+        """Core whose sender put a packet of this source into the network, -1 for the port."""
+        return -1 if item_is_current or source >= len(self.core_of) else self.core_of[source]
+
+    def parameters(self, q: int) -> dict[str, Any]:
+        """Neuron parameters of a slice as Python integers."""
+        program = self.program
+        a, b = int(program.neuron_ptr[q]), int(program.neuron_ptr[q + 1])
+        return {name: getattr(program, name)[a:b].tolist() for name in ("threshold", "bias", "floor", "reset_by")}

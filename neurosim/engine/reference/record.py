@@ -1,0 +1,231 @@
+"""Trace rows, counters and per-sample results of a run: section 11 of docs/machine.md. Watches the machine and never steers it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.engine.events import (
+    CHANNEL_COUNTERS,
+    CORE_COUNTERS,
+    CURRENT,
+    MARKER,
+    ROW_PUT,
+    ROW_SERVICE,
+    SERVER_COUNTERS,
+    SPIKE,
+    SPIKE_DTYPE,
+    TRACE_DTYPE,
+    Options,
+    Result,
+    Sink,
+)
+from neurosim.engine.reference.fabric import Item, Server, Service, Station, row_of
+from neurosim.engine.reference.plan import Plan
+
+if TYPE_CHECKING:
+    from neurosim.engine.reference.machine import Machine
+
+CHUNK_ROWS = 1 << 18
+PACKET_COUNTERS = {SPIKE: "spike_packets", CURRENT: "current_packets", MARKER: "marker_packets"}
+
+
+class Probe:
+    """Base of user-written observers; override what you want to see. A probe must not change anything it is handed."""
+
+    def service(self, station: Station, server: Server, service: Service, end: int) -> None:
+        """A service ended."""
+
+    def put(self, station: Station, server: Server, item: Item, ready: int, time: int) -> None:
+        """A result was put at ``time``; it was ready at ``ready``."""
+
+    def step(self, station: Station, slice_: int, step: int, membranes: list[int]) -> None:
+        """The membranes of a slice after a step was computed (stepped) or a service touched it (free: step 0)."""
+
+
+class Recorder:
+    """Collects one run. Totals over samples are arrays by server, core, channel; ``sample`` is the row of the sample being simulated."""
+
+    def __init__(self, plan: Plan, options: Options, samples: int, sink: Sink | None, probes: tuple[Probe, ...]) -> None:
+        program = plan.program
+        self.plan, self.options, self.sink, self.probes = plan, options, sink, probes
+        self.server = {name: [0] * len(program.server_kind) for name in SERVER_COUNTERS}
+        self.core = {name: [0] * program.cores for name in CORE_COUNTERS}
+        self.channel = {name: [0] * len(program.channel) for name in CHANNEL_COUNTERS}
+        names = ("spikes", "synops", "packets", "injected_spikes", "injected_currents", "hops")
+        self.samples = {name: [0] * samples for name in names}
+        self.slice_spikes = [[0] * program.slices for _ in range(samples)]
+        self.scores = np.zeros((samples, plan.classes), np.int64)
+        self.start, self.first_spike = [-1] * samples, [-1] * samples
+        self.decision, self.completion = [0] * samples, [0] * samples
+        self.window = 0
+        self.tracing = options.record or sink is not None
+        self.rows: list[tuple[int, ...]] = []
+        self.kept: list[NDArray[Any]] = []
+        self.fires: list[tuple[int, ...]] = []
+        self.state_v: list[list[int]] = []
+        self.state_i: list[list[int]] = []
+        self.sample = 0
+        self._readout: list[tuple[int, int, Service, dict[int, list[int]]]] = []
+
+    # ---- what the machine reports -------------------------------------------------------------------------------------------------------------
+
+    def sample_of(self, step: int) -> int:
+        """Row of the sample that a global step belongs to."""
+        return self.plan.sample_of(step)[0] if self.plan.streamed else self.sample
+
+    @property
+    def trace_sample(self) -> int:
+        """The sample column of trace rows."""
+        return 0 if self.plan.streamed else self.options.first_sample + self.sample
+
+    def service(self, server: Server, service: Service, end: int) -> None:
+        """A service ended: its row, and busy and blocked time."""
+        counters, v = self.server, server.number
+        service.end = end
+        counters["services"][v] += 1
+        counters["blocked_ps"][v] += service.blocked
+        counters["busy_ps"][v] += end - service.start - service.blocked
+        if self.tracing:
+            self.rows.append(self._row(server, service, end))
+        for probe in self.probes:
+            probe.service(server.station, server, service, end)
+
+    def _row(self, server: Server, service: Service, end: int) -> tuple[int, ...]:
+        head = (self.trace_sample, service.start, server.number, ROW_SERVICE, service.n, end, service.n)
+        return head + row_of(service.item) + (service.blocked, service.synops)
+
+    def put(self, server: Server, service: Service, item: Item, ready: int, time: int, waited: int) -> None:
+        """A put of any server; only cores, somas and senders have rows of their puts."""
+        if self.tracing and server.put_rows:
+            what = (item.item, item.slice, item.address, item.value, item.step, item.dest, item.origin, server.number, service.n)
+            self.rows.append((self.trace_sample, time, server.number, ROW_PUT, server.puts, ready, service.n) + what + (waited, 0))
+        for probe in self.probes:
+            probe.put(server.station, server, item, ready, time)
+
+    def injected(self, item: Item, start: int) -> None:
+        """A service of the port."""
+        sample = self.sample_of(item.step)
+        if item.item != MARKER:
+            self.samples["injected_spikes" if item.item == SPIKE else "injected_currents"][sample] += 1
+        if self.start[sample] < 0:
+            self.start[sample] = start
+
+    def packet(self, core: int, item: Item) -> None:
+        """A packet put by a sender."""
+        self.core["packets_sent"][core] += 1
+        self.samples["packets"][self.sample_of(item.step)] += 1
+
+    def hop(self, item: Item) -> None:
+        """A service of a router output."""
+        self.samples["hops"][self.sample_of(item.step)] += 1
+
+    def decoded(self, core: int, packet: Item) -> None:
+        """A packet taken by a synapse or core station."""
+        self.core[PACKET_COUNTERS[packet.item]][core] += 1
+
+    def synapses(self, core: int, packet: Item, count: int, dropped: int, reads_out: bool, now: int) -> None:
+        """The synapses served for a spike packet."""
+        sample = self.sample_of(packet.step)
+        self.core["synops"][core] += count
+        self.core["synops_dropped"][core] += dropped
+        self.samples["synops"][sample] += count
+        if reads_out and (self.first_spike[sample] < 0 or now < self.first_spike[sample]):
+            self.first_spike[sample] = now
+
+    def fire(self, core: int, item: Item, time: int) -> None:
+        """A spike was put into axon-out."""
+        sample = self.sample_of(item.step)
+        self.core["fires"][core] += 1
+        self.samples["spikes"][sample] += 1
+        self.slice_spikes[sample][item.slice] += 1
+        if self.options.spikes:
+            self.fires.append((self.options.first_sample + sample, self.plan.sample_of(item.step)[1], item.slice, item.address, time))
+
+    def step(self, station: Station, q: int, g: int, membranes: list[int]) -> None:
+        """A slice has new membranes."""
+        for probe in self.probes:
+            probe.step(station, q, g, membranes)
+
+    def step_ended(self, q: int, g: int, end: int, membranes: list[int]) -> None:
+        """A soma ended a step: scores, decision, streamed completion."""
+        sample, step = self.sample_of(g), self.plan.sample_of(g)[1]
+        if step != self.plan.steps - 1:
+            return
+        if q in self.plan.readout:
+            self.scores[sample, self.plan.readout[q]] = membranes
+            self.decision[sample] = max(self.decision[sample], end + self.plan.time["readout"])
+        if self.plan.streamed:
+            self.completion[sample] = max(self.completion[sample], end)
+
+    def readout_changed(self, server: int, service: Service, membranes: dict[int, list[int]]) -> None:
+        """Free: a service touched readout slices."""
+        self._readout.append((service.start, server, service, membranes))
+
+    # ---- ends ---------------------------------------------------------------------------------------------------------------------------------
+
+    def sample_ended(self, machine: Machine) -> None:
+        """A simulation came to rest: one sample, or the whole streamed run."""
+        self.window += machine.last
+        if not self.plan.streamed:
+            self.completion[self.sample] = machine.last
+            self.start[self.sample] = 0
+        if self.plan.free:
+            self._decide_free(machine)
+        if self.options.state:
+            for name, kept in (("v", self.state_v), ("i", self.state_i)):
+                kept.append([x for values in machine.membranes(name) for x in values])
+        self.flush(machine)
+
+    def _decide_free(self, machine: Machine) -> None:
+        """End of the last service after which the argmax differs from before it, services ordered by (start, server)."""
+        scores, best = self.scores[self.sample], 0
+        for _, _, service, membranes in sorted(self._readout, key=lambda entry: entry[:2]):
+            for q, values in membranes.items():
+                scores[self.plan.readout[q]] = values
+            if int(scores.argmax()) != best:
+                best, self.decision[self.sample] = int(scores.argmax()), service.end
+        self._readout.clear()
+
+    def flush(self, machine: Machine) -> None:
+        """Sort this simulation's rows and hand them on; services still open (deadlock) come after the complete rows of their time."""
+        for channel in machine.channels:
+            self.channel["puts"][channel.index] += channel.puts
+            self.channel["high_water"][channel.index] = max(self.channel["high_water"][channel.index], channel.high_water)
+        if not self.tracing:
+            return
+        opened = [self._row(server, server.service, -1) for server in machine.servers.values() if server.service is not None]
+        rows = np.array(self.rows + opened, TRACE_DTYPE)
+        late = np.arange(len(rows)) >= len(self.rows)
+        rows = rows[np.lexsort((rows["index"], rows["kind"], rows["server"], late, rows["time"], rows["sample"]))]
+        self.rows = []
+        if self.sink is None:
+            self.kept.append(rows)
+        else:
+            for a in range(0, len(rows), CHUNK_ROWS):
+                self.sink.write(rows[a : a + CHUNK_ROWS])
+
+    def result(self) -> Result:
+        """The run as arrays."""
+        spikes = np.array(self.fires, SPIKE_DTYPE)
+        spikes = spikes[np.lexsort(tuple(spikes[name] for name in ("time", "address", "slice", "step", "sample")))]
+        neurons = int(self.plan.program.neuron_ptr[-1])
+        return Result(
+            scores=self.scores,
+            start_ps=np.array(self.start, np.int64),
+            first_spike_ps=np.array(self.first_spike, np.int64),
+            decision_ps=np.array(self.decision, np.int64),
+            completion_ps=np.array(self.completion, np.int64),
+            window_ps=self.window,
+            server={name: np.array(values, np.int64) for name, values in self.server.items()},
+            core={name: np.array(values, np.int64) for name, values in self.core.items()},
+            channel={name: np.array(values, np.int64) for name, values in self.channel.items()},
+            sample={name: np.array(values, np.int64) for name, values in self.samples.items()},
+            slice_spikes=np.array(self.slice_spikes, np.int64).reshape(len(self.start), self.plan.program.slices),
+            spikes=spikes,
+            trace=np.concatenate(self.kept) if self.kept else np.zeros(0, TRACE_DTYPE),
+            state_v=np.array(self.state_v, np.int64).reshape(-1, neurons) if self.options.state else np.zeros((0, 0), np.int64),
+            state_i=np.array(self.state_i, np.int64).reshape(-1, neurons) if self.options.state else np.zeros((0, 0), np.int64),
+        )
