@@ -52,7 +52,7 @@ def compare(
     latency_ps: float | None = None,
     sync: str = "",
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of platform, batch, precision, energy_gross_fj, energy_dynamic_fj, energy_low_fj, energy_high_fj, latency_ps, ratio_total, ratio_chip, note.
+    """Rows of platform, batch, precision, energy_{gross,dynamic,low,high}_fj, latency_ps, ratio_total, ratio_chip, note; and notes on all of them.
 
     Energies are per inference; ``energy_dynamic_fj`` has idle or static power subtracted; low and high are the ends of the sweep of all constants.
     ``ratio_total`` and ``ratio_chip`` are the gross energy over the simulated chip's with and without its host. The first row is the chip itself.

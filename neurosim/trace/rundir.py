@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
@@ -115,14 +116,15 @@ def load_run(path: str | os.PathLike[str]) -> StoredRun:
     folder = Path(path)
     info = _read_info(folder)
     try:
-        with np.load(folder / OUTPUTS, allow_pickle=False) as stored:
+        # opened here, for numpy leaves a file open that is no whole zip
+        with (folder / OUTPUTS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         table = pq.read_table(str(folder / COUNTERS))
         program = _layout_program(info, arrays)
         result = _result(info, arrays, table)
     except FileNotFoundError as error:
         raise DataError(f"run directory {folder}: {Path(str(error.filename)).name} is missing; run again") from None
-    except (OSError, ValueError, KeyError, EOFError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise DataError(f"run directory {folder} is damaged ({reason}); run again") from None
     trace = folder / TRACE

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from neurosim.energy import COMPONENTS, price
+from neurosim.errors import DataError
+from tests.energy import handmade
+
+# every price of async-mesh and tiny that is not 0, in fJ, written out again on purpose
+SYNOP, WRITE, ACCESS, UPDATE, FIRE, PACKET, EW, NS, LOCAL, IO, MAC = 23600, 81000, 52000, 29000, 69300, 111000, 3000, 4000, 1700, 64000, 3200
+
+
+def test_each_counter_meets_its_own_price() -> None:
+    p = handmade.program()
+    r = handmade.busy(p)
+    e = price(p, r, host_macs_per_sample=10)
+    total = {name: int(values.sum()) for name, values in r.core.items()}
+    hops = [int(r.server["services"][p.server_class == k].sum()) for k in range(3)]
+    assert e.component_fj("synapse") == total["synops"] * SYNOP + total["current_writes"] * WRITE
+    assert e.component_fj("soma") == total["accesses"] * ACCESS + total["updates"] * UPDATE + total["fires"] * FIRE
+    assert e.component_fj("noc") == pytest.approx(total["packets_sent"] * PACKET + hops[0] * LOCAL + hops[1] * EW + hops[2] * NS)
+    assert e.component_fj("io") == int(r.server["services"][0]) * IO
+    assert e.component_fj("host") == 10 * 2 * MAC
+    # two of four cores hold a slice: 2 * 0.815 mW * 3,000 ps; 1 mW is 1 J per 1000 s, so 1 mW ps = 1e-15 J = 1 fJ
+    assert e.component_fj("static") == pytest.approx(2 * 0.815 * 3000)
+    per = e.per_sample()
+    assert per["chip"] == pytest.approx(sum(per[c] for c in COMPONENTS))
+    assert per["total"] == pytest.approx(per["chip"] + per["host"])
+    assert per["total"] == pytest.approx(e.total_fj / 2)
+    assert sum(row["energy_fj"] for row in e.table()) == pytest.approx(per["total"])
+
+
+def test_one_second_of_one_milliwatt_is_one_millijoule() -> None:
+    p = handmade.program(overrides=("prices.static_core_mw=0", "prices.static_chip_mw=1"))
+    e = price(p, handmade.result(p, window_ps=10**12))
+    assert e.chip_fj == 1e12  # fJ
+
+
+def test_decode_is_charged_for_every_kind_of_packet() -> None:
+    p = handmade.program(overrides=("prices.decode=1 pJ",))
+    r = handmade.result(p)
+    for k, name in enumerate(("spike_packets", "current_packets", "marker_packets")):
+        r.core[name][k] = 10**k
+    assert price(p, r).component_fj("synapse") == 111 * 1000
+
+
+def test_without_power_gating_all_cores_draw_power() -> None:
+    p = handmade.program(overrides=("prices.power_gating=false", "prices.static_router_mw=2"))
+    e = price(p, handmade.result(p))
+    assert e.component_fj("static") == pytest.approx(4 * 0.815 * 3000 + 4 * 2 * 3000)
+    assert e.router_fj.tolist() == [6000.0] * 4
+
+
+def test_other_prices_need_no_new_run() -> None:
+    p = handmade.program()
+    r = handmade.busy(p)
+    dear = handmade.program(overrides=("prices.synop=1 nJ",)).chip.prices
+    assert price(p, r, prices=dear).component_fj("synapse") - price(p, r).component_fj("synapse") == int(r.core["synops"].sum()) * (10**6 - SYNOP)
+
+
+def test_shares_of_cores_routers_and_populations_add_up() -> None:
+    p = handmade.program()
+    e = price(p, handmade.busy(p))
+    cores = sum(float(part.sum()) for part in e.core_fj.values())
+    assert cores + e.router_fj.sum() + e.component_fj("io") == pytest.approx(e.chip_fj)
+    assert [share.name for share in e.populations] == ["hidden.lif", "out"]
+    assert all(share.exact for share in e.populations)
+    hidden = e.populations[0]
+    assert hidden.synapse == e.core_fj["synapse"][hidden.cores[0]]
+    assert [layer.name for layer in e.layers()] == ["hidden", "out"]
+
+
+def test_populations_that_share_a_core_divide_it_and_say_so() -> None:
+    p = handmade.program()
+    p = dataclasses.replace(p, slice_core=np.zeros(2, np.int64))
+    r = handmade.result(p)
+    r.core["synops"][0], r.core["fires"][0] = 80, 6
+    r.slice_spikes = np.array([[3, 0], [2, 1]])
+    e = price(p, r)
+    hidden, out = e.populations
+    assert (hidden.synapse, out.synapse) == (60 * SYNOP, 20 * SYNOP)  # 6 and 2 neurons
+    assert (hidden.soma, out.soma) == (5 * FIRE, 1 * FIRE)  # known per slice
+    assert not hidden.exact
+    assert "core" in e.notes[0]
+
+
+def test_mistakes_are_named() -> None:
+    p = handmade.program()
+    with pytest.raises(DataError, match="0 samples"):
+        price(p, handmade.result(p, samples=0))
+    with pytest.raises(DataError, match=r"25 servers, the program has \d+"):
+        price(handmade.program(chip="async-mesh"), handmade.result(p))
+    with pytest.raises(DataError, match="host_macs_per_sample"):
+        price(p, handmade.result(p), host_macs_per_sample=-1)
+
+
+def test_the_printed_table_has_every_price_with_source_and_status() -> None:
+    p = handmade.program()
+    text = str(price(p, handmade.busy(p)))
+    for price_name in (
+        "DAV energy per synaptic operation (min)",
+        "SFE axon-out energy per message",
+        "published",
+        "assumed",
+        "fitted",
+        "left out: loading",
+    ):
+        assert price_name in text
