@@ -60,7 +60,7 @@ def fan_in(linear: LinearMap, source: Shape) -> int:
     if isinstance(linear, TokenMix):
         return int(source[1] * source[2])
     if isinstance(linear, SumPool):
-        return linear.kernel[0] * linear.kernel[1]
+        return int(linear.kernel[0] * linear.kernel[1])
     return int(np.bincount(linear.targets).max()) if len(linear.targets) else 0
 
 
@@ -70,13 +70,13 @@ def synapses(linear: LinearMap, source: Shape) -> int:
     if isinstance(linear, Conv2d):
         rows = _pairs(height, linear.stride[0], linear.weight.shape[2], linear.dilation[0], linear.padding[0], source[1])
         columns = _pairs(width, linear.stride[1], linear.weight.shape[3], linear.dilation[1], linear.padding[1], source[2])
-        return rows * columns * channels * linear.weight.shape[1]
+        return int(rows * columns * channels) * int(linear.weight.shape[1])
     if isinstance(linear, SumPool):
         rows = _pairs(height, linear.stride[0], linear.kernel[0], 1, linear.padding[0], source[1])
         columns = _pairs(width, linear.stride[1], linear.kernel[1], 1, linear.padding[1], source[2])
         return rows * columns * channels
     if isinstance(linear, TokenMix):
-        return channels * (height * width) ** 2
+        return int(channels * (height * width) ** 2)
     return int(linear.weight.size)
 
 

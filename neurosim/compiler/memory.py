@@ -1,0 +1,116 @@
+"""What a slice and a core hold, in bits. The audit counts the same from the Program, on its own.
+
+A slice holds, per neuron, its state (twice with a synaptic current) and, in the stepped disciplines, one word of ``acc_bits`` per bank; threshold,
+bias, floor and reset_by in words of ``state_bits``, one per channel where they are constant over the slice's pixels and one per neuron where not; the
+weights of its entries. A core holds its slices, each weight block once, and 64 bits per route of its slices. Words of a sparse map: 16 bits per
+target, 32 per row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.chip import Chip
+from neurosim.compiler.geometry import Box, contains, covered_channels, volume
+from neurosim.compiler.mapping import chip_projections
+from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, SumPool, TokenMix
+
+ROUTE_BITS, TARGET_BITS, POINTER_BITS = 64, 16, 32
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Bits of one slice, without its routes."""
+
+    neurons: int
+    weights: int
+    state: int
+    bank: int
+    """One accumulation bank."""
+    parameters: int
+
+    def bits(self, banks: int) -> int:
+        """All of it with a number of banks."""
+        return self.weights + self.state + self.parameters + banks * self.bank
+
+
+class MemoryModel:
+    """Contents of boxes of a graph's populations on a chip."""
+
+    def __init__(self, graph: Graph, chip: Chip, sync: str) -> None:
+        self.graph, self.chip, self.sync = graph, chip, sync
+        self.into: dict[str, list[tuple[Projection, Shape]]] = {p.name: [] for p in graph.populations}
+        for k in chip_projections(graph):
+            projection = graph.projections[k]
+            self.into[projection.target].append((projection, graph.population(projection.source).shape))
+
+    def contents(self, population: int, box: Box) -> Contents:
+        """Bits of the slice that holds ``box`` of a population."""
+        node, words = self.graph.populations[population], self.chip.arithmetic
+        neurons = volume(box)
+        rule = node.rule
+        states = 2 if rule is not None and rule.decay_current is not None else 1
+        weights = sum(self.block_bits(projection, shape, box) for projection, shape in self.into[node.name])
+        return Contents(
+            neurons=neurons,
+            weights=weights,
+            state=states * neurons * words.state_bits,
+            bank=0 if self.sync == "free" else neurons * words.acc_bits,
+            parameters=_parameter_words(node, box) * words.state_bits,
+        )
+
+    def block_bits(self, projection: Projection, source: Shape, box: Box) -> int:
+        """Bits of the weights (and index words) of one projection for a target box."""
+        low, high = covered_channels(projection, source, box)
+        if low >= high:
+            return 0
+        return _block_bits(projection, source, box, low, high, self.chip.arithmetic.weight_bits)
+
+
+def _block_bits(projection: Projection, source: Shape, box: Box, low: int, high: int, weight_bits: int) -> int:
+    linear = projection.map
+    pixels = (box[3] - box[2]) * (box[5] - box[4])
+    if isinstance(linear, Conv2d):
+        out, per_in, kernel_y, kernel_x = linear.weight.shape
+        per_out = out // linear.groups
+        first, last = low // per_out, (high - 1) // per_out + 1
+        width = high - low if last - first == 1 else min(per_out, max(per_out - low % per_out, (high - 1) % per_out + 1))
+        if last - first > 2:
+            width = per_out
+        return int(last - first) * int(per_in * kernel_y * kernel_x * width) * weight_bits
+    if isinstance(linear, Dense):
+        return int(np.prod(source)) * (high - low) * pixels * weight_bits
+    if isinstance(linear, TokenMix):
+        heads, tokens, _ = linear.weight.shape
+        per_head = source[0] // heads
+        return int((high - 1) // per_head + 1 - low // per_head) * int(tokens) * pixels * weight_bits
+    if isinstance(linear, SumPool):
+        return (box[1] - box[0]) * weight_bits
+    c, y, x = np.unravel_index(linear.targets, linear.shape)
+    hits = int(np.count_nonzero(contains(box, c + projection.channel_offset, y, x)))
+    return hits * (weight_bits + TARGET_BITS) + (len(linear.indptr)) * POINTER_BITS
+
+
+def _parameter_words(population: Population, box: Box) -> int:
+    rule = population.rule
+    if rule is None:
+        return box[1] - box[0]  # the readout's bias
+    values = [rule.bias]
+    if rule.floor is not None:
+        values.append(rule.floor)
+    if population.kind == "spiking":
+        values.append(rule.threshold)
+        if rule.reset == "subtract":
+            values.append(rule.threshold if rule.reset_by is None else rule.reset_by)
+    return sum(_words(np.broadcast_to(np.asarray(value), population.shape), box) for value in values)
+
+
+def _words(full: NDArray[np.generic], box: Box) -> int:
+    """One word per channel where the values do not depend on the pixel, else one per neuron."""
+    if full.strides[1] == full.strides[2] == 0:
+        return box[1] - box[0]
+    part = full[box[0] : box[1], box[2] : box[3], box[4] : box[5]]
+    return box[1] - box[0] if bool(np.all(part == part[:, :1, :1])) else volume(box)

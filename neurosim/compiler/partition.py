@@ -1,0 +1,238 @@
+"""Populations -> slices: boxes (channels x rows x columns) that one core can hold.
+
+A population is cut into a grid of near-equal boxes. Cutting space stores the weights of a convolution once per box; cutting channels sends every
+incoming spike to every box. The grid taken is the cheapest of those that fit, where the cost of a grid is
+
+    duplicated weight bytes + PACKET_BYTES * duplicated packets + one eighth of a core's memory for every box
+
+and a duplicated packet is one source neuron sending to one box more: a spike packet of 16 bytes, weighed with one spike in eight neurons and steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from neurosim.chip import Chip
+from neurosim.compiler.geometry import Box, fan_in, hull, reach, volume, whole
+from neurosim.compiler.mapping import Slice, chip_projections, largest_delay, on_chip
+from neurosim.compiler.memory import ROUTE_BITS, MemoryModel
+from neurosim.errors import DoesNotFit, UnsupportedLayer
+from neurosim.graph import Graph, Shape
+
+PACKET_BYTES = 2
+ROUNDS = 12
+"""Most rounds in which populations are cut finer because their routes need room; every round cuts at least one of them finer."""
+
+Grid = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How one population was cut: boxes along channels, rows and columns, and what that costs against one box."""
+
+    population: str
+    channels: int
+    rows: int
+    columns: int
+    duplicated_weight_bytes: int
+    duplicated_packets: int
+
+    @property
+    def kind(self) -> str:
+        """none, channel, space or both."""
+        space = self.rows * self.columns > 1
+        if self.channels > 1:
+            return "both" if space else "channel"
+        return "space" if space else "none"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Slices in Program order (population, then channels, rows, columns) and the split of every population on the chip."""
+
+    slices: tuple[Slice, ...]
+    splits: tuple[Split, ...]
+
+
+def least_banks(graph: Graph, chip: Chip, name: str, sync: str) -> int:
+    """Banks that every slice of a population gets: 2 + the largest incoming delay, or what the chip has if that suffices; 1 in free.
+
+    Raises UnsupportedLayer when the chip has fewer than 1 + the delay.
+    """
+    if sync == "free":
+        return 1
+    delay = largest_delay(graph, name)
+    if chip.capabilities.banks < 1 + delay:
+        raise UnsupportedLayer(
+            name,
+            "delay",
+            f"a delay of {delay} steps needs {1 + delay} accumulation banks",
+            value=1 + delay,
+            limit=chip.capabilities.banks,
+            remedy="shorten the delay or raise capabilities.banks",
+        )
+    return min(2 + delay, chip.capabilities.banks)
+
+
+def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
+    """Cut every population that is on the chip into boxes of at most 1 / ``share`` of a core, for cores that hold several.
+
+    Raises DoesNotFit when one channel at one pixel is already too large.
+    """
+    model = MemoryModel(graph, chip, sync)
+    chosen = [k for k, p in enumerate(graph.populations) if on_chip(p)]
+    _check_fan_in(graph, chip)
+    reserve = dict.fromkeys(chosen, ROUTE_BITS)
+    grids: dict[int, Grid] = {}
+    for _ in range(ROUNDS):
+        for k in chosen:
+            if k not in grids:
+                grids[k] = _best_grid(model, k, reserve[k], share)
+        short = _short_of_routes(model, grids, reserve, share)
+        if not short:
+            break
+        for k, bits in short.items():
+            reserve[k] = bits
+            del grids[k]
+    slices = tuple(Slice(k, box) for k in chosen for box in boxes_of(graph.populations[k].shape, grids[k]))
+    return Partition(slices, tuple(_split(model, k, grids[k]) for k in chosen))
+
+
+def boxes_of(shape: Shape, grid: Grid) -> list[Box]:
+    """The boxes of a grid, by channels, then rows, then columns."""
+    cuts = [[(i * size // n, (i + 1) * size // n) for i in range(n)] for size, n in zip(shape, grid, strict=True)]
+    return [c + y + x for c in cuts[0] for y in cuts[1] for x in cuts[2]]
+
+
+def _best_grid(model: MemoryModel, population: int, reserve_bits: int, share: int) -> Grid:
+    node, memory = model.graph.populations[population], model.chip.memory
+    banks = least_banks(model.graph, model.chip, node.name, model.sync)
+
+    def fits(box: Box) -> bool:
+        if volume(box) * share > memory.neurons.value:
+            return False
+        return model.contents(population, box).bits(banks) + reserve_bits <= 8 * memory.bytes.value // share
+
+    best: tuple[float, Grid] | None = None
+    per_box = memory.bytes.value / 8
+    for rows, columns in _spatial(node.shape):
+        for channels in _counts(node.shape[0]):
+            grid = (channels, rows, columns)
+            if best is not None and (channels * rows * columns - 1) * per_box >= best[0]:
+                break
+            if not fits(_largest(node.shape, grid)):
+                continue
+            boxes = boxes_of(node.shape, grid)
+            if all(fits(box) for box in boxes):
+                weights, packets = _duplicates(model, population, grid)
+                cost = weights + PACKET_BYTES * packets + (len(boxes) - 1) * per_box
+                if best is None or cost < best[0]:
+                    best = cost, grid
+                break
+    if best is None:
+        _refuse(model, population, banks, reserve_bits)
+    return best[1]  # type: ignore[index]
+
+
+def _refuse(model: MemoryModel, population: int, banks: int, reserve_bits: int) -> None:
+    node, memory = model.graph.populations[population], model.chip.memory
+    need = (max(model.contents(population, box).bits(banks) for box in boxes_of(node.shape, node.shape)) + reserve_bits + 7) // 8
+    raise DoesNotFit(
+        f"population {node.name} {node.shape}: even one channel at one pixel needs {need} bytes, a core of {model.chip.name} has "
+        f"{memory.bytes.value} (memory.bytes); use narrower layers, fewer weight bits or a chip with more memory per core"
+    )
+
+
+def _counts(size: int) -> list[int]:
+    """Numbers of parts that give distinct largest parts, ascending: 1 .. size."""
+    return sorted({-(-size // -(-size // n)) for n in range(1, size + 1)})
+
+
+def _spatial(shape: Shape) -> Iterator[tuple[int, int]]:
+    """Rows first; columns only where single rows are already too large."""
+    for rows in _counts(shape[1]):
+        yield rows, 1
+    for columns in _counts(shape[2])[1:]:
+        yield shape[1], columns
+
+
+def _largest(shape: Shape, grid: Grid) -> Box:
+    sides = [-(-size // n) for size, n in zip(shape, grid, strict=True)]
+    return 0, sides[0], 0, sides[1], 0, sides[2]
+
+
+def _duplicates(model: MemoryModel, population: int, grid: Grid) -> tuple[int, int]:
+    """(weight bytes, packets) beyond those of the uncut population."""
+    node = model.graph.populations[population]
+    everything = whole(node.shape)
+    boxes = boxes_of(node.shape, grid)
+    bits = packets = 0
+    for projection, shape in model.into[node.name]:
+        for sign, parts in ((1, boxes), (-1, [everything])):
+            for box in parts:
+                bits += sign * model.block_bits(projection, shape, box)
+                reached = reach(projection, shape, whole(shape), box)
+                packets += sign * (volume(reached) if reached is not None else 0)
+    return max(0, bits) // 8, max(0, packets)
+
+
+def _split(model: MemoryModel, population: int, grid: Grid) -> Split:
+    weights, packets = _duplicates(model, population, grid)
+    return Split(model.graph.populations[population].name, *grid, weights, packets)
+
+
+def reached_boxes(graph: Graph, slices: tuple[Slice, ...], origins: list[tuple[int, Box]]) -> dict[tuple[int, int], Box]:
+    """{(origin, slice): box of the origin's neurons that reach the slice}; origins are (population, box)."""
+    of_population: dict[int, list[int]] = {}
+    for s, (population, _) in enumerate(origins):
+        of_population.setdefault(population, []).append(s)
+    targets: dict[int, list[int]] = {}
+    for q, piece in enumerate(slices):
+        targets.setdefault(piece.population, []).append(q)
+    index_of = {p.name: k for k, p in enumerate(graph.populations)}
+    result: dict[tuple[int, int], Box] = {}
+    for number in chip_projections(graph):
+        projection = graph.projections[number]
+        shape = graph.population(projection.source).shape
+        for q in targets[index_of[projection.target]]:
+            for s in of_population.get(index_of[projection.source], []):
+                box = reach(projection, shape, origins[s][1], slices[q].box)
+                if box is not None:
+                    result[s, q] = hull(result[s, q], box) if (s, q) in result else box
+    return result
+
+
+def _short_of_routes(model: MemoryModel, grids: dict[int, Grid], reserve: dict[int, int], share: int) -> dict[int, int]:
+    """Populations whose slices have no room for their routes, with the bits to keep free."""
+    graph, memory = model.graph, model.chip.memory
+    slices = tuple(Slice(k, box) for k in sorted(grids) for box in boxes_of(graph.populations[k].shape, grids[k]))
+    reached = [s for s, _ in reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices])]
+    short: dict[int, int] = {}
+    for s, piece in enumerate(slices):
+        k = piece.population
+        routes = ROUTE_BITS * reached.count(s)
+        banks = least_banks(graph, model.chip, graph.populations[k].name, model.sync)
+        if routes > reserve[k] and model.contents(k, piece.box).bits(banks) + routes > 8 * memory.bytes.value // share:
+            short[k] = max(short.get(k, 0), routes)
+    return short
+
+
+def _check_fan_in(graph: Graph, chip: Chip) -> None:
+    limit = chip.memory.fan_in
+    if limit is None:
+        return
+    for population in graph.populations:
+        count = np.zeros(population.shape[0], np.int64)
+        for projection in graph.into(population.name):
+            source = graph.population(projection.source)
+            if source.kind != "analog" and on_chip(population):
+                channels = projection.map.out_shape(source.shape)[0]
+                count[projection.channel_offset : projection.channel_offset + channels] += fan_in(projection.map, source.shape)
+        if count.max(initial=0) > limit.value:
+            raise DoesNotFit(
+                f"population {population.name}: {int(count.max())} synapses into one neuron, {chip.name} allows {limit.value} (memory.fan_in); "
+                "prune the layer or use a smaller kernel"
+            )
