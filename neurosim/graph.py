@@ -9,7 +9,7 @@ A population's input in a step is the sum of its projections plus its own bias (
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from neurosim.errors import ModelError
 
 Shape = tuple[int, int, int]
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 Kind = Literal["analog", "input", "spiking", "readout"]
 
 
@@ -241,7 +241,9 @@ class Graph:
             if rule is None:
                 continue
             if population.kind == "spiking" and not np.all(np.asarray(rule.threshold) > 0):
-                raise ModelError(f"population {population.name}: threshold {np.min(np.asarray(rule.threshold))} must be above 0; shift its coordinates")
+                raise ModelError(
+                    f"population {population.name}: threshold {np.min(np.asarray(rule.threshold))} must be above 0; shift its coordinates"
+                )
             if rule.floor is not None and np.any(np.asarray(rule.floor) > 0):
                 raise ModelError(f"population {population.name}: floor {np.max(np.asarray(rule.floor))} must be at most 0; shift its coordinates")
 
