@@ -1,0 +1,255 @@
+"""The stations that serve synapses: synapse station and soma of stepped disciplines, core station of ``free``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+from numpy.typing import NDArray
+
+from neurosim.engine.events import CURRENT, MARKER, SPIKE
+from neurosim.engine.fast.columns import *  # noqa: F403  the columns are this module's vocabulary
+from neurosim.engine.fast.fabric import begin, finish, scaled, schedule, take, wake_after
+from neurosim.engine.fast.stations import (
+    burst, complete_at, return_window, run_step, sample_of, start_item, steps_allow,
+)  # fmt: skip
+from neurosim.engine.fast.synapses import accumulate, expand, integrate_fire, lift
+from neurosim.program import E_DELAY, E_SHIFT, E_SLICE
+
+A = NDArray[Any]
+
+
+@njit(error_model="numpy")
+def place_of(so: A, source: int, address: int) -> tuple[int, int, int]:
+    """(c, y, x) in its population of neuron ``address`` of a source."""
+    channels, columns = so[source, O_C1] - so[source, O_C0], so[source, O_X1] - so[source, O_X0]
+    pixel = address // channels
+    return address % channels + so[source, O_C0], pixel // columns + so[source, O_Y0], pixel % columns + so[source, O_X0]
+
+
+@njit(error_model="numpy")
+def mark(par: A, hp: A, sv: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, end: int) -> None:
+    """Count the marker that server ``s`` serves until ``end`` for every slice of its core that waits for it."""
+    g, route = sv[s, V_STEP], sv[s, V_ROUTE]
+    step = g % par[P_STEPS]
+    for k in range(rt[route, T_MARK], rt[route, T_MARK_END]):
+        q, delay = mk[k, 0], mk[k, 1]
+        if step + delay >= par[P_STEPS]:
+            continue
+        row = sl[q, S_RING] + (g + delay) % sl[q, S_BANKS]
+        ring[row, B_MARKERS] += 1
+        if ring[row, B_MARKERS] == need[q * par[P_STEPS] + step + delay]:
+            ring[row, B_READY] = end + par[P_BANK]
+            ring[row, B_CAUSE_SERVER] = s
+            ring[row, B_CAUSE_SERVICE] = sv[s, V_SERVICES] - 1
+            wake_after(hp, sv, s + 1, end + par[P_BANK])
+
+
+@njit(error_model="numpy")
+def synapse(
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, wc: A, wf: A, rows: A, smp: A, cc: A, sl: A, so: A, rt: A, en: A, mk: A, need: A, ring: A, co: A,
+    acc32: A, acc64: A, touched: A, w8: A, w32: A, index: A, runs: A, s: int, time: int,
+) -> None:  # fmt: skip
+    """Synapse station of a stepped discipline: packets into banks, markers into counts. It puts nothing, so its end is known at once."""
+    core = sv[s, V_OWNER]
+    inlet = co[core, K_AXON_IN]
+    while ch[inlet, C_PUTS] != ch[inlet, C_TAKES]:
+        start = max(slot[ch[inlet, C_HEAD], L_ARRIVE], sv[s, V_END])
+        if start > time:
+            schedule(hp, s, start)
+            return
+        take(hp, sv, ch, slot, inlet, time, s)
+        begin(par, reg, sv, s, time)
+        return_window(par, hp, sv, sl, wc, wf, s, core, time)
+        item, source, address, value, g = sv[s, V_ITEM], sv[s, V_SLICE], sv[s, V_ADDRESS], sv[s, V_VALUE], sv[s, V_STEP]
+        sample, step = sample_of(par, g), g % par[P_STEPS]
+        duration = par[P_DECODE]
+        if item == MARKER:
+            cc[core, N_MARKER_PACKETS] += 1
+        elif item == CURRENT:
+            cc[core, N_CURRENT_PACKETS] += 1
+            cc[core, N_CURRENT_WRITES] += 1
+            duration += par[P_SYNOP]
+            at = sl[source, S_BANK] + (g % sl[source, S_BANKS]) * sl[source, S_SIZE] + address
+            if par[P_SMALL] != 0:
+                acc32[at] += value
+            else:
+                acc64[at] += value
+            touched[at] = 1
+        else:
+            cc[core, N_SPIKE_PACKETS] += 1
+            c, y, x = place_of(so, source, address)
+            served, dropped = 0, 0
+            for e in range(rt[sv[s, V_ROUTE], T_ENTRY], rt[sv[s, V_ROUTE], T_ENTRY_END]):
+                q = en[e, E_SLICE]
+                add = step + en[e, E_DELAY] < par[P_STEPS]
+                size = sl[q, S_SIZE]
+                at = sl[q, S_BANK] + ((g + en[e, E_DELAY]) % sl[q, S_BANKS]) * size
+                n = expand(en, sl, so, index, runs, e, source, c, y, x)
+                factor = value << en[e, E_SHIFT]
+                if par[P_SMALL] != 0:
+                    count = accumulate(acc32[at : at + size], touched[at : at + size], w8, index, runs, n, factor, par[P_SKIP], add)
+                else:
+                    count = accumulate(acc64[at : at + size], touched[at : at + size], w32, index, runs, n, factor, par[P_SKIP], add)
+                served += count
+                if not add:
+                    dropped += count
+                if count > 0 and sl[q, S_READOUT] != 0 and smp[sample, X_FIRST_SPIKE] < 0:
+                    smp[sample, X_FIRST_SPIKE] = time
+            sv[s, V_SYNOPS] = served
+            cc[core, N_SYNOPS] += served
+            cc[core, N_SYNOPS_DROPPED] += dropped
+            smp[sample, X_SYNOPS] += served
+            duration += (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
+        end = time + scaled(sv, s, duration)
+        if item == MARKER:
+            mark(par, hp, sv, sl, rt, mk, need, ring, s, end)
+        finish(par, reg, sv, rows, s, end)
+
+
+@njit(error_model="numpy")
+def soma(
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, dn: A, ring: A, need: A,
+    co: A, csl: A, buf: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int,
+    time: int,
+) -> None:  # fmt: skip
+    """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires."""
+    core = sv[s, V_OWNER]
+    while True:
+        if sv[s, V_OPEN] != 0 and not burst(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, ring, co, buf, s):
+            return
+        best, best_step, wake, seen = -1, INF, INF, INF
+        for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
+            p = csl[k]
+            ready = complete_at(sl, ring, need, par, p)
+            if ready == INF:
+                continue
+            seen = min(seen, ready)
+            start = max(ready, steps_allow(par, sl, dn, ring, sl[p, S_DOWN], sl[p, S_DOWN_END], sl[p, S_NEXT]), sv[s, V_END])
+            if start > time:
+                wake = min(wake, start)
+            elif sl[p, S_NEXT] < best_step:
+                best, best_step = p, sl[p, S_NEXT]
+        if best < 0:
+            if wake < INF:
+                schedule(hp, s, wake)
+            return
+        sv[s, V_HELD] += time - max(seen, sv[s, V_END])
+        begin(par, reg, sv, s, time)
+        sv[s, V_OPEN] = 1
+        run_step(par, sv, sl, ring, co, cc, v, cur, thr, bias, flo, rby, acc32, acc64, touched, buf, s, best)
+        step = sl[best, S_NEXT] - 1
+        if sl[best, S_READOUT] != 0 and step % par[P_STEPS] == par[P_STEPS] - 1:
+            sample = sample_of(par, step)
+            for m in range(sl[best, S_NEURON], sl[best, S_NEURON] + sl[best, S_SIZE]):
+                scores[sample, rank[m]] = v[m]
+
+
+@njit(error_model="numpy")
+def argmax(v: A, readout: A) -> int:
+    """Lowest class with the largest membrane."""
+    best = 0
+    for k in range(1, readout.shape[0]):
+        if v[readout[k]] > v[readout[best]]:
+            best = k
+    return best
+
+
+@njit(error_model="numpy")
+def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, cc: A, sv: A, co: A, csl: A, buf: A, s: int) -> int:
+    """The start item: T times the bias into every neuron of the core's slices that have one. Returns the next place in ``buf``."""
+    core = sv[s, V_OWNER]
+    at, m = co[core, K_BUFFER], 0
+    start_item(par, sv, s)
+    for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
+        q = csl[k]
+        if sl[q, S_BIASED] == 0:
+            continue
+        for local in range(sl[q, S_SIZE]):
+            m += 1
+            at = lift(
+                par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, par[P_STEPS] * bias[sl[q, S_NEURON] + local], 0,
+                m * par[P_UPDATE] + par[P_FIRE], at,
+            )  # fmt: skip
+    cc[core, N_ACCESSES] += m
+    cc[core, N_UPDATES] += m
+    sv[s, V_DURATION] = m * par[P_UPDATE]
+    return at  # type: ignore[no-any-return]
+
+
+@njit(error_model="numpy")
+def serve_packet(
+    par: A, sl: A, so: A, rt: A, en: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, smp: A, sv: A, co: A, buf: A, w8: A, w32: A, index: A, runs: A,
+    s: int, time: int,
+) -> int:  # fmt: skip
+    """The packet in the item fields of core station ``s``: all its synapses at once. Returns the next place in ``buf``."""
+    core = sv[s, V_OWNER]
+    at = co[core, K_BUFFER]
+    source, address, value = sv[s, V_SLICE], sv[s, V_ADDRESS], sv[s, V_VALUE]
+    sv[s, V_DURATION] = par[P_DECODE]
+    if sv[s, V_ITEM] == CURRENT:
+        cc[core, N_CURRENT_PACKETS] += 1
+        cc[core, N_CURRENT_WRITES] += 1
+        sv[s, V_DURATION] = par[P_DECODE] + par[P_SYNOP]
+        return lift(  # type: ignore[no-any-return]
+            par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, time, par[P_DECODE] + par[P_SYNOP] + par[P_FIRE], at
+        )
+    if sv[s, V_ITEM] == MARKER:
+        cc[core, N_MARKER_PACKETS] += 1
+        return at  # type: ignore[no-any-return]
+    cc[core, N_SPIKE_PACKETS] += 1
+    c, y, x = place_of(so, source, address)
+    served = 0
+    for e in range(rt[sv[s, V_ROUTE], T_ENTRY], rt[sv[s, V_ROUTE], T_ENTRY_END]):
+        q, before = en[e, E_SLICE], served
+        n = expand(en, sl, so, index, runs, e, source, c, y, x)
+        factor = value << en[e, E_SHIFT]
+        if par[P_SMALL] != 0:
+            served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w8, index, runs, n, q, factor, time, served, at)
+        else:
+            served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w32, index, runs, n, q, factor, time, served, at)
+        if served > before and sl[q, S_READOUT] != 0 and smp[par[P_SAMPLE_INDEX], X_FIRST_SPIKE] < 0:
+            smp[par[P_SAMPLE_INDEX], X_FIRST_SPIKE] = time
+    sv[s, V_SYNOPS] = served
+    cc[core, N_SYNOPS] += served
+    smp[par[P_SAMPLE_INDEX], X_SYNOPS] += served
+    sv[s, V_DURATION] = par[P_DECODE] + (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
+    return at  # type: ignore[no-any-return]
+
+
+@njit(error_model="numpy")
+def core_station(
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A, up: A, ring: A,
+    co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, w8: A, w32: A, index: A, runs: A, readout: A, s: int, time: int,
+) -> None:  # fmt: skip
+    """Core station of ``free``: one packet (or the start item) per service, fires put as they come."""
+    core = sv[s, V_OWNER]
+    inlet = co[core, K_AXON_IN]
+    while True:
+        if sv[s, V_OPEN] != 0 and not burst(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, ring, co, buf, s):
+            return
+        if sv[s, V_SERVICES] == 0 and co[core, K_START] != 0:
+            begin(par, reg, sv, s, time)
+            at = serve_start(par, sl, v, tlast, thr, bias, flo, rby, cc, sv, co, csl, buf, s)
+        else:
+            if ch[inlet, C_PUTS] == ch[inlet, C_TAKES]:
+                return
+            start = max(slot[ch[inlet, C_HEAD], L_ARRIVE], sv[s, V_END])
+            if start > time:
+                schedule(hp, s, start)
+                return
+            take(hp, sv, ch, slot, inlet, time, s)
+            begin(par, reg, sv, s, time)
+            return_window(par, hp, sv, sl, wc, wf, s, core, time)
+            at = serve_packet(par, sl, so, rt, en, v, tlast, thr, flo, rby, cc, smp, sv, co, buf, w8, w32, index, runs, s, time)
+        winner = argmax(v, readout)
+        if winner != reg[G_ARGMAX]:
+            reg[G_ARGMAX] = winner
+            reg[G_DECISION_SERVER] = s
+            reg[G_DECISION_SERVICE] = sv[s, V_SERVICES] - 1
+        sv[s, V_OPEN] = 1
+        sv[s, V_DURATION] = scaled(sv, s, sv[s, V_DURATION])
+        sv[s, V_RESULTS] = at - co[core, K_BUFFER]
+        if sv[s, V_JITTER] != 0:
+            for k in range(co[core, K_BUFFER], at):
+                buf[k, U_NOMINAL] = scaled(sv, s, buf[k, U_NOMINAL])

@@ -1,0 +1,268 @@
+"""Heap, channels, windows, trace rows and services: what every station of the fast engine uses.
+
+Functions here are compiled into the kernel of ``kernel.py`` and never cached on their own: a cached inner function would not notice a changed rule.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from neurosim.arithmetic import SALT_JITTER, jittered
+from neurosim.engine.events import ROW_PUT, ROW_SERVICE
+from neurosim.engine.fast.columns import *  # noqa: F403  the columns are this module's vocabulary
+
+A = NDArray[Any]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX2 = np.uint64(0x94D049BB133111EB)
+_SALT = np.uint64(SALT_JITTER)
+_S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+
+
+@njit(error_model="numpy")
+def splitmix64(x: np.uint64) -> np.uint64:
+    """``arithmetic.splitmix64`` on 64-bit words."""
+    x = np.uint64(x + _GOLDEN)
+    x = np.uint64((x ^ (x >> _S30)) * _MIX1)
+    x = np.uint64((x ^ (x >> _S27)) * _MIX2)
+    return np.uint64(x ^ (x >> _S31))
+
+
+@njit(error_model="numpy")
+def jitter_draw(seed: int, sample: int, server: int, n: int, amplitude: int) -> int:
+    """``arithmetic.jitter_draw`` on 64-bit words; ``seed`` as a two's complement int64."""
+    h = splitmix64(np.uint64(seed) ^ _SALT)
+    h = splitmix64(h ^ np.uint64(sample))
+    h = splitmix64(h ^ np.uint64(server))
+    h = splitmix64(h ^ np.uint64(n))
+    return np.int64((np.uint64(h >> _S32) * np.uint64(2 * amplitude + 1)) >> _S32) - amplitude
+
+
+@njit(error_model="numpy")
+def schedule(hp: A, station: int, time: int) -> None:
+    """Wake a station at ``time`` unless it wakes earlier anyway."""
+    if time >= hp[station, H_TIME]:
+        return
+    hp[station, H_TIME] = time
+    position = hp[station, H_POSITION]
+    last = hp.shape[0] - 1
+    if position < 0:
+        position = hp[last, H_HEAP]
+        hp[last, H_HEAP] += 1
+    while position > 0:
+        parent = (position - 1) >> 1
+        other = hp[parent, H_HEAP]
+        if hp[other, H_TIME] < time or (hp[other, H_TIME] == time and other < station):
+            break
+        hp[position, H_HEAP] = other
+        hp[other, H_POSITION] = position
+        position = parent
+    hp[position, H_HEAP] = station
+    hp[station, H_POSITION] = position
+
+
+@njit(error_model="numpy")
+def pop(hp: A) -> int:
+    """Remove and return the station with the least (time, station)."""
+    last = hp.shape[0] - 1
+    top = hp[0, H_HEAP]
+    hp[top, H_TIME] = INF
+    hp[top, H_POSITION] = -1
+    size = hp[last, H_HEAP] - 1
+    hp[last, H_HEAP] = size
+    if size == 0:
+        return top  # type: ignore[no-any-return]
+    moved = hp[size, H_HEAP]
+    time = hp[moved, H_TIME]
+    position = 0
+    while True:
+        child = 2 * position + 1
+        if child >= size:
+            break
+        station = hp[child, H_HEAP]
+        if child + 1 < size:
+            right = hp[child + 1, H_HEAP]
+            if hp[right, H_TIME] < hp[station, H_TIME] or (hp[right, H_TIME] == hp[station, H_TIME] and right < station):
+                child, station = child + 1, right
+        if hp[station, H_TIME] > time or (hp[station, H_TIME] == time and station > moved):
+            break
+        hp[position, H_HEAP] = station
+        hp[station, H_POSITION] = position
+        position = child
+    hp[position, H_HEAP] = moved
+    hp[moved, H_POSITION] = position
+    return top  # type: ignore[no-any-return]
+
+
+@njit(error_model="numpy")
+def wake_after(hp: A, sv: A, server: int, time: int) -> None:
+    """Wake a one-server station at ``time`` or at the end of its service; one that waits for a credit looks around when it goes on."""
+    if sv[server, V_OPEN] == 0:
+        schedule(hp, server, max(time, sv[server, V_END]))
+
+
+@njit(error_model="numpy")
+def credit(par: A, ch: A, slot: A, wc: A, wf: A, channel: int, window: int, ready: int) -> int:
+    """First time >= ready with a credit of the channel (and of window row ``window``, if >= 0); -1 if not known yet: the writer is then woken."""
+    if ch[channel, C_PUTS] - ch[channel, C_TAKES] >= ch[channel, C_DEPTH]:
+        ch[channel, C_WAITING] = 1
+        return -1
+    time = max(ready, slot[ch[channel, C_TAIL], L_FREE])
+    if window >= 0:
+        if wc[window, W_PUTS] - wc[window, W_TAKES] >= par[P_WINDOW]:
+            wc[window, W_WAITING] = 1
+            return -1
+        time = max(time, wf[window * par[P_WINDOW] + wc[window, W_PUTS] % par[P_WINDOW]])
+    return time
+
+
+@njit(error_model="numpy")
+def enqueue(ch: A, slot: A, channel: int, time: int) -> int:
+    """Put at ``time``, the credit being known; returns the slot, whose item the caller fills before ``notify``."""
+    place = ch[channel, C_TAIL]
+    slot[place, L_ARRIVE] = time + ch[channel, C_FORWARD]
+    ch[channel, C_PUTS] += 1
+    follow = place + 1
+    if follow == ch[channel, C_SLOT] + ch[channel, C_DEPTH]:
+        follow = ch[channel, C_SLOT]
+    ch[channel, C_TAIL] = follow
+    return place  # type: ignore[no-any-return]
+
+
+@njit(error_model="numpy")
+def notify(par: A, hp: A, sv: A, ch: A, slot: A, ns: A, channel: int, place: int) -> None:
+    """Wake the reader for an item that is the head of its queue; behind another item it has no say yet."""
+    if ch[channel, C_PUTS] - ch[channel, C_TAKES] != 1:
+        return
+    reader = ch[channel, C_READER]
+    if reader >= par[P_ROUTER0]:
+        output = ns[reader - par[P_ROUTER0], slot[place, L_DEST]]
+        if sv[output, V_OPEN] == 0:
+            schedule(hp, reader, max(slot[place, L_ARRIVE], sv[output, V_END]))
+    else:
+        wake_after(hp, sv, reader, slot[place, L_ARRIVE])
+
+
+@njit(error_model="numpy")
+def take(hp: A, sv: A, ch: A, slot: A, channel: int, time: int, server: int) -> None:
+    """Take the head at ``time`` into a server's item fields; its credit goes back and the high-water mark is kept."""
+    arrived, seen = ch[channel, C_ARRIVED], ch[channel, C_SEEN]
+    past = ch[channel, C_SLOT] + ch[channel, C_DEPTH]
+    while arrived < ch[channel, C_PUTS] and slot[seen, L_ARRIVE] <= time:
+        arrived += 1
+        seen += 1
+        if seen == past:
+            seen = ch[channel, C_SLOT]
+    ch[channel, C_ARRIVED], ch[channel, C_SEEN] = arrived, seen
+    ch[channel, C_HIGH] = max(ch[channel, C_HIGH], arrived - ch[channel, C_TAKES])
+    place = ch[channel, C_HEAD]
+    for j in range(F_COLUMNS):
+        sv[server, V_ITEM + j] = slot[place, L_ITEM + j]
+    slot[place, L_FREE] = time + ch[channel, C_ACK]
+    ch[channel, C_TAKES] += 1
+    ch[channel, C_LAST_TAKE] = time
+    place += 1
+    ch[channel, C_HEAD] = ch[channel, C_SLOT] if place == past else place
+    if ch[channel, C_WAITING] != 0:
+        ch[channel, C_WAITING] = 0
+        schedule(hp, sv[ch[channel, C_WRITER], V_STATION], time + ch[channel, C_ACK])
+
+
+@njit(error_model="numpy")
+def begin(par: A, reg: A, sv: A, server: int, time: int) -> int:
+    """Begin a service at ``time``: number, start and jitter. Returns its number."""
+    n = sv[server, V_SERVICES]
+    sv[server, V_SERVICES] = n + 1
+    sv[server, V_START] = time
+    sv[server, V_SHIFT] = 0
+    sv[server, V_RESULT] = 0
+    sv[server, V_RESULTS] = 0
+    sv[server, V_REPEAT] = 0
+    sv[server, V_LAST_PUT] = -1
+    sv[server, V_WAITED] = 0
+    sv[server, V_SYNOPS] = 0
+    jitter = 0
+    if par[P_AMPLITUDE] > 0 and server > 0:
+        jitter = jitter_draw(par[P_SEED], par[P_SAMPLE], server, n, par[P_AMPLITUDE])
+    sv[server, V_JITTER] = jitter
+    reg[G_LAST_START] = max(reg[G_LAST_START], time)
+    return n  # type: ignore[no-any-return]
+
+
+@njit(error_model="numpy")
+def scaled(sv: A, server: int, duration: int) -> int:
+    """A nominal duration of the service with its jitter."""
+    if sv[server, V_JITTER] == 0:
+        return duration
+    return jittered(duration, sv[server, V_JITTER])
+
+
+@njit(error_model="numpy")
+def finish(par: A, reg: A, sv: A, rows: A, server: int, end: int) -> None:
+    """The service ends at ``end``: counters and its trace row."""
+    sv[server, V_END] = end
+    sv[server, V_OPEN] = 0
+    waited = sv[server, V_WAITED]
+    sv[server, V_BUSY] += end - sv[server, V_START] - waited
+    sv[server, V_BLOCKED] += waited
+    reg[G_LAST_END] = max(reg[G_LAST_END], end)
+    if par[P_RECORD] == 0:
+        return
+    k = reg[G_ROWS]
+    reg[G_ROWS] = k + 1
+    rows[k, 0] = sv[server, V_START]
+    rows[k, 1] = server
+    rows[k, 2] = ROW_SERVICE
+    rows[k, 3] = sv[server, V_SERVICES] - 1
+    rows[k, 4] = end
+    rows[k, 5] = sv[server, V_SERVICES] - 1
+    for j in range(9):
+        rows[k, 6 + j] = sv[server, V_ITEM + j]
+    rows[k, 15] = waited
+    rows[k, 16] = sv[server, V_SYNOPS]
+
+
+@njit(error_model="numpy")
+def deliver(
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, rows: A, server: int, ready: int, time: int, item: int, slice_: int, address: int, value: int,
+    dest: int, origin: int, route: int, record: int,
+) -> None:  # fmt: skip
+    """Put a packet or item into the channel of ``server`` at ``time`` (ready since ``ready``), with its trace row if ``record``; step from the service."""
+    n = sv[server, V_SERVICES] - 1
+    channel = sv[server, V_CHANNEL]
+    place = enqueue(ch, slot, channel, time)
+    slot[place, L_ITEM] = item
+    slot[place, L_SLICE] = slice_
+    slot[place, L_ADDRESS] = address
+    slot[place, L_VALUE] = value
+    slot[place, L_STEP] = sv[server, V_STEP]
+    slot[place, L_DEST] = dest
+    slot[place, L_ORIGIN] = origin
+    slot[place, L_CAUSE_SERVER] = server
+    slot[place, L_CAUSE_SERVICE] = n
+    slot[place, L_ROUTE] = route
+    reg[G_LAST_START] = max(reg[G_LAST_START], time)
+    notify(par, hp, sv, ch, slot, ns, channel, place)
+    if record == 0:
+        return
+    index = sv[server, V_PUTS]
+    sv[server, V_PUTS] = index + 1
+    if par[P_RECORD] == 0:
+        return
+    k = reg[G_ROWS]
+    reg[G_ROWS] = k + 1
+    rows[k, 0] = time
+    rows[k, 1] = server
+    rows[k, 2] = ROW_PUT
+    rows[k, 3] = index
+    rows[k, 4] = ready
+    rows[k, 5] = n
+    for j in range(9):
+        rows[k, 6 + j] = slot[place, L_ITEM + j]
+    rows[k, 15] = time - ready
+    rows[k, 16] = 0

@@ -1,0 +1,418 @@
+"""What port, sender, router, synapse, core and soma do when they wake. Each function leaves its station armed for the next thing it can do.
+
+A decision at ``time`` reads its own station only; what it causes elsewhere is written early, with the future time at which it is due.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+from numpy.typing import NDArray
+
+from neurosim.arithmetic import fires, reset, step_current, step_membrane
+from neurosim.engine.events import CURRENT, MARKER, SPIKE, START, STEP
+from neurosim.engine.fast.columns import *  # noqa: F403  the columns are this module's vocabulary
+from neurosim.engine.fast.fabric import begin, credit, deliver, finish, schedule, scaled, take, wake_after
+
+A = NDArray[Any]
+
+
+@njit(error_model="numpy")
+def sample_of(par: A, step: int) -> int:
+    """Row of ``smp`` for a packet of global step ``step``."""
+    if par[P_STREAMED] != 0:
+        return step // par[P_STEPS]  # type: ignore[no-any-return]
+    return par[P_SAMPLE_INDEX]  # type: ignore[no-any-return]
+
+
+@njit(error_model="numpy")
+def next_route(rt: A, so: A, source: int, address: int, route: int) -> int:
+    """First route >= ``route`` of the source that takes neuron ``address`` (every route for a marker, address -1); the end of its routes if none."""
+    end = so[source, O_ROUTE_END]
+    if address < 0 or route >= end:
+        return route
+    channels, columns = so[source, O_C1] - so[source, O_C0], so[source, O_X1] - so[source, O_X0]
+    c = address % channels + so[source, O_C0]
+    pixel = address // channels
+    x = pixel % columns + so[source, O_X0]
+    y = pixel // columns + so[source, O_Y0]
+    while route < end and not (
+        rt[route, T_C0] <= c < rt[route, T_C1] and rt[route, T_Y0] <= y < rt[route, T_Y1] and rt[route, T_X0] <= x < rt[route, T_X1]
+    ):
+        route += 1
+    return route
+
+
+@njit(error_model="numpy")
+def steps_allow(par: A, sl: A, dn: A, ring: A, first: int, end: int, step: int) -> int:
+    """When the wires of all downstream slices allow step ``step``; INF if some step has not ended yet."""
+    time = 0
+    for k in range(first, end):
+        q = dn[k, 0]
+        wanted = step + dn[k, 1] - sl[q, S_BANKS]
+        if wanted < 0:
+            continue
+        if wanted >= sl[q, S_ENDED]:
+            return INF
+        time = max(time, ring[sl[q, S_RING] + wanted % sl[q, S_BANKS], B_END] + par[P_WIRE])
+    return time
+
+
+@njit(error_model="numpy")
+def port_next(par: A, reg: A, sv: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A, stim_ptr: A) -> int:
+    """Find the port's next packet and put it into its item fields: 1; 0 when there is none, or none yet. Its start goes to V_READY."""
+    while reg[G_PHASE] != PHASE_DONE:
+        step = reg[G_STEP]
+        sample = reg[G_SAMPLE]
+        due = 0
+        if reg[G_PHASE] == PHASE_STEP:
+            if par[P_FREE] == 0:
+                g = sample * par[P_STEPS] + step if par[P_STREAMED] != 0 else step
+                allowed = steps_allow(par, sl, dn, ring, par[P_PORT_DOWN], par[P_PORT_DOWN_END], g)
+                if allowed == INF:
+                    return 0
+                reg[G_ALLOWED] = allowed
+            reg[G_PHASE] = PHASE_STIMULI
+            reg[G_ROUTE] = -1
+            continue
+        if reg[G_PHASE] == PHASE_STIMULI:
+            k = reg[G_STIMULUS]
+            if k >= stim_ptr[sample + 1] or (par[P_FREE] == 0 and stim[k, I_STEP] != step):
+                reg[G_PHASE] = PHASE_MARKERS if par[P_FREE] == 0 else PHASE_DONE
+                reg[G_SOURCE] = par[P_SLICES]
+                reg[G_ROUTE] = -1
+                continue
+            item, source, address, value, due = stim[k, I_ITEM], stim[k, I_SLICE], stim[k, I_ADDRESS], stim[k, I_VALUE], stim[k, I_DUE]
+            route, dest = -1, 0
+            if item == CURRENT:
+                dest = sl[source, S_CORE]
+                reg[G_STIMULUS] = k + 1
+            else:
+                route = next_route(rt, so, source, address, so[source, O_ROUTE] if reg[G_ROUTE] < 0 else reg[G_ROUTE])
+                if route >= so[source, O_ROUTE_END]:
+                    reg[G_STIMULUS] = k + 1
+                    reg[G_ROUTE] = -1
+                    continue
+                dest = rt[route, T_CORE]
+                reg[G_ROUTE] = route + 1
+        else:
+            source = reg[G_SOURCE]
+            if source >= par[P_SOURCES]:
+                reg[G_PHASE] = PHASE_STEP
+                reg[G_STEP] = step + 1
+                if step + 1 == par[P_STEPS]:
+                    reg[G_STEP] = 0
+                    reg[G_SAMPLE] = sample + 1
+                    if sample + 1 == par[P_LAST_SAMPLE]:
+                        reg[G_PHASE] = PHASE_DONE
+                continue
+            route = so[source, O_ROUTE] if reg[G_ROUTE] < 0 else reg[G_ROUTE]
+            if route >= so[source, O_ROUTE_END]:
+                reg[G_SOURCE] = source + 1
+                reg[G_ROUTE] = -1
+                continue
+            item, address, value = MARKER, -1, 0
+            dest = rt[route, T_CORE]
+            reg[G_ROUTE] = route + 1
+        sv[0, V_ITEM], sv[0, V_SLICE], sv[0, V_ADDRESS], sv[0, V_VALUE] = item, source, address, value
+        sv[0, V_STEP] = 0
+        if par[P_FREE] == 0:
+            sv[0, V_STEP] = sample * par[P_STEPS] + step if par[P_STREAMED] != 0 else step
+        sv[0, V_DEST], sv[0, V_ROUTE], sv[0, V_ORIGIN] = dest, route, sv[0, V_SERVICES]
+        sv[0, V_CAUSE_SERVER], sv[0, V_CAUSE_SERVICE] = -1, -1
+        start = max(due, reg[G_ALLOWED])
+        if reg[G_PREVIOUS] >= 0:
+            start = max(start, reg[G_PREVIOUS] + par[P_PORT])
+        sv[0, V_READY] = start
+        return 1
+    return 0
+
+
+@njit(error_model="numpy")
+def port(
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, smp: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A, stim_ptr: A
+) -> None:  # fmt: skip
+    """Port 0: one sequence without choices, so packets are put as far ahead of time as credits and wires are known."""
+    while True:
+        if sv[0, V_OPEN] == 0:
+            if port_next(par, reg, sv, sl, so, rt, dn, ring, stim, stim_ptr) == 0:
+                return
+            begin(par, reg, sv, 0, sv[0, V_READY])
+            sv[0, V_OPEN] = 1
+            row = sample_of(par, sv[0, V_STEP])
+            if smp[row, X_START] < 0:
+                smp[row, X_START] = sv[0, V_START]
+        dest = sv[0, V_DEST]
+        window = dest if par[P_WINDOW] > 0 else -1
+        time = credit(par, ch, slot, wc, wf, sv[0, V_CHANNEL], window, sv[0, V_START])
+        if time < 0:
+            return
+        if window >= 0:
+            wc[window, W_PUTS] += 1
+        sv[0, V_WAITED] = time - sv[0, V_START]
+        deliver(
+            par, reg, hp, sv, ch, slot, ns, rows, 0, time, time, sv[0, V_ITEM], sv[0, V_SLICE], sv[0, V_ADDRESS], sv[0, V_VALUE],
+            dest, sv[0, V_ORIGIN], sv[0, V_ROUTE], 0,
+        )  # fmt: skip
+        reg[G_PREVIOUS] = time
+        finish(par, reg, sv, rows, 0, time)
+
+
+@njit(error_model="numpy")
+def sender(
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, smp: A, cc: A, co: A, so: A, rt: A, s: int, time: int
+) -> None:  # fmt: skip
+    """Sender: one packet per destination core of the item it took from axon-out."""
+    core = sv[s, V_OWNER]
+    inlet = co[core, K_AXON_OUT]
+    while True:
+        if sv[s, V_OPEN] != 0:
+            source, address = sv[s, V_SLICE], sv[s, V_ADDRESS]
+            blocked = False
+            while sv[s, V_ROUTE] < so[source, O_ROUTE_END]:
+                route = sv[s, V_ROUTE]
+                due = sv[s, V_START] + scaled(sv, s, (sv[s, V_RESULT] + 1) * par[P_SEND]) + sv[s, V_SHIFT]
+                ready = due if sv[s, V_LAST_PUT] < 0 else max(due, sv[s, V_LAST_PUT] + par[P_PUT])
+                dest = rt[route, T_CORE]
+                window = (core + 1) * par[P_CORES] + dest if par[P_WINDOW] > 0 else -1
+                put = credit(par, ch, slot, wc, wf, sv[s, V_CHANNEL], window, ready)
+                if put < 0:
+                    blocked = True
+                    break
+                if window >= 0:
+                    wc[window, W_PUTS] += 1
+                sv[s, V_RESULT] += 1
+                sv[s, V_WAITED] += put - ready
+                sv[s, V_SHIFT] += put - due
+                sv[s, V_LAST_PUT] = put
+                cc[core, N_PACKETS_SENT] += 1
+                smp[sample_of(par, sv[s, V_STEP]), X_PACKETS] += 1
+                deliver(
+                    par, reg, hp, sv, ch, slot, ns, rows, s, ready, put, sv[s, V_ITEM], source, address, sv[s, V_VALUE], dest, sv[s, V_ORIGIN], route, 1
+                )
+                sv[s, V_ROUTE] = next_route(rt, so, source, address, route + 1)
+            if blocked:
+                return
+            duration = par[P_SEND] * sv[s, V_RESULT] if sv[s, V_RESULT] > 0 else 1
+            finish(par, reg, sv, rows, s, max(sv[s, V_START] + scaled(sv, s, duration) + sv[s, V_SHIFT], sv[s, V_LAST_PUT]))
+        if ch[inlet, C_PUTS] == ch[inlet, C_TAKES]:
+            return
+        arrival = slot[ch[inlet, C_HEAD], L_ARRIVE]
+        if time < sv[s, V_END] or time < arrival:
+            schedule(hp, s, max(arrival, sv[s, V_END]))
+            return
+        take(hp, sv, ch, slot, inlet, time, s)
+        begin(par, reg, sv, s, time)
+        sv[s, V_OPEN] = 1
+        sv[s, V_ROUTE] = next_route(rt, so, sv[s, V_SLICE], sv[s, V_ADDRESS], so[sv[s, V_SLICE], O_ROUTE])
+
+
+@njit(error_model="numpy")
+def forward(par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, output: int) -> None:
+    """Put the packet of a router output if the credit is known; else the output stays open."""
+    put = credit(par, ch, slot, wc, wf, sv[output, V_CHANNEL], -1, sv[output, V_READY])
+    if put < 0:
+        sv[output, V_OPEN] = 1
+        return
+    sv[output, V_WAITED] = put - sv[output, V_READY]
+    deliver(
+        par, reg, hp, sv, ch, slot, ns, rows, output, put, put, sv[output, V_ITEM], sv[output, V_SLICE], sv[output, V_ADDRESS], sv[output, V_VALUE],
+        sv[output, V_DEST], sv[output, V_ORIGIN], sv[output, V_ROUTE], 0,
+    )  # fmt: skip
+    finish(par, reg, sv, rows, output, put)
+
+
+@njit(error_model="numpy")
+def router(
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, smp: A, rr: A, rin: A, k: int, time: int
+) -> None:  # fmt: skip
+    """Router ``k``: again and again the least (request time, input) among heads whose output is free."""
+    for output in range(rr[k, Q_OUT], rr[k, Q_OUT_END]):
+        if sv[output, V_OPEN] != 0:
+            forward(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, output)
+    while True:
+        best, best_output, best_request, wake = -1, -1, INF, INF
+        for j in range(rr[k, Q_IN], rr[k, Q_IN_END]):
+            channel = rin[j]
+            if ch[channel, C_PUTS] == ch[channel, C_TAKES]:
+                continue
+            head = ch[channel, C_HEAD]
+            arrival = slot[head, L_ARRIVE]
+            output = ns[k, slot[head, L_DEST]]
+            if sv[output, V_OPEN] != 0:
+                continue
+            start = max(arrival, sv[output, V_END])
+            if start > time:
+                wake = min(wake, start)
+                continue
+            request = max(arrival, ch[channel, C_LAST_TAKE])
+            if request < best_request:
+                best, best_output, best_request = channel, output, request
+        if best < 0:
+            if wake < INF:
+                schedule(hp, par[P_ROUTER0] + k, wake)
+            return
+        take(hp, sv, ch, slot, best, time, best_output)
+        begin(par, reg, sv, best_output, time)
+        sv[best_output, V_READY] = time + scaled(sv, best_output, sv[best_output, V_HOP])
+        smp[sample_of(par, sv[best_output, V_STEP]), X_HOPS] += 1
+        forward(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, best_output)
+
+
+@njit(error_model="numpy")
+def return_window(par: A, hp: A, sv: A, sl: A, wc: A, wf: A, s: int, core: int, time: int) -> None:
+    """The packet just taken by server ``s`` gives its window credit back, t_wire after ``time``."""
+    if par[P_WINDOW] == 0:
+        return
+    source = 0
+    if sv[s, V_ITEM] != CURRENT and sv[s, V_SLICE] < par[P_SLICES]:
+        source = 1 + sl[sv[s, V_SLICE], S_CORE]
+    window = source * par[P_CORES] + core
+    wf[window * par[P_WINDOW] + wc[window, W_TAKES] % par[P_WINDOW]] = time + par[P_WIRE]
+    wc[window, W_TAKES] += 1
+    if wc[window, W_WAITING] != 0:
+        wc[window, W_WAITING] = 0
+        schedule(hp, 3 * source, time + par[P_WIRE])
+
+
+@njit(error_model="numpy")
+def burst(
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, ring: A, co: A, buf: A, s: int
+) -> bool:  # fmt: skip
+    """Go on with the puts of a core or soma as far as credits are known. True when the service has ended."""
+    core = sv[s, V_OWNER]
+    base = co[core, K_BUFFER]
+    while sv[s, V_RESULT] < sv[s, V_RESULTS]:
+        b = base + sv[s, V_RESULT]
+        due = sv[s, V_START] + buf[b, U_NOMINAL] + sv[s, V_SHIFT]
+        ready = due if sv[s, V_LAST_PUT] < 0 else max(due, sv[s, V_LAST_PUT] + par[P_PUT])
+        put = credit(par, ch, slot, wc, wf, sv[s, V_CHANNEL], -1, ready)
+        if put < 0:
+            sv[s, V_OPEN] = 1
+            return False
+        sv[s, V_WAITED] += put - ready
+        sv[s, V_SHIFT] += put - due
+        sv[s, V_LAST_PUT] = put
+        sv[s, V_REPEAT] += 1
+        if sv[s, V_REPEAT] == buf[b, U_COUNT]:
+            sv[s, V_REPEAT] = 0
+            sv[s, V_RESULT] += 1
+        q, address = buf[b, U_SLICE], buf[b, U_ADDRESS]
+        step = sv[s, V_STEP]
+        item = SPIKE if address >= 0 else MARKER
+        n = sv[s, V_SERVICES] - 1
+        deliver(par, reg, hp, sv, ch, slot, ns, rows, s, ready, put, item, q, address, 1 if address >= 0 else 0, -1, n, -1, 1)
+        if item == SPIKE:
+            sample = sample_of(par, step)
+            cc[core, N_FIRES] += 1
+            smp[sample, X_SPIKES] += 1
+            sspk[sample, q] += 1
+            if par[P_SPIKES] != 0:
+                k = reg[G_SPIKES]
+                reg[G_SPIKES] = k + 1
+                spk[k, 0], spk[k, 1], spk[k, 2], spk[k, 3], spk[k, 4] = sample, step, q, address, put
+        else:
+            ring[sl[q, S_RING] + step % sl[q, S_BANKS], B_END] = put
+            sl[q, S_ENDED] = step + 1
+            for j in range(sl[q, S_UP], sl[q, S_UP_END]):
+                wake_after(hp, sv, up[j], put + par[P_WIRE])
+            if sl[q, S_PORT_UP] != 0:
+                schedule(hp, 0, put + par[P_WIRE])
+    end = max(sv[s, V_START] + sv[s, V_DURATION] + sv[s, V_SHIFT], sv[s, V_LAST_PUT])
+    finish(par, reg, sv, rows, s, end)
+    if sv[s, V_ITEM] == STEP:
+        step, q = sv[s, V_STEP], sv[s, V_SLICE]
+        if step % par[P_STEPS] == par[P_STEPS] - 1:
+            sample = sample_of(par, step)
+            smp[sample, X_COMPLETION] = max(smp[sample, X_COMPLETION], end)
+            if sl[q, S_READOUT] != 0:
+                smp[sample, X_DECISION] = max(smp[sample, X_DECISION], end + par[P_READOUT])
+    elif reg[G_DECISION_SERVER] == s and reg[G_DECISION_SERVICE] == sv[s, V_SERVICES] - 1:
+        smp[par[P_SAMPLE_INDEX], X_DECISION] = end
+    return True
+
+
+@njit(error_model="numpy")
+def complete_at(sl: A, ring: A, need: A, par: A, p: int) -> int:
+    """When the soma sees the bank of slice p's next step complete; INF if it is not known, or if no step is left."""
+    g = sl[p, S_NEXT]
+    if g >= par[P_GLOBAL_STEPS] or sl[p, S_ENDED] < g:
+        return INF
+    before = ring[sl[p, S_RING] + (g - 1) % sl[p, S_BANKS], B_END] if g > 0 else 0
+    if need[p * par[P_STEPS] + g % par[P_STEPS]] == 0:
+        return before  # type: ignore[no-any-return]
+    return max(before, ring[sl[p, S_RING] + g % sl[p, S_BANKS], B_READY])
+
+
+@njit(error_model="numpy")
+def run_step(
+    par: A, sv: A, sl: A, ring: A, co: A, cc: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A, touched: A, buf: A, s: int, p: int
+) -> None:  # fmt: skip
+    """The soma runs the next step of slice p: membranes, fires into ``buf``, nominal times."""
+    g = sl[p, S_NEXT]
+    sl[p, S_NEXT] = g + 1
+    core = sl[p, S_CORE]
+    n0, size = sl[p, S_NEURON], sl[p, S_SIZE]
+    bank = sl[p, S_BANK] + (g % sl[p, S_BANKS]) * size
+    at = co[core, K_BUFFER]
+    fresh = g % par[P_STEPS] == 0
+    readout, strict, mode = sl[p, S_READOUT] != 0, sl[p, S_STRICT], sl[p, S_RESET]
+    decay_v, decay_i = sl[p, S_DECAY_V], sl[p, S_DECAY_I]
+    rounding, low, high, wrap = par[P_ROUNDING], par[P_LOW], par[P_HIGH], par[P_WRAP]
+    small, visit_all = par[P_SMALL] != 0, par[P_VISIT_ALL] != 0
+    access, update, fire = par[P_ACCESS], par[P_UPDATE], par[P_FIRE]
+    nominal, visited, active, saturated = 0, 0, 0, 0
+    for j in range(size):
+        m = n0 + j
+        vm = 0 if fresh else v[m]
+        im = 0 if fresh else cur[m]
+        if touched[bank + j] == 0 and bias[m] == 0 and vm == 0 and im == 0:
+            v[m] = 0
+            cur[m] = 0
+            if visit_all:
+                nominal += access
+                visited += 1
+            continue
+        visited += 1
+        active += 1
+        nominal += access + update
+        total = acc32[bank + j] if small else acc64[bank + j]
+        current, sat_i = step_current(im, (total << wrap) >> wrap, decay_i, rounding, low, high)
+        vm, sat_v = step_membrane(vm, current, bias[m], decay_v, flo[m], rounding, low, high)
+        saturated += sat_i + sat_v
+        if not readout and fires(vm, thr[m], strict):
+            vm = reset(vm, mode, rby[m])
+            nominal += fire
+            buf[at, U_SLICE] = p
+            buf[at, U_ADDRESS] = j
+            buf[at, U_NOMINAL] = scaled(sv, s, nominal)
+            buf[at, U_COUNT] = 1
+            at += 1
+        v[m] = vm
+        if decay_i >= 0:
+            cur[m] = current
+    if small:
+        acc32[bank : bank + size] = 0
+    else:
+        acc64[bank : bank + size] = 0
+    touched[bank : bank + size] = 0
+    slot = sl[p, S_RING] + g % sl[p, S_BANKS]
+    sv[s, V_CAUSE_SERVER], sv[s, V_CAUSE_SERVICE] = ring[slot, B_CAUSE_SERVER], ring[slot, B_CAUSE_SERVICE]
+    ring[slot, B_READY], ring[slot, B_CAUSE_SERVER], ring[slot, B_CAUSE_SERVICE], ring[slot, B_MARKERS] = INF, -1, -1, 0
+    duration = scaled(sv, s, max(1, nominal))
+    buf[at, U_SLICE], buf[at, U_ADDRESS], buf[at, U_NOMINAL], buf[at, U_COUNT] = p, -1, duration, 1
+    sv[s, V_DURATION] = duration
+    sv[s, V_RESULTS] = at + 1 - co[core, K_BUFFER]
+    sv[s, V_ITEM], sv[s, V_SLICE], sv[s, V_ADDRESS], sv[s, V_VALUE] = STEP, p, -1, 0
+    sv[s, V_STEP], sv[s, V_DEST], sv[s, V_ORIGIN] = g, -1, -1
+    cc[core, N_ACCESSES] += visited
+    cc[core, N_UPDATES] += active
+    cc[core, N_SATURATIONS] += saturated
+
+
+@njit(error_model="numpy")
+def start_item(par: A, sv: A, s: int) -> None:
+    """Item fields of a start."""
+    sv[s, V_ITEM], sv[s, V_SLICE], sv[s, V_ADDRESS], sv[s, V_VALUE], sv[s, V_STEP] = START, -1, -1, 0, 0
+    sv[s, V_DEST], sv[s, V_ORIGIN], sv[s, V_CAUSE_SERVER], sv[s, V_CAUSE_SERVICE] = -1, -1, -1, -1
