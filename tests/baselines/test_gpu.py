@@ -46,7 +46,7 @@ def test_best_batch_is_the_least_of_all_that_fit() -> None:
     assert best.energy_gross_fj == min(infer(gpu, SMALL, 1 << k).energy_gross_fj for k in range(13))
     huge = Workload("huge", 1, (Op("c", "conv2d", macs=10**9, weights=1000, inputs=10**8, outputs=10**8),))
     assert best_batch(gpu, huge).batch <= 8e9 / (2 * 2e8)
-    with pytest.raises(DataError, match="batch 4096 .* needs more than the 8 GB"):
+    with pytest.raises(DataError, match=r"batch 4096 .* needs more than the 8 GB"):
         infer(gpu, huge, 4096)
 
 
@@ -86,7 +86,7 @@ def test_mistakes_are_named() -> None:
         load_gpu("orin-nano", "tf32")
     with pytest.raises(DataError, match="batch 0"):
         infer(load_gpu("h200"), SMALL, 0)
-    with pytest.raises(DataError, match="row .* is not"):
+    with pytest.raises(DataError, match=r"row .* is not"):
         Workload.from_rows("n", 1, [{"layer": "a"}])
     with pytest.raises(DataError, match="no multiply-accumulates"):
         Workload.from_rows("n", 1, [])

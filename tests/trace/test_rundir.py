@@ -95,7 +95,7 @@ def test_a_full_disk_leaves_the_older_run_and_nothing_else(tmp_path: Path) -> No
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
     try:
-        with pytest.raises(RunError, match="cannot write run directory .*; nothing was kept, free space"):
+        with pytest.raises(RunError, match=r"cannot write run directory .*; nothing was kept, free space"):
             write(folder, p, handmade.result(p))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -53,20 +53,24 @@ def test_windows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_trace(path, populations=["out"]), rows[rows["slice"] == 1])
     with pytest.raises(DataError, match="core 9 does not exist; cores are 0 to 3"):
         read_trace(path, cores=[9])
-    with pytest.raises(DataError, match="population 'x' does not exist; there are in, hidden.lif, out"):
+    with pytest.raises(DataError, match=r"population 'x' does not exist; there are in, hidden\.lif, out"):
         read_trace(path, populations=["x"])
 
 
 def test_a_deadlocked_run_keeps_its_rows_marked_incomplete_other_errors_keep_nothing(tmp_path: Path) -> None:
     p = handmade.program()
-    with pytest.raises(Deadlock), TraceWriter(tmp_path / "dead.parquet", p) as writer:
-        writer.write(handmade.rows(p))
-        raise Deadlock("stuck")
+
+    def stopped_by(error: BaseException, path: Path) -> None:
+        with TraceWriter(path, p) as writer:
+            writer.write(handmade.rows(p))
+            raise error
+
+    with pytest.raises(Deadlock):
+        stopped_by(Deadlock("stuck"), tmp_path / "dead.parquet")
     assert trace_info(tmp_path / "dead.parquet").complete is False
     assert len(read_trace(tmp_path / "dead.parquet")) == 10
-    with pytest.raises(KeyboardInterrupt), TraceWriter(tmp_path / "stopped.parquet", p) as writer:
-        writer.write(handmade.rows(p))
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        stopped_by(KeyboardInterrupt(), tmp_path / "stopped.parquet")
     assert [entry.name for entry in tmp_path.iterdir()] == ["dead.parquet"]
 
 
@@ -77,7 +81,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
     try:
-        with pytest.raises(RunError, match="cannot write trace .*; nothing was kept, free space"), TraceWriter(tmp_path / "t.parquet", p) as writer:
+        with pytest.raises(RunError, match=r"cannot write trace .*; nothing was kept, free space"), TraceWriter(tmp_path / "t.parquet", p) as writer:
             writer.write(rows)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

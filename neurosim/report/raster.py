@@ -1,0 +1,93 @@
+"""One sample in time: which layer fired when, and when each layer ran its steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.engine.events import ROW_SERVICE, STEP
+from neurosim.errors import DataError
+from neurosim.report.style import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, VERMILION, layer_order, module_of, new_figure, shortened, tidy
+from neurosim.trace import StoredRun, read_trace
+from neurosim.units import format_time
+
+_COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, "#999933", "#882255")
+_MOST_DOTS = 60_000
+_UNITS = ((1e9, "ms"), (1e6, "µs"), (1e3, "ns"), (1.0, "ps"))
+
+
+def raster_figure(run: StoredRun, sample: int = 0) -> Any:
+    """Spikes of every population against time; with a trace also, as pale bars, the soma services of its cores: where bars of several layers lie
+    above each other, layers work at once. Neurons of a population are spread over its band.
+
+    Raises DataError when the run kept neither spikes nor a trace of that sample.
+    """
+    program = run.program
+    spikes = run.result.spikes[run.result.spikes["sample"] == sample]
+    services = _services(run, sample)
+    if not len(spikes) and not len(services):
+        raise DataError(f"run {run.path} kept neither spikes nor a trace of sample {sample}; there are samples 0 to {len(run.result.scores) - 1}")
+    shown = sorted(set(program.slice_population.tolist()))
+    names = [str(program.meta["populations"][p]["name"]) for p in shown]
+    modules = layer_order(names)
+    last = int(run.result.completion_ps[sample]) if sample < len(run.result.completion_ps) else int(spikes["time"].max())
+    scale, unit = next((s, u) for s, u in _UNITS if last >= s or s == 1.0)
+
+    figure = new_figure(11.5, 1.6 + 0.36 * len(shown))
+    axes = figure.add_subplot()
+    for k, name in enumerate(names):
+        if k % 2:
+            axes.axhspan(k - 0.5, k + 0.5, color="#F6F6F6", zorder=0)
+        colour = _COLOURS[modules[module_of(name)] % len(_COLOURS)]
+        mine = np.flatnonzero(program.slice_population == shown[k])
+        ran = services[np.isin(services["slice"], mine)]
+        if len(ran):
+            spans = np.column_stack([ran["time"], np.maximum(ran["end"] - ran["time"], 1)]) / scale
+            axes.broken_barh(spans.tolist(), (k - 0.42, 0.84), facecolor=colour, alpha=0.18, linewidth=0, zorder=1)
+        dots = spikes[np.isin(spikes["slice"], mine)]
+        thin = max(1, len(dots) * len(shown) // _MOST_DOTS)
+        dots = dots[::thin]
+        axes.scatter(dots["time"] / scale, k - 0.38 + 0.76 * _height(run, dots), s=1.6, color=colour, linewidths=0, zorder=2, rasterized=True)
+        count = run.result.slice_spikes[sample][mine].sum() if sample < len(run.result.slice_spikes) else len(dots)
+        note = "readout" if program.meta["populations"][shown[k]]["kind"] == "readout" else f"{int(count)} spikes"
+        axes.text(1.005, k, note, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color="#444444")
+    marks = (("first output spike", run.result.first_spike_ps, (0, (1, 1.5)), 0.0), ("decision", run.result.decision_ps, "-", 0.0))
+    for label, values, style, _ in marks:
+        if sample < len(values) and values[sample] >= 0:
+            at = int(values[sample])
+            axes.axvline(at / scale, color="black", linewidth=1.1, linestyle=style, zorder=3, label=f"{label} {format_time(at)}")
+    axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
+    axes.set_yticks(range(len(names)), [shortened(name, 28) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(0, None)
+    axes.set_xlabel(f"time ({unit})" + ("; pale bars: the layer's somas at work" if len(services) else ""), fontsize=9)
+    axes.set_title(f"sample {sample}: spikes of every layer ({program.sync})", fontsize=10, loc="left")
+    tidy(axes, grid="x")
+    axes.spines["left"].set_color(GREY)
+    axes.grid(axis="x", color=LIGHT)
+    return figure
+
+
+def _services(run: StoredRun, sample: int) -> NDArray[Any]:
+    """Soma services of the sample from the trace; empty without one."""
+    if run.trace_path is None:
+        return np.zeros(0, [("slice", "<i4"), ("time", "<i8"), ("end", "<i8")])
+    rows = read_trace(run.trace_path, sample)
+    chosen: NDArray[Any] = rows[(rows["kind"] == ROW_SERVICE) & (rows["item"] == STEP) & (rows["end"] >= 0)]
+    return chosen
+
+
+def _height(run: StoredRun, spikes: NDArray[Any]) -> NDArray[np.float64]:
+    """Place of each spike's neuron inside its population's band, from 0 to 1, in the order (y, x, c) of slices and addresses."""
+    program = run.program
+    sizes = np.diff(program.neuron_ptr)
+    start = np.zeros(program.slices)
+    total = np.ones(program.slices)
+    for p in set(program.slice_population.tolist()):
+        mine = np.flatnonzero(program.slice_population == p)
+        start[mine] = np.cumsum(sizes[mine]) - sizes[mine]
+        total[mine] = max(1, sizes[mine].sum())
+    place: NDArray[np.float64] = (start[spikes["slice"]] + spikes["address"]) / total[spikes["slice"]]
+    return place
