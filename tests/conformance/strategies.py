@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from hypothesis import reject
 from hypothesis import strategies as st
-from neurosim.compiler.assemble import assemble
 
 from neurosim.chip import Chip, load_chip
+from neurosim.compiler.assemble import assemble
+from neurosim.compiler.mapping import Mapping, largest_delay
+from neurosim.compiler.place import map_graph
 from neurosim.engine.events import CURRENT, SPIKE, Options, Stimulus
 from neurosim.errors import DoesNotFit
 from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection, Shape, Sparse, SumPool, TokenMix
@@ -160,16 +162,19 @@ def _sparse(weights: np.random.Generator, source: Shape, out: Shape, gain: int) 
 
 
 @st.composite
-def graphs(draw: st.DrawFn, sync: str, chip: Chip) -> Graph:
-    """A feed-forward integer Graph: one or two inputs, sometimes host currents, one to four spiking populations, mostly a readout."""
+def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False) -> Graph:
+    """A feed-forward integer Graph: one or two inputs, sometimes host currents, one to four spiking populations, mostly a readout.
+
+    ``plain``: one input of spikes and a readout, what the clock-driven model runs from events.
+    """
     weights = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     limit = 2 ** (chip.arithmetic.state_bits - 1) - 1
     shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
-    populations = [Population(f"in{k}", draw(shapes), "input") for k in range(draw(st.integers(1, 2)))]
+    populations = [Population(f"in{k}", draw(shapes), "input") for k in range(1 if plain else draw(st.integers(1, 2)))]
     projections: list[Projection] = []
     spiking = draw(st.integers(1, 4))
-    readout = draw(st.integers(0, 3)) > 0
-    analog = draw(st.integers(0, 2)) == 0
+    readout = plain or draw(st.integers(0, 3)) > 0
+    analog = not plain and draw(st.integers(0, 2)) == 0
     for k in range(spiking + readout):
         last = k == spiking
         name = "out" if last else f"layer{k}"
@@ -236,15 +241,27 @@ def stimuli_of(draw: st.DrawFn, program: Program, samples: int, realtime: bool) 
 
 
 @st.composite
-def cases(draw: st.DrawFn, sync: str | None = None) -> Case:
-    """A whole case; ``sync`` fixes the discipline."""
-    sync = sync or draw(st.sampled_from(["wavefront", "free"]))
-    chip = draw(chips(sync))
-    graph = draw(graphs(sync, chip))
+def mappings(draw: st.DrawFn, graph: Graph, chip: Chip, sync: str) -> Mapping:
+    """The compiler's mapping, or its slices scattered over the cores: neighbours on one core, cycles of cores, few banks."""
     try:
-        program = assemble(graph, chip, sync)
+        mapping = map_graph(graph, chip, sync).mapping
     except DoesNotFit:
         reject()
+    if draw(st.booleans()):
+        return mapping
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    least = [1 + largest_delay(graph, graph.populations[piece.population].name) for piece in mapping.slices]
+    core = tuple(int(c) for c in rng.integers(0, chip.memory.cores, len(least)))
+    return Mapping(mapping.slices, core, tuple(1 if sync == "free" else b + int(rng.integers(0, 3)) for b in least))
+
+
+@st.composite
+def cases(draw: st.DrawFn, sync: str | None = None, plain: bool = False) -> Case:
+    """A whole case; ``sync`` fixes the discipline, ``plain`` draws only what the clock-driven model runs."""
+    sync = sync or draw(st.sampled_from(["wavefront", "free"]))
+    chip = draw(chips(sync))
+    graph = draw(graphs(sync, chip, plain))
+    program = assemble(graph, chip, sync, draw(mappings(graph, chip, sync)))
     samples = draw(st.integers(1, 2))
     streamed = sync == "wavefront" and draw(st.booleans())
     stimuli = draw(stimuli_of(program, samples, realtime=not streamed and draw(st.booleans())))
