@@ -1,0 +1,85 @@
+"""Small hand-made networks on hand-made chips, for tests whose timings are worked out on paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from neurosim.chip import load_chip
+from neurosim.compiler.assemble import assemble
+from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.engine.events import SPIKE, TRACE_DTYPE, Stimulus
+from neurosim.graph import Dense, Graph, NeuronRule, Population, Projection
+from neurosim.program import Program
+
+# distinct figures, so that a test that confuses two of them fails
+TIMES = {
+    "decode": 10, "synop": 3, "access": 2, "update": 5, "fire": 7, "put": 4, "send": 6, "hop_east_west": 20, "hop_north_south": 90, "hop_local": 8,
+    "forward": 1, "ack": 1, "axon_forward": 2, "axon_ack": 2, "wire": 9, "bank": 11, "port": 5, "readout": 100, "reset": 1, "leak": 50,
+}  # fmt: skip
+
+
+def rule(threshold: int = 5, **more: Any) -> NeuronRule:
+    return NeuronRule(threshold=np.full((1, 1, 1), threshold), bias=np.full((1, 1, 1), more.pop("bias", 0)), **more)
+
+
+def chain(
+    sizes: list[int],
+    weights: list[int],
+    cores: list[int],
+    sync: str = "wavefront",
+    *,
+    steps: int = 1,
+    banks: int = 3,
+    mesh: tuple[int, int] = (2, 1),
+    rules: dict[int, NeuronRule] | None = None,
+    **chip: Any,
+) -> Program:
+    """Input, then dense layers of ``sizes[1:]`` with constant ``weights``, one slice each, on ``cores``; the last is a readout."""
+    populations, projections = [Population("in", (sizes[0], 1, 1), "input")], []
+    for k, (size, weight) in enumerate(zip(sizes[1:], weights, strict=True)):
+        kind: Any = "readout" if k == len(weights) - 1 else "spiking"
+        populations.append(Population(f"p{k}", (size, 1, 1), kind, (rules or {}).get(k, rule()), scale=np.ones(size)))
+        projections.append(Projection(populations[-2].name, f"p{k}", Dense(np.full((size, sizes[k]), weight), (size, 1, 1))))
+    graph = Graph("chain", steps, tuple(populations), tuple(projections))
+    settings = {
+        "noc.width": mesh[0],
+        "noc.height": mesh[1],
+        "memory.cores": mesh[0] * mesh[1],
+        "arithmetic.visit": '"all"',
+        **{f"timing.{name}": value for name, value in TIMES.items()},
+        **{name.replace("__", "."): value for name, value in chip.items()},
+    }
+    loaded = load_chip("tiny", [f"{name}={value}" for name, value in settings.items()])
+    slices = tuple(Slice(k + 1, (0, size, 0, 1, 0, 1)) for k, size in enumerate(sizes[1:]))
+    count = 1 if sync == "free" else banks
+    return assemble(graph, loaded, sync, Mapping(slices, tuple(cores), (count,) * len(slices)))
+
+
+def spikes(program: Program, rows: list[tuple[int, int]]) -> Stimulus:
+    """(step, address) spikes of the first input, due at 0."""
+    table = np.array(rows, np.int64).reshape(-1, 2)
+    n = len(table)
+    return Stimulus(
+        np.zeros(n, np.int64),
+        table[:, 0].astype(np.int32),
+        np.full(n, SPIKE, np.uint8),
+        np.full(n, program.slices, np.int32),
+        table[:, 1].astype(np.int32),
+        np.ones(n, np.int64),
+    )
+
+
+class Rows:
+    """A sink that keeps what it is handed."""
+
+    def __init__(self) -> None:
+        self.chunks = [np.zeros(0, TRACE_DTYPE)]
+
+    def write(self, rows: Any) -> None:
+        self.chunks.append(rows.copy())
+
+    @property
+    def all(self) -> Any:
+        return np.concatenate(self.chunks)
