@@ -13,6 +13,7 @@ from neurosim.chip import Chip
 from neurosim.compiler.fabric import build_fabric
 from neurosim.compiler.geometry import Box
 from neurosim.compiler.mapping import Mapping
+from neurosim.compiler.memory import core_memory
 from neurosim.compiler.place import map_graph
 from neurosim.compiler.routes import Routes, build_routes
 from neurosim.errors import ModelError
@@ -56,7 +57,7 @@ def assemble(
         "projections": [{"source": p.source, "target": p.target, "op": p.map.op, "layers": list(p.layers)} for p in graph.projections],
         "rewrites": [{"layer": r.layer, "op": r.op, "status": r.status, "text": r.text} for r in graph.rewrites],
         "warnings": list(graph.warnings),
-        "memory": [],
+        "memory": core_memory(graph, chip, sync, mapping, routes.entry, routes.route_ptr),
         "dense_macs": graph.dense_macs,
         "digests": {"graph": graph_digest(graph)},
         "host": host_meta,

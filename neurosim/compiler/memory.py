@@ -9,14 +9,16 @@ target, 32 per row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.chip import Chip
 from neurosim.compiler.geometry import Box, contains, covered_channels, volume
-from neurosim.compiler.mapping import chip_projections
+from neurosim.compiler.mapping import Mapping, chip_projections
 from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, SumPool, TokenMix
+from neurosim.program import E_INDEX, E_PROJECTION, E_SLICE, E_WEIGHT
 
 ROUTE_BITS, TARGET_BITS, POINTER_BITS = 64, 16, 32
 
@@ -90,7 +92,9 @@ def _block_bits(projection: Projection, source: Shape, box: Box, low: int, high:
     if isinstance(linear, SumPool):
         return (box[1] - box[0]) * weight_bits
     c, y, x = np.unravel_index(linear.targets, linear.shape)
-    hits = int(np.count_nonzero(contains(box, c + projection.channel_offset, y, x)))
+    inside = contains(box, c + projection.channel_offset, y, x)
+    origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))
+    hits = len(np.unique(origin[inside] * np.int64(np.prod(linear.shape)) + linear.targets[inside]))  # parallel synapses are merged
     return hits * (weight_bits + TARGET_BITS) + (len(linear.indptr)) * POINTER_BITS
 
 
@@ -114,3 +118,33 @@ def _words(full: NDArray[np.generic], box: Box) -> int:
         return box[1] - box[0]
     part = full[box[0] : box[1], box[2] : box[3], box[4] : box[5]]
     return box[1] - box[0] if bool(np.all(part == part[:, :1, :1])) else volume(box)
+
+
+def core_memory(
+    graph: Graph, chip: Chip, sync: str, mapping: Mapping, entry: NDArray[np.int64], route_ptr: NDArray[np.int64]
+) -> list[dict[str, Any]]:
+    """What every core with a slice holds: {core, slices, populations, neurons, bytes, weight_bytes, route_entries}, by core."""
+    model = MemoryModel(graph, chip, sync)
+    shapes = [graph.population(p.source).shape for p in graph.projections]
+    blocks: dict[int, dict[tuple[int, int], int]] = {}
+    for row in np.unique(entry, axis=0):
+        q, number = int(row[E_SLICE]), int(row[E_PROJECTION])
+        bits = model.block_bits(graph.projections[number], shapes[number], mapping.slices[q].box)
+        blocks.setdefault(mapping.core[q], {})[int(row[E_WEIGHT]), int(row[E_INDEX])] = bits
+    rows: list[dict[str, Any]] = []
+    for core in sorted(set(mapping.core)):
+        held = [q for q, c in enumerate(mapping.core) if c == core]
+        contents = [model.contents(mapping.slices[q].population, mapping.slices[q].box) for q in held]
+        weights = sum(blocks.get(core, {}).values())
+        routes = sum(int(route_ptr[q + 1] - route_ptr[q]) for q in held)
+        bits = weights + ROUTE_BITS * routes + sum(c.bits(mapping.banks[q]) - c.weights for q, c in zip(held, contents, strict=True))
+        rows.append({
+            "core": core,
+            "slices": held,
+            "populations": list(dict.fromkeys(graph.populations[mapping.slices[q].population].name for q in held)),
+            "neurons": sum(c.neurons for c in contents),
+            "bytes": (bits + 7) // 8,
+            "weight_bytes": (weights + 7) // 8,
+            "route_entries": routes,
+        })  # fmt: skip
+    return rows
