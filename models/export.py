@@ -130,13 +130,12 @@ def model_card(config: dict[str, Any]) -> str:
         "these 5,000 are the held-out images. AdamW, "
         f"peak learning rate {t['lr']:g}, batch {t['batch']}, small turns, shifts and changes of scale, "
         "surrogate-module branches (dropped at export), a penalty on firing rates outside "
-        f"{100 * t['rate_low']:g} to {100 * t['rate_high']:g} %. bfloat16 convolutions, the last "
-        f"{t['float32_epochs']:g} epochs in float32. "
-        + ("Quantisation-aware fine-tuning was used. " if t.get("qat") else "No quantisation-aware training. ")
-        + f"{t['minutes']:.0f} minutes with {t['threads']} CPU thread{'s' if t['threads'] > 1 else ''}. "
+        f"{100 * t['rate_low']:g} to {100 * t['rate_high']:g} %. Mixed precision (bfloat16 and float32), "
+        f"at the end float32 alone for {t['float32_epochs']:g} of the epochs. No quantisation-aware training. "
+        f"{t['minutes']:.0f} minutes with {t['threads']} CPU thread{'s' if t['threads'] > 1 else ''}. "
         "The last checkpoint is the one exported; no figure above was used to choose it.",
         "",
-        "To train it again (another CPU or thread count rounds differently and gives slightly different weights):",
+        "To train it again (CPUs, thread counts and versions round differently, so the weights come out slightly different):",
         "",
         f"    {command}",
         "",
