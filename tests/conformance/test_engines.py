@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosim.engine.compare import first_difference
-from neurosim.engine.events import TRACE_DTYPE, Result
+from neurosim.engine.events import MARKER, ROW_SERVICE, SPIKE, TRACE_DTYPE, Result
+from neurosim.engine.fast import run_fast
 from neurosim.engine.reference import run_reference
 from neurosim.errors import Deadlock
+from neurosim.golden.graph import run_graph
 from tests.conformance.strategies import Case, cases
 
 EXAMPLES = int(os.environ.get("NEUROSIM_EXAMPLES", "150"))
-FAST = importlib.util.find_spec("neurosim.engine.fast") is not None
 
 
 class Rows:
@@ -55,3 +55,47 @@ def assert_same(a: tuple[Result | None, Any, Any], b: tuple[Result | None, Any, 
 @settings(max_examples=EXAMPLES)
 def test_order_of_stations_within_an_instant_does_not_matter(case: Case, seed: int) -> None:
     assert_same(outcome(run_reference, case), outcome(run_reference, case, shuffle_seed=seed))
+
+
+@given(cases())
+@settings(max_examples=EXAMPLES)
+def test_fast_engine_agrees_row_for_row(case: Case) -> None:
+    assert_same(outcome(run_reference, case), outcome(run_fast, case))
+
+
+@given(cases(sync="wavefront", plain=True))
+@settings(max_examples=EXAMPLES // 2)
+def test_wavefront_computes_what_the_clock_driven_model_computes(case: Case) -> None:
+    program, graph = case.program, case.graph
+    source = next(p for p in graph.populations if p.kind == "input")
+    channels, height, width = source.shape
+    events = np.zeros((len(case.stimuli), program.steps, height, width, channels), np.uint8)
+    for n, stimulus in enumerate(case.stimuli):
+        events[n].reshape(program.steps, -1)[stimulus.step, stimulus.address] = 1
+    golden = run_graph(graph, events.transpose(0, 1, 4, 2, 3), program.chip, membranes=True)
+    run = run_reference(program, case.stimuli, case.options)
+
+    assert np.array_equal(run.scores, golden.scores)
+    assert int(run.core["saturations"].sum()) == sum(golden.saturations.values())
+    fired = {p.name: np.zeros((len(case.stimuli), program.steps, *p.shape), np.uint8) for p in graph.populations if p.kind == "spiking"}
+    for sample, step, q, address, _ in run.spikes.tolist():
+        c0, c1, y0, _, x0, x1 = (int(v) for v in program.slice_box[q])
+        pixel, c = divmod(address, c1 - c0)
+        y, x = divmod(pixel, x1 - x0)
+        name = graph.populations[program.slice_population[q]].name
+        fired[name][sample - case.options.first_sample, step, c + c0, y + y0, x + x0] += 1
+    for name, steps in fired.items():
+        assert np.array_equal(steps, golden.spikes[name]), name
+
+
+@given(cases(sync="wavefront"))
+@settings(max_examples=EXAMPLES // 4)
+def test_markers_never_overtake(case: Case) -> None:
+    trace = run_fast(case.program, case.stimuli, case.options).trace
+    served = trace[(trace["kind"] == ROW_SERVICE) & (case.program.server_kind[trace["server"]] == 1)]
+    for sample, server, source in {(r["sample"], r["server"], r["slice"]) for r in served if r["item"] in (SPIKE, MARKER)}:
+        mine = served[
+            (served["sample"] == sample) & (served["server"] == server) & (served["slice"] == source) & np.isin(served["item"], (SPIKE, MARKER))
+        ]
+        order = [(int(step), int(item)) for step, item in zip(mine["step"], mine["item"], strict=True)]
+        assert order == sorted(order)  # per source and core: the spikes of a step, its marker, the next step
