@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.arithmetic import NO_FLOOR
 from neurosim.errors import AuditError
 from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, Sparse, SumPool, TokenMix
 from neurosim.program import (
@@ -24,6 +25,7 @@ from neurosim.program import (
     E_WIDTH,
     M_CONV,
     M_MIX,
+    M_POOL,
     M_SPARSE,
     R_BANKS,
     R_DECAY_I,
@@ -32,11 +34,7 @@ from neurosim.program import (
     Program,
 )  # fmt: skip
 
-from neurosim.arithmetic import NO_FLOOR  # isort: skip
-
 F64 = NDArray[np.float64]
-PIXEL = 255
-"""Greatest magnitude of a pixel of 8 bits, the default of the input contract."""
 
 
 def _fail(message: str) -> None:
@@ -130,7 +128,7 @@ def _block_bits(program: Program, row: list[int], source: list[int], box: list[i
     if row[E_MAP] == M_MIX:
         high = min(box[1] - row[E_CO0], source[0])
         return len({c // row[E_CIG] for c in range(low, high)}) * row[E_KH] * row[E_WIDTH] * bits
-    return (int(np.prod(source)) if row[E_MAP] != 3 else 1) * row[E_WIDTH] * bits
+    return (int(np.prod(source)) if row[E_MAP] != M_POOL else 1) * row[E_WIDTH] * bits
 
 
 def _check_banks(program: Program) -> None:
@@ -151,18 +149,18 @@ def _check_overflow(program: Program, graph: Graph) -> None:
     """No bank can leave ``acc_bits`` even if every source fires: positive and negative contributions summed apart, per neuron."""
     limit = 2.0 ** (program.chip.arithmetic.acc_bits - 1)
     host = 2.0 ** (program.chip.arithmetic.current_bits - 1)
-    contract: dict[str, Any] = program.meta.get("input") or {}
-    pixel = max(abs(float(k)) for k in contract.get("pixel_range", (PIXEL,)))
+    least, most = _pixels(program)
     for population in graph.populations:
         if population.host or population.kind not in ("spiking", "readout"):
             continue
         high, low, current = np.zeros(population.shape), np.zeros(population.shape), np.zeros(population.shape)
         for projection in graph.into(population.name):
             source = graph.population(projection.source)
-            plus, minus = _extremes(projection, source.shape)
+            plus, minus = (_sums(projection, source.shape, sign) for sign in (1.0, -1.0))
             into = slice(projection.channel_offset, projection.channel_offset + plus.shape[0])
             if source.kind == "analog":
-                current[into] += np.maximum(plus, minus) * pixel * 2.0 ** (projection.shift - projection.fraction_bits) + 1
+                span = np.maximum(plus * most - minus * least, minus * most - plus * least)
+                current[into] += span * 2.0 ** (projection.shift - projection.fraction_bits) + 1
             else:
                 high[into] += plus * 2.0**projection.shift
                 low[into] += minus * 2.0**projection.shift
@@ -173,25 +171,33 @@ def _check_overflow(program: Program, graph: Graph) -> None:
             _fail(f"a bank of population {population.name} can reach {worst:.0f}, {program.chip.arithmetic.acc_bits} bits hold {limit - 1:.0f}")
 
 
-def _extremes(projection: Projection, source: Shape) -> tuple[F64, F64]:
-    """Sums of positive and of negative weights into every neuron of the map's output, as magnitudes; borders counted as if inside."""
+def _pixels(program: Program) -> tuple[float, float]:
+    """Least (at most 0) and greatest pixel of an image input; bytes where the contract says nothing."""
+    contract: dict[str, Any] = program.meta.get("input") or {}
+    info = np.iinfo(contract.get("dtype", "uint8"))
+    return float(min(0, info.min)), float(info.max)
+
+
+def _sums(projection: Projection, source: Shape, sign: float) -> F64:
+    """Sum of the weights of one sign into every neuron of the map's output, as a magnitude."""
     linear = projection.map
     shape = linear.out_shape(source)
-    weight = np.asarray(linear.weight, np.float64)
-    sides = []
-    for part in (np.maximum(weight, 0), np.maximum(-weight, 0)):
-        if isinstance(linear, Conv2d):
-            total = np.broadcast_to(part.sum(axis=(1, 2, 3))[:, None, None], shape)
-        elif isinstance(linear, Dense):
-            total = part.sum(axis=1).reshape(shape)
-        elif isinstance(linear, TokenMix):
-            total = np.repeat(part.sum(axis=2).reshape(-1, shape[1], shape[2]), shape[0] // weight.shape[0], axis=0)
-        elif isinstance(linear, SumPool):
-            total = np.broadcast_to((part * linear.kernel[0] * linear.kernel[1])[:, None, None], shape)
-        else:
-            total = np.bincount(linear.targets, weights=part, minlength=int(np.prod(shape))).reshape(shape)
-        sides.append(np.asarray(total))
-    return sides[0], sides[1]
+    part = np.maximum(sign * np.asarray(linear.weight, np.float64), 0)
+    if isinstance(linear, Conv2d | SumPool):
+        kernel = part.sum(axis=1) if isinstance(linear, Conv2d) else np.broadcast_to(part[:, None, None], (len(part), *linear.kernel))
+        dilation = linear.dilation if isinstance(linear, Conv2d) else (1, 1)
+        inside = []
+        for k in range(2):
+            tap = np.arange(shape[1 + k])[:, None] * linear.stride[k] - linear.padding[k] + np.arange(kernel.shape[1 + k]) * dilation[k]
+            inside.append(((tap >= 0) & (tap < source[1 + k])).astype(np.float64))
+        total = np.einsum("okl,yk,xl->oyx", kernel, inside[0], inside[1], optimize=True)
+    elif isinstance(linear, Dense):
+        total = part.sum(axis=1).reshape(shape)
+    elif isinstance(linear, TokenMix):
+        total = np.repeat(part.sum(axis=2).reshape(-1, shape[1], shape[2]), shape[0] // len(part), axis=0)
+    else:
+        total = np.bincount(linear.targets, weights=part, minlength=int(np.prod(shape))).reshape(shape)
+    return np.asarray(total)
 
 
 def _fan_in(graph: Graph) -> dict[str, int]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neurosim.chip import Chip
 from neurosim.compiler.banks import BankReport, raise_banks
-from neurosim.compiler.cores import assign
+from neurosim.compiler.cores import Assignment, assign
 from neurosim.compiler.fabric import hop_matrix
 from neurosim.compiler.geometry import Box, hull, volume, whole
 from neurosim.compiler.mapping import Mapping, Slice, current_populations, port_populations
@@ -41,8 +41,12 @@ class Mapped:
 
 
 def map_graph(graph: Graph, chip: Chip, sync: str, seed: int = 0) -> Mapped:
-    """Partition, banks, cores and placement. ``seed`` 0 is the plain descent; others start from a random placement, for studies."""
-    chosen = assign(graph, chip, sync)
+    """Partition, cores, banks and placement of an integer graph."""
+    return place_slices(graph, chip, sync, assign(graph, chip, sync), seed)
+
+
+def place_slices(graph: Graph, chip: Chip, sync: str, chosen: Assignment, seed: int = 0) -> Mapped:
+    """Banks and sites of an assignment. ``seed`` 0 is the plain descent; others start from a random placement, for studies."""
     slices = chosen.partition.slices
     ports = [(k, whole(graph.populations[k].shape)) for k in port_populations(graph)]
     reached = reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices] + ports)

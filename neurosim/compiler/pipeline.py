@@ -1,0 +1,189 @@
+"""Network -> Program: a list of named passes, each with a check before and after and one line of log."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from neurosim.chip import Chip, load_chip
+from neurosim.compiler.assemble import assemble
+from neurosim.compiler.audit import AuditReport, audit
+from neurosim.compiler.cores import Assignment, assign
+from neurosim.compiler.deadlock_check import deadlock_warnings
+from neurosim.compiler.lower import lower
+from neurosim.compiler.place import Mapped, place_slices
+from neurosim.compiler.quantize import Precision, quantize
+from neurosim.compiler.refuse import choose_sync, refuse
+from neurosim.compiler.report import build_report
+from neurosim.compiler.supports import CheckRow, check
+from neurosim.errors import ModelError, UnsupportedLayer
+from neurosim.graph import Graph
+from neurosim.host import build_host
+from neurosim.network import Network
+from neurosim.network.layers import layer_macs
+from neurosim.program import Program
+
+T = TypeVar("T")
+log = logging.getLogger("neurosim.compiler")
+
+
+@dataclass(frozen=True)
+class PassLog:
+    """One pass: its name, wall time and effect in words."""
+
+    name: str
+    seconds: float
+    effect: str
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """Everything the compiler knows: ``graph`` in real numbers, ``integer`` as on the chip, ``rows`` of the check, ``snr`` of every projection."""
+
+    program: Program
+    graph: Graph
+    integer: Graph
+    rows: list[CheckRow]
+    snr: list[Precision]
+    audit: AuditReport | None
+    passes: tuple[PassLog, ...]
+    report: dict[str, Any]
+
+
+@dataclass
+class _State:
+    """What the passes hand on."""
+
+    network: Network
+    chip: Chip
+    sync: str
+    seed: int
+    rows: list[CheckRow] = field(default_factory=list)
+    graph: Graph | None = None
+    integer: Graph | None = None
+    snr: list[Precision] = field(default_factory=list)
+    assignment: Assignment | None = None
+    mapped: Mapped | None = None
+    program: Program | None = None
+    audit: AuditReport | None = None
+
+
+def compile_network(network: Network, chip: str | Path | Chip, sync: str | None = None, *, audit: bool = True, seed: int = 0) -> Compilation:
+    """Compile a Network for a chip (a preset's name, a TOML file or a Chip).
+
+    ``sync``: free or wavefront, by default the chip's first. ``seed``: of the placement. ``audit`` False skips the proof that the Program computes
+    its graph. Raises UnsupportedLayer, ModelError, ChipError, DoesNotFit; AuditError is a defect of neurosim.
+    """
+    spec = load_chip(chip)
+    state = _State(network, spec, choose_sync(spec, sync), seed)
+    passes: tuple[tuple[str, Callable[[_State], str]], ...] = (
+        ("check", _check),
+        ("lower", _lower),
+        ("quantize", _quantize),
+        ("partition", _partition),
+        ("place", _place),
+        ("assemble", _assemble),
+        ("static check", _static_check),
+        *((("audit", _audit),) if audit else ()),
+    )
+    done = []
+    for name, work in passes:
+        began = time.perf_counter()
+        effect = work(state)
+        done.append(PassLog(name, time.perf_counter() - began, effect))
+        log.info("%-12s %7.3f s  %s", name, done[-1].seconds, effect)
+    graph, integer, mapped, program = _have(state.graph), _have(state.integer), _have(state.mapped), _have(state.program)
+    report = build_report(program, integer, mapped, state.snr)
+    report["passes"] = [{"name": p.name, "seconds": round(p.seconds, 4), "effect": p.effect} for p in done]
+    return Compilation(program, graph, integer, state.rows, state.snr, state.audit, tuple(done), report)
+
+
+def _have(value: T | None) -> T:
+    assert value is not None, "a pass was left out"
+    return value
+
+
+def _check(state: _State) -> str:
+    state.network.verify()
+    state.rows = check(state.network, state.chip)
+    for row in state.rows:
+        if row.status == "refused":
+            raise UnsupportedLayer(row.layer, row.op, row.reason, value=row.value, limit=row.limit, remedy=row.remedy)
+    native = sum(row.status == "native" for row in state.rows)
+    return f"{len(state.rows)} layers, {native} native, {len(state.rows) - native} rewritten"
+
+
+def _lower(state: _State) -> str:
+    graph = lower(state.network)
+    graph.verify()
+    graph = graph.with_(warnings=graph.warnings + tuple(refuse(graph, state.chip, state.sync)))
+    state.graph = graph
+    return f"{len(graph.populations)} populations, {len(graph.projections)} projections"
+
+
+def _quantize(state: _State) -> str:
+    contract = state.network.input_contract
+    pixels = {"pixels": contract.pixel_range()} if contract.kind == "image" else {}
+    state.integer, state.snr = quantize(_have(state.graph), state.chip, **pixels)
+    state.integer.verify()
+    for projection in state.integer.projections:
+        if not np.issubdtype(np.asarray(projection.map.weight).dtype, np.integer):
+            raise ModelError(f"projection {projection.source} -> {projection.target} still has real weights after quantising")
+    finite = [p.snr_db for p in state.snr if math.isfinite(p.snr_db)]
+    return f"{state.chip.arithmetic.weight_bits}-bit weights, lowest SNR {min(finite, default=math.inf):.1f} dB"
+
+
+def _partition(state: _State) -> str:
+    state.assignment = assign(_have(state.integer), state.chip, state.sync)
+    count = len(state.assignment.partition.slices)
+    return f"{count} slices on {len(set(state.assignment.core))} of {state.chip.memory.cores} cores ({state.assignment.strategy})"
+
+
+def _place(state: _State) -> str:
+    state.mapped = place_slices(_have(state.integer), state.chip, state.sync, _have(state.assignment), state.seed)
+    before, after = state.mapped.traffic_hops
+    return f"traffic x hops {before} -> {after}"
+
+
+def _assemble(state: _State) -> str:
+    graph, network = _have(state.integer), state.network
+    meta = {"name": network.name, "network": network.name, "input": network.input_contract.as_dict(), "workload": workload_rows(network)}
+    program = assemble(graph, state.chip, state.sync, _have(state.mapped).mapping, host=build_host(graph), meta=meta)
+    state.program = program
+    return f"{len(program.route_core)} routes, {len(program.entry)} entries, {len(program.weights)} weights"
+
+
+def _static_check(state: _State) -> str:
+    program = _have(state.program)
+    warnings = deadlock_warnings(program)
+    state.program = replace(program, meta={**program.meta, "warnings": [*program.meta["warnings"], *warnings]})
+    return f"{len(warnings)} possible deadlocks"
+
+
+def _audit(state: _State) -> str:
+    state.audit = report = audit(_have(state.program), _have(state.integer))
+    return f"{report.synapses} of {report.synapses_in_all} synapses, {report.routes} routes, {report.neurons} neurons"
+
+
+def workload_rows(network: Network) -> list[dict[str, Any]]:
+    """What a GPU would compute per step: {layer, op, macs, weights, inputs, outputs} of every layer."""
+    rows = []
+    for layer in network.layers.values():
+        shapes = [network.layers[name].shape for name in layer.inputs]
+        matrices = (layer.params.get("weight"), layer.params.get("bias")) if layer.op in ("conv2d", "linear", "token_mix") else ()
+        rows.append({
+            "layer": layer.name,
+            "op": layer.op,
+            "macs": layer_macs(layer, shapes),
+            "weights": sum(int(np.size(m)) for m in matrices if m is not None),
+            "inputs": sum(math.prod(shape) for shape in shapes),
+            "outputs": layer.size,
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,78 @@
+"""What ``compile --json`` prints: cores, memory against limits, synapses, splits, banks, rewrites, warnings, the host's share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from neurosim.compiler.geometry import synapses
+from neurosim.compiler.mapping import chip_projections
+from neurosim.compiler.place import Mapped
+from neurosim.compiler.quantize import Precision
+from neurosim.graph import Graph
+from neurosim.program import R_BANKS, Program
+
+
+def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Precision]) -> dict[str, Any]:
+    """The report of one compilation as JSON; names are stable."""
+    memory, meta = program.chip.memory, program.meta
+    served = [graph.projections[k] for k in chip_projections(graph)]
+    host_macs = host_macs_of(graph)
+    dense = graph.dense_macs * graph.steps
+    return {
+        "network": meta["network"],
+        "chip": program.chip.name,
+        "sync": program.sync,
+        "steps": program.steps,
+        "cores_used": len(set(program.slice_core.tolist())),
+        "cores": program.cores,
+        "slices": program.slices,
+        "neurons": int(program.neuron_ptr[-1]),
+        "synapses": sum(synapses(p.map, graph.population(p.source).shape) for p in served),
+        "weights": len(program.weights),
+        "route_entries": int(program.route_ptr[program.slices]),
+        "limits": {"neurons": memory.neurons.value, "bytes": memory.bytes.value, "route_entries": memory.route_entries.value},
+        "memory": meta["memory"],
+        "splits": [
+            {
+                "population": s.population,
+                "slices": s.channels * s.rows * s.columns,
+                "axis": s.kind,
+                "channels": s.channels,
+                "rows": s.rows,
+                "columns": s.columns,
+                "duplicated_weight_bytes": s.duplicated_weight_bytes,
+                "duplicated_packets": s.duplicated_packets,
+            }
+            for s in mapped.partition.splits
+            if s.kind != "none"
+        ],
+        "banks": {
+            "per_slice": program.slice_rule[:, R_BANKS].tolist(),
+            "limited_by": [asdict(b) for b in mapped.banks],
+            "rate_bound": min((b.bound for b in mapped.banks), default=1.0),
+        },
+        "placement": {"packing": mapped.strategy, "traffic_hops_before": mapped.traffic_hops[0], "traffic_hops": mapped.traffic_hops[1]},
+        "precision": [
+            {
+                "source": p.source,
+                "target": p.target,
+                "op": p.op,
+                "bits": p.bits,
+                "shift": p.shift,
+                "snr_db": p.snr_db if math.isfinite(p.snr_db) else None,
+            }
+            for p in snr
+        ],
+        "rewrites": meta["rewrites"],
+        "warnings": meta["warnings"],
+        "host": {"macs": host_macs, "dense_macs": dense, "share": host_macs / dense if dense else 0.0},
+        "digests": meta["digests"],
+    }
+
+
+def host_macs_of(graph: Graph) -> int:
+    """Multiply-accumulates of the host for one sample: every analog projection once, taps in the padding left out."""
+    analog = [p for p in graph.projections if graph.population(p.source).kind == "analog"]
+    return sum(synapses(p.map, graph.population(p.source).shape) for p in analog)
