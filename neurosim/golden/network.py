@@ -143,10 +143,10 @@ def linear_layer(layer: Layer, xs: list[Floats], *, bias: bool = True) -> Floats
         case "token_mix":
             return apply_map(TokenMix(p["weight"]), x)
         case "mean":
-            return x.mean(axis=(2, 3), keepdims=True)
+            return np.asarray(x.mean(axis=(2, 3), keepdims=True))
         case "sum_pool" | "avg_pool":
             y = apply_map(SumPool(np.ones(x.shape[1]), p["kernel"], p["stride"], p["padding"]), x)
-            return y / (p["kernel"][0] * p["kernel"][1]) if layer.op == "avg_pool" else y
+            return np.asarray(y / (p["kernel"][0] * p["kernel"][1])) if layer.op == "avg_pool" else y
         case "scale":
             return np.asarray(x * p["factor"].reshape(-1, 1, 1))
     raise UnsupportedLayer(layer.name, layer.op, "neurosim has no rule for this op", remedy="remove the layer or express it with linear ops and lif")

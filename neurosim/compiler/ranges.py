@@ -1,0 +1,116 @@
+"""Ranges that quantising must know: largest weights per channel, and proven bounds of inputs and membranes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.arithmetic import DECAY_ONE
+from neurosim.golden.maps import apply_map
+from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix
+
+Floats = NDArray[np.float64]
+
+
+def per_weight(m: LinearMap, values: NDArray[Any]) -> NDArray[Any]:
+    """A value per output channel of the map, shaped to broadcast over its weights (a head takes that of its first channel)."""
+    match m:
+        case Conv2d():
+            return values[:, None, None, None]
+        case Dense():
+            return np.repeat(values, m.shape[1] * m.shape[2])[:, None]
+        case TokenMix():
+            return values[:: len(values) // len(m.weight)][:, None, None]
+        case SumPool():
+            return values
+        case Sparse():
+            return np.asarray(values[m.targets // (m.shape[1] * m.shape[2])])
+
+
+def over_channels(m: LinearMap, values: NDArray[Any], channels: int, ufunc: np.ufunc) -> Floats:
+    """Reduce a value per weight (all >= 0) to one per output channel with ``np.maximum`` or ``np.add``."""
+    match m:
+        case Conv2d() | SumPool():
+            return np.asarray(ufunc.reduce(values.reshape(len(values), -1), axis=1, initial=0))
+        case Dense():
+            return np.asarray(ufunc.reduce(values.reshape(channels, -1), axis=1, initial=0))
+        case TokenMix():
+            return np.repeat(ufunc.reduce(values.reshape(len(values), -1), axis=1, initial=0), channels // len(values))
+        case Sparse():
+            result = np.zeros(channels)
+            ufunc.at(result, m.targets // (m.shape[1] * m.shape[2]), values)
+            return result
+
+
+def outputs_per_channel(m: LinearMap, source: Population) -> int:
+    """How many neurons of a channel have weights of their own: the number over which a channel's sum of squares is shared out."""
+    if isinstance(m, Conv2d | SumPool):
+        return 1
+    _, height, width = m.out_shape(source.shape)
+    return height * width
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Greatest and least (as a positive number) input of each neuron of a population in one step, (c, y, x); of the currents alone in ``current``."""
+
+    up: Floats
+    down: Floats
+    current: Floats
+
+
+def reach(graph: Graph, population: Population, pixels: tuple[int, int]) -> Reach:
+    """Bounds over all possible spikes and pixels, without bias."""
+    up, down, current = (np.zeros(population.shape) for _ in range(3))
+    for p in graph.into(population.name):
+        source = graph.population(p.source)
+        most, least = span(p, source, pixels)
+        channels = slice(p.channel_offset, p.channel_offset + len(most))
+        up[channels] += most
+        down[channels] -= least
+        if source.kind == "analog":
+            current[channels] += np.maximum(np.abs(most), np.abs(least))
+    return Reach(np.maximum(up, 0), np.maximum(down, 0), current)
+
+
+def span(p: Projection, source: Population, pixels: tuple[int, int]) -> tuple[Floats, Floats]:
+    """(greatest, least) contribution of a projection to each of its targets."""
+    ones = np.ones((1, *source.shape))
+    positive = apply_map(replace(p.map, weight=np.maximum(p.map.weight, 0).astype(np.float64)), ones)[0]
+    negative = apply_map(replace(p.map, weight=np.minimum(p.map.weight, 0).astype(np.float64)), ones)[0]
+    low, high = pixels if source.kind == "analog" else (0, 1)
+    return positive * high + negative * low, positive * low + negative * high
+
+
+def membrane_bound(population: Population, bounds: Reach, steps: int) -> Floats:
+    """Greatest absolute value that a membrane (or synaptic current) can take before saturation in a sample of ``steps`` steps, (c, y, x)."""
+    rule = population.rule
+    assert rule is not None
+    bias = np.broadcast_to(np.asarray(rule.bias, np.float64), population.shape)
+    up, down = bounds.up, bounds.down
+    if rule.decay_current is not None:
+        growth = _growth(rule.decay_current, steps)
+        up, down = up * growth, down * growth
+    up, down = up + np.maximum(bias, 0), down + np.maximum(-bias, 0)
+    growth = _growth(rule.decay, steps)
+    accumulates = population.kind == "readout" or rule.reset == "subtract"
+    highest = up * growth if accumulates else np.asarray(rule.threshold, np.float64) + up
+    lowest = down * growth if rule.floor is None else np.minimum(down * growth, down - np.asarray(rule.floor, np.float64))
+    return np.maximum(np.maximum(highest, lowest), largest_parameter(population, rule))
+
+
+def largest_parameter(population: Population, rule: NeuronRule) -> Floats:
+    """Largest absolute value among threshold, bias, floor and reset_by of each neuron."""
+    values = [rule.bias] if population.kind == "readout" else [rule.threshold, rule.bias, rule.floor, rule.reset_by]
+    result = np.zeros(population.shape)
+    for value in values:
+        if value is not None:
+            result = np.maximum(result, np.abs(np.asarray(value, np.float64)))
+    return result
+
+
+def _growth(kept: int, steps: int) -> float:
+    return float(sum((kept / DECAY_ONE) ** k for k in range(steps)))
