@@ -89,7 +89,7 @@ U_SLICE, U_ADDRESS, U_NOMINAL, U_COUNT, U_COLUMNS = range(5)
 ) = range(11)  # fmt: skip
 
 # smp: figures of samples; the times begin at -1
-X_SPIKES, X_SYNOPS, X_PACKETS, X_HOPS, X_FIRST_SPIKE, X_DECISION, X_COMPLETION, X_START, X_COLUMNS = range(9)
+X_SPIKES, X_SYNOPS, X_PACKETS, X_HOPS, X_FIRST_SPIKE, X_DECISION, X_COMPLETION, X_START, X_IN_SPIKES, X_IN_CURRENTS, X_COLUMNS = range(11)
 
 # stim: what the port injects
 I_DUE, I_STEP, I_ITEM, I_SLICE, I_ADDRESS, I_VALUE, I_COLUMNS = range(7)

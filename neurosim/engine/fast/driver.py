@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from numpy.typing import NDArray
 
-from neurosim.engine.events import SPIKE, CURRENT, Options, Progress, Result, Sink, Stimulus
+from neurosim.engine.events import CURRENT, SPIKE, Options, Progress, Result, Sink, Stimulus
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.kernel import DONE, LATE, kernel
 from neurosim.engine.fast.layout import Tables, build, reset
@@ -15,6 +16,8 @@ from neurosim.engine.fast.stuck import raise_deadlock, unfinished
 from neurosim.errors import DataError, Livelock, RunError
 from neurosim.program import Program
 from neurosim.units import format_time
+
+I64 = NDArray[np.int64]
 
 TURN_S = 0.1
 """Wall time that one turn of the compiled loop aims at."""
@@ -40,8 +43,8 @@ def run_fast(
         raise RunError(f"sync {program.sync!r} is not simulated; compile with sync free or wavefront")
     if program.sync == "free" and options.streamed:
         raise RunError("streamed runs need steps, sync is 'free'; run isolated samples or compile with sync wavefront")
-    stim, stim_ptr = _stimuli(program, stimuli)
-    tables = build(program, options, len(stimuli), stim, stim_ptr)
+    stim, stim_ptr, marker_due = _stimuli(program, stimuli)
+    tables = build(program, options, len(stimuli), stim, stim_ptr, marker_due)
     collector = Collector(program, options, tables, sink)
     groups = [(0, len(stimuli))] if options.streamed else [(k, k + 1) for k in range(len(stimuli))]
     for first, last in groups:
@@ -51,8 +54,6 @@ def run_fast(
         collector.finish(first, last)
         if progress is not None:
             progress(last, len(stimuli))
-    for kind, column in ((SPIKE, "injected_spikes"), (CURRENT, "injected_currents")):
-        collector.injected[column] = np.array([int(np.sum(s.item == kind)) for s in stimuli], np.int64)
     return collector.result()
 
 
@@ -72,7 +73,7 @@ def _run(
             collector.flush(final=True)
             raise Livelock(
                 f"sample {sample} was not complete at {format_time(options.max_time_ps)} (max_time_ps {options.max_time_ps}); "
-                "raise max_time_ps or look for neurons that keep each other firing"
+                "raise max_time_ps or look for a network that feeds itself"
             )
         collector.flush()
         if budget >= 64:
@@ -86,16 +87,38 @@ def _run(
     return budget
 
 
-def _stimuli(program: Program, stimuli: list[Stimulus]) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.int64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """All stimuli in one table [M, 6] with pointers per sample."""
+def _stimuli(program: Program, stimuli: list[Stimulus]) -> tuple[I64, I64, I64]:
+    """All stimuli in one table [M, 6], pointers per sample, and when the markers of each [sample * T + step] are due."""
     stepped = program.sync != "free"
     parts = []
+    marker_due = np.zeros((max(1, len(stimuli)), program.steps), np.int64)
     for number, s in enumerate(stimuli):
-        table = np.stack([np.asarray(x, np.int64) for x in (s.due_ps, s.step, s.item, s.slice, s.address, s.value)], axis=1)
-        steps = table[:, c.I_STEP]
+        part = np.stack([np.asarray(x, np.int64) for x in (s.due_ps, s.step, s.item, s.slice, s.address, s.value)], axis=1)
+        steps = part[:, c.I_STEP]
         if stepped and len(steps) and (np.any(np.diff(steps) < 0) or steps[0] < 0 or steps[-1] >= program.steps):
             raise DataError(f"stimulus of sample {number}: steps must ascend within 0..{program.steps - 1}, got {steps.min()}..{steps.max()}; sort by step")
-        parts.append(table)
+        if stepped and s.marker_due_ps is not None:
+            if s.marker_due_ps.shape != (program.steps,):
+                raise DataError(f"stimulus of sample {number}: marker_due_ps has shape {s.marker_due_ps.shape}, the program has {program.steps} steps")
+            marker_due[number] = s.marker_due_ps
+        _check(program, number, part)
+        parts.append(part)
     table = np.ascontiguousarray(np.concatenate(parts or [np.zeros((0, c.I_COLUMNS), np.int64)]))
     pointers = np.cumsum([0] + [len(p) for p in parts]).astype(np.int64)
-    return (table if len(table) else np.zeros((1, c.I_COLUMNS), np.int64)), pointers
+    return (table if len(table) else np.zeros((1, c.I_COLUMNS), np.int64)), pointers, marker_due.ravel()
+
+
+def _check(program: Program, number: int, part: I64) -> None:
+    """The compiled loop checks no index: refuse a stimulus that names a source, slice or neuron that does not exist."""
+    item, owner, address = part[:, c.I_ITEM], part[:, c.I_SLICE], part[:, c.I_ADDRESS]
+    sizes = np.prod(program.source_box[:, 1::2] - program.source_box[:, ::2], axis=1)
+    low = np.where(item == CURRENT, 0, program.slices)
+    high = np.where(item == CURRENT, program.slices, program.control_source)
+    wrong = ((item != CURRENT) & (item != SPIKE)) | (owner < low) | (owner >= high)
+    wrong |= (address < 0) | (address >= sizes[np.where(wrong, 0, owner)])
+    if np.any(wrong):
+        k = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"stimulus of sample {number}, event {k}: item {item[k]}, slice {owner[k]}, address {address[k]} does not exist in the program "
+            f"({program.slices} slices, port sources {program.slices}..{program.control_source - 1}); encode the input for this program"
+        )

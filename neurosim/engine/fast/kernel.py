@@ -20,15 +20,16 @@ from neurosim.engine.fast.columns import *  # noqa: F403  the columns are this m
 from neurosim.engine.fast.cores import core_station, soma, synapse
 from neurosim.engine.fast.fabric import pop
 from neurosim.engine.fast.stations import port, router, sender
+from neurosim.host import stimulus
 
 DONE, MORE, LATE = range(3)
-"""What the kernel returns: nothing left to wake; budget spent or a buffer full; the next wake-up is after max_time_ps."""
+"""What the kernel returns: nothing left to wake; budget spent or a buffer full; something happens after max_time_ps."""
 
 
 def rules_digest() -> int:
     """First 56 bits of the SHA-256 over every source file that the kernel is compiled from."""
     digest = hashlib.sha256()
-    sources = [Path(module.__file__) for module in (arithmetic, program, events)]
+    sources = [Path(module.__file__) for module in (arithmetic, program, events, stimulus)]
     for path in sources + sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest()[:7], "big")
@@ -37,12 +38,14 @@ def rules_digest() -> int:
 def _build(rules: int) -> Callable[..., int]:
     def kernel(  # type: ignore[no-untyped-def]
         budget, par, reg, hp, sv, ch, slot, wc, wf, sl, so, rt, en, mk, up, dn, co, csl, rr, rin, ns, need, ring, v, cur, tlast, thr, bias, flo, rby,
-        acc32, acc64, touched, w8, w32, index, runs, buf, cc, smp, sspk, stim, stim_ptr, rows, spk, readout, scores, rank,
+        acc32, acc64, touched, w8, w32, index, runs, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,
     ):  # fmt: skip
         left = budget + rules * 0  # the one use that makes the digest part of numba's key
         size = hp.shape[0] - 1
         margin = par[P_MARGIN]
         while left > 0:
+            if max(reg[G_LAST_END], reg[G_LAST_START]) > par[P_MAX_TIME]:
+                return LATE
             if hp[size, H_HEAP] == 0:
                 return DONE
             if par[P_RECORD] != 0 and reg[G_ROWS] + margin > rows.shape[0]:
@@ -50,15 +53,13 @@ def _build(rules: int) -> Callable[..., int]:
             if par[P_SPIKES] != 0 and reg[G_SPIKES] + margin > spk.shape[0]:
                 return MORE
             time = hp[hp[0, H_HEAP], H_TIME]
-            if time > par[P_MAX_TIME]:
-                return LATE
             station = pop(hp)
             reg[G_NOW] = time
             left -= 1
             if station >= par[P_ROUTER0]:
                 router(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, smp, rr, rin, station - par[P_ROUTER0], time)
             elif station == 0:
-                port(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, smp, sl, so, rt, dn, ring, stim, stim_ptr)
+                port(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, smp, sl, so, rt, dn, ring, stim, stim_ptr, marker_due)
             elif station % 3 == 0:
                 sender(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, smp, cc, co, so, rt, station, time)
             elif station % 3 == 2:

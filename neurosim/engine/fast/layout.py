@@ -63,6 +63,7 @@ class Tables:
     sspk: A
     stim: A
     stim_ptr: A
+    marker_due: A
     rows: A
     spk: A
     readout: A
@@ -78,7 +79,7 @@ def _table(*columns: Any) -> A:
     return np.ascontiguousarray(np.stack([np.asarray(x, np.int64) for x in columns], axis=1))
 
 
-def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A) -> Tables:
+def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A, marker_due: A) -> Tables:
     """All tables of a run over ``samples`` samples; ``reset`` must follow before the kernel starts."""
     free = program.sync == "free"
     slices = _slices(program)
@@ -142,6 +143,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         sspk=np.zeros((samples, program.slices), np.int64),
         stim=stim,
         stim_ptr=stim_ptr,
+        marker_due=marker_due,
         rows=np.zeros((ROWS + margin if options.record else 1, c.ROW_COLUMNS), np.int64),
         spk=np.zeros((SPIKES + margin if options.spikes else 1, c.SPIKE_COLUMNS), np.int64),
         readout=readout,

@@ -28,7 +28,6 @@ class Collector:
         self.window_ps = 0
         self.scores: list[A] = []
         self.state: list[tuple[A, A]] = []
-        self.injected: dict[str, A] = {}
 
     def flush(self, final: bool = False) -> None:
         """Empty the kernel's buffers. Rows before the watermark, the earliest start that is still open, can have no more company: they go out sorted."""
@@ -52,9 +51,8 @@ class Collector:
             self.pending, rows = rows[~ready], rows[ready]
         if not len(rows):
             return
-        rows = rows[np.lexsort((rows[:, 3], rows[:, 2], rows[:, 1], rows[:, 0]))]
-        # services that never ended come after the complete rows
-        rows = rows[np.argsort((rows[:, 2] == ROW_SERVICE) & (rows[:, 4] < 0), kind="stable")]
+        late = (rows[:, 2] == ROW_SERVICE) & (rows[:, 4] < 0)  # services that never ended come after the complete rows of their time
+        rows = rows[np.lexsort((rows[:, 3], rows[:, 2], rows[:, 1], late, rows[:, 0]))]
         chunk = np.zeros(len(rows), TRACE_DTYPE)
         for column, name in enumerate(TRACE_DTYPE.names[1:]):  # type: ignore[index]
             chunk[name] = rows[:, column]
@@ -119,10 +117,13 @@ class Collector:
             core={name: t.cc[:, k].copy() for k, name in enumerate(CORE_COUNTERS)},
             channel={"puts": self.channels[:, 0].copy(), "high_water": self.channels[:, 1].copy()},
             sample={
-                name: t.smp[:, column].copy()
-                for name, column in (("spikes", c.X_SPIKES), ("synops", c.X_SYNOPS), ("packets", c.X_PACKETS), ("hops", c.X_HOPS))
-            }
-            | self.injected,
+                "spikes": t.smp[:, c.X_SPIKES].copy(),
+                "synops": t.smp[:, c.X_SYNOPS].copy(),
+                "packets": t.smp[:, c.X_PACKETS].copy(),
+                "injected_spikes": t.smp[:, c.X_IN_SPIKES].copy(),
+                "injected_currents": t.smp[:, c.X_IN_CURRENTS].copy(),
+                "hops": t.smp[:, c.X_HOPS].copy(),
+            },
             slice_spikes=t.sspk.copy(),
             spikes=spikes,
             trace=np.concatenate(self.trace) if self.trace else np.zeros(0, TRACE_DTYPE),

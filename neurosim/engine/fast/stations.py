@@ -60,7 +60,7 @@ def steps_allow(par: A, sl: A, dn: A, ring: A, first: int, end: int, step: int) 
 
 
 @njit(error_model="numpy")
-def port_next(par: A, reg: A, sv: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A, stim_ptr: A) -> int:
+def port_next(par: A, reg: A, sv: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A, stim_ptr: A, marker_due: A) -> int:
     """Find the port's next packet and put it into its item fields: 1; 0 when there is none, or none yet. Its start goes to V_READY."""
     while reg[G_PHASE] != PHASE_DONE:
         step = reg[G_STEP]
@@ -112,7 +112,7 @@ def port_next(par: A, reg: A, sv: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: 
                 reg[G_SOURCE] = source + 1
                 reg[G_ROUTE] = -1
                 continue
-            item, address, value = MARKER, -1, 0
+            item, address, value, due = MARKER, -1, 0, marker_due[sample * par[P_STEPS] + step]
             dest = rt[route, T_CORE]
             reg[G_ROUTE] = route + 1
         sv[0, V_ITEM], sv[0, V_SLICE], sv[0, V_ADDRESS], sv[0, V_VALUE] = item, source, address, value
@@ -131,18 +131,23 @@ def port_next(par: A, reg: A, sv: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: 
 
 @njit(error_model="numpy")
 def port(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, smp: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A, stim_ptr: A
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, smp: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A, stim_ptr: A,
+    marker_due: A,
 ) -> None:  # fmt: skip
     """Port 0: one sequence without choices, so packets are put as far ahead of time as credits and wires are known."""
     while True:
         if sv[0, V_OPEN] == 0:
-            if port_next(par, reg, sv, sl, so, rt, dn, ring, stim, stim_ptr) == 0:
+            if port_next(par, reg, sv, sl, so, rt, dn, ring, stim, stim_ptr, marker_due) == 0:
                 return
             begin(par, reg, sv, 0, sv[0, V_READY])
             sv[0, V_OPEN] = 1
             row = sample_of(par, sv[0, V_STEP])
             if smp[row, X_START] < 0:
                 smp[row, X_START] = sv[0, V_START]
+            if sv[0, V_ITEM] == SPIKE:
+                smp[row, X_IN_SPIKES] += 1
+            elif sv[0, V_ITEM] == CURRENT:
+                smp[row, X_IN_CURRENTS] += 1
         dest = sv[0, V_DEST]
         window = dest if par[P_WINDOW] > 0 else -1
         time = credit(par, ch, slot, wc, wf, sv[0, V_CHANNEL], window, sv[0, V_START])

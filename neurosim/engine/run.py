@@ -1,0 +1,141 @@
+"""Run stimuli on a Program: choice of the engine, checks, and isolated samples spread over worker processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from neurosim.engine.events import Engine, Options, Progress, Result, Sink, Stimulus
+from neurosim.errors import RunError
+from neurosim.program import Program
+
+ENGINES = ("fast", "reference")
+SYNCS = ("free", "wavefront")
+CHUNKS_PER_WORKER = 4
+"""Parts that each worker is dealt, so that slow samples even out."""
+
+
+def engine_of(name: str) -> Engine:
+    """The engine of that name, imported only now: each brings its own heavy library. Raises RunError with the names there are."""
+    if name == "fast":
+        from neurosim.engine.fast import run_fast
+
+        return run_fast
+    if name == "reference":
+        from neurosim.engine.reference import run_reference
+
+        return run_reference
+    raise RunError(f"engine {name!r} does not exist; engines are {', '.join(ENGINES)}")
+
+
+def simulate_stimuli(
+    program: Program,
+    stimuli: Sequence[Stimulus],
+    *,
+    engine: str = "fast",
+    streamed: bool = False,
+    jitter: int = 0,
+    seed: int = 0,
+    max_time_ps: int = 10**15,
+    record: bool = False,
+    spikes: bool = True,
+    state: bool = False,
+    first_sample: int = 0,
+    workers: int = 1,
+    sink: Sink | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Simulate one stimulus per sample; the options are those of ``events.Options``.
+
+    ``workers`` > 1 spreads isolated samples over that many processes (spawned, so the caller's script needs ``if __name__ == "__main__"``). The result
+    is the same for every number of workers; ``sink`` then receives the trace part by part, in order of samples.
+    Raises RunError: unknown engine, discipline not simulated, streaming without steps or over workers, nothing to simulate, jitter out of range;
+    Deadlock and Livelock (also RunErrors); DataError for a malformed stimulus.
+    """
+    run = engine_of(engine)
+    if program.sync not in SYNCS:
+        raise RunError(f"sync {program.sync!r} is not simulated in this version; compile with sync {' or '.join(SYNCS)}")
+    if streamed and program.sync == "free":
+        raise RunError("sync free cannot stream samples in this version; use isolated samples or sync wavefront")
+    if not stimuli:
+        raise RunError("nothing to simulate: 0 samples; give at least 1")
+    if not 0 <= jitter <= 65535:
+        raise RunError(f"jitter {jitter} is out of range 0..65535 (1/65536 of a service time); choose a value in it")
+    if workers < 1:
+        raise RunError(f"workers {workers} must be at least 1")
+    if streamed and workers > 1:
+        raise RunError(f"workers {workers}: a streamed run is one simulation and cannot be split; use workers=1 or isolated samples")
+    options = Options(
+        streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=record or sink is not None, spikes=spikes, state=state,
+        first_sample=first_sample,
+    )  # fmt: skip
+    workers = min(workers, len(stimuli))
+    if workers == 1:
+        return run(program, list(stimuli), options, sink=sink, progress=progress)
+    return _spread(program, stimuli, options, engine, workers, sink, progress)
+
+
+def _spread(
+    program: Program, stimuli: Sequence[Stimulus], options: Options, engine: str, workers: int, sink: Sink | None, progress: Progress | None
+) -> Result:
+    """Deal the samples out in consecutive parts, gather the results in order of samples."""
+    bounds = np.linspace(0, len(stimuli), min(len(stimuli), workers * CHUNKS_PER_WORKER) + 1).astype(int)
+    parts = list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
+    results: list[Result | None] = [None] * len(parts)
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_load, initargs=(program, engine))
+    try:
+        futures = {
+            pool.submit(_run_part, list(stimuli[a:b]), replace(options, first_sample=options.first_sample + a)): k for k, (a, b) in enumerate(parts)
+        }
+        written, done = 0, 0
+        for future in as_completed(futures):
+            k = futures[future]
+            results[k] = future.result()
+            done += parts[k][1] - parts[k][0]
+            while written < len(parts) and (part := results[written]) is not None:
+                if sink is not None:
+                    sink.write(part.trace)
+                    part.trace = part.trace[:0]
+                written += 1
+            if progress is not None:
+                progress(done, len(stimuli))
+    finally:
+        # on an error or Ctrl-C what has not begun is dropped
+        pool.shutdown(wait=True, cancel_futures=True)
+    return join_results([part for part in results if part is not None])
+
+
+_worker: dict[str, Any] = {}
+"""In a worker process: the program and the engine, loaded once."""
+
+
+def _load(program: Program, engine: str) -> None:
+    _worker["program"], _worker["run"] = program, engine_of(engine)
+
+
+def _run_part(stimuli: list[Stimulus], options: Options) -> Result:
+    result: Result = _worker["run"](_worker["program"], stimuli, options)
+    return result
+
+
+def join_results(parts: Sequence[Result]) -> Result:
+    """One Result of isolated runs over consecutive samples: arrays per sample joined, counters added, high-water marks the largest."""
+    values: dict[str, Any] = {}
+    for field in fields(Result):
+        column = [getattr(part, field.name) for part in parts]
+        if field.name == "window_ps":
+            values[field.name] = sum(column)
+        elif field.name == "sample":
+            values[field.name] = {name: np.concatenate([table[name] for table in column]) for name in column[0]}
+        elif field.name in ("server", "core", "channel"):
+            values[field.name] = {
+                name: (np.max if name == "high_water" else np.sum)([table[name] for table in column], axis=0) for name in column[0]
+            }
+        else:
+            values[field.name] = np.concatenate(column)
+    return Result(**values)
