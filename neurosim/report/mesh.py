@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.report.style import GREY, LIGHT, new_figure, pyplot, shortened
+from neurosim.report.style import GREY, LIGHT, micro, new_figure, pyplot, shortened
 from neurosim.trace import StoredRun, core_summary, link_summary
 from neurosim.units import format_time
 
@@ -19,7 +19,7 @@ def mesh_figure(run: StoredRun) -> Any:
     program = run.program
     width, height = program.chip.noc.width, program.chip.noc.height
     samples = len(run.result.scores)
-    figure = new_figure(2.6 + 1.15 * width, 1.4 + 1.15 * height)
+    figure = new_figure(2.4 + 0.98 * width, 1.1 + 0.98 * height)
     axes = figure.add_subplot()
     matplotlib = pyplot()
     from matplotlib.cm import ScalarMappable
@@ -40,7 +40,7 @@ def mesh_figure(run: StoredRun) -> Any:
             continue
         ink = "white" if scale(_busy(row)) < 0.55 else "black"
         lines = [f"{row['core']}: {_busy(row):.0%}", *_label(row["populations"])]
-        axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=5.6, color=ink, zorder=4, linespacing=1.15)
+        axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=5.8, color=ink, zorder=4, linespacing=1.15)
 
     links = [row for row in link_summary(run) if row["class"] != "local"]
     top = max([row["packets"] for row in links], default=0) / samples
@@ -69,7 +69,7 @@ def mesh_figure(run: StoredRun) -> Any:
     axes.axis("off")
     axes.set_title(
         f"{program.meta.get('network', '')} on {program.chip.name} ({program.sync}): {len(rows)} of {program.cores} cores, "
-        f"{format_time(run.result.window_ps / samples)} per sample",
+        f"{micro(format_time(run.result.window_ps / samples))} per sample",
         fontsize=10,
     )
     bars = (

@@ -12,7 +12,7 @@ from neurosim.baselines import compare_run
 from neurosim.energy import COMPONENTS, Energy, price
 from neurosim.report.mesh import mesh_figure
 from neurosim.report.raster import raster_figure
-from neurosim.report.style import COMPONENT_COLOURS, GREY, LIGHT, STATE_COLOURS, new_figure, shortened, tidy
+from neurosim.report.style import COMPONENT_COLOURS, GREY, LIGHT, STATE_COLOURS, micro, new_figure, shortened, tidy
 from neurosim.trace import StoredRun, core_summary
 from neurosim.units import format_energy, format_time
 
@@ -49,8 +49,8 @@ def energy_figure(run: StoredRun) -> Any:
         _beside_gpus(figure.add_subplot(grid[0, 1]), run)
     per = energy.per_sample()
     figure.suptitle(
-        f"{run.program.meta.get('network', '')} on {energy.chip} ({run.program.sync}): {format_energy(per['total'])} per sample, "
-        f"{format_energy(per['chip'])} of it on the chip",
+        f"{run.program.meta.get('network', '')} on {energy.chip} ({run.program.sync}): {micro(format_energy(per['total']))} per sample, "
+        f"{micro(format_energy(per['chip']))} of it on the chip",
         fontsize=11,
     )
     return figure
@@ -58,6 +58,8 @@ def energy_figure(run: StoredRun) -> Any:
 
 def _by_layer(axes: Any, energy: Energy) -> None:
     """Horizontal bars: the layers, then what belongs to no layer."""
+    from matplotlib.patches import Patch
+
     n = energy.samples
     rows: list[tuple[str, dict[str, float]]] = [
         (layer.name, {"synapse": layer.synapse, "soma": layer.soma, "noc": layer.noc, "static": layer.static}) for layer in energy.layers()
@@ -73,17 +75,17 @@ def _by_layer(axes: Any, energy: Energy) -> None:
         for component in (*COMPONENTS, "host"):
             value = parts.get(component, 0.0) / n / _FJ_PER_UJ
             if value > 0:
-                label = component if component not in seen else None
                 seen.add(component)
-                axes.barh(y, value, left=left, height=0.72, color=COMPONENT_COLOURS[component], label=label)
+                axes.barh(y, value, left=left, height=0.72, color=COMPONENT_COLOURS[component])
                 left += value
-        axes.text(left, y, f"  {format_energy(sum(parts.values()) / n)}", va="center", fontsize=7.5, color="#444444")
+        axes.text(left, y, f"  {micro(format_energy(sum(parts.values()) / n))}", va="center", fontsize=7.5, color="#444444")
     axes.set_yticks(range(len(rows)), [shortened(name, 26) for name, _ in rows])
     axes.invert_yaxis()
     axes.margins(x=0.14)
     axes.set_xlabel("energy per sample (µJ)", fontsize=9)
     axes.set_title("by layer and component", fontsize=9, loc="left")
-    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    handles = [Patch(color=colour, label=name) for name, colour in COMPONENT_COLOURS.items() if name in seen]
+    axes.legend(handles=handles, fontsize=8, frameon=False, loc="lower right")
     tidy(axes, grid="x")
 
 
@@ -91,6 +93,7 @@ def _beside_gpus(axes: Any, run: StoredRun) -> None:
     """Chip, GPUs at batch 1 and best batch, formula: gross as bars, idle-subtracted as a darker part, sweep of the constants as a whisker."""
     rows, _ = compare_run(run)
     names = []
+    texts: list[tuple[int, float, str]] = []
     for y, row in enumerate(rows):
         gross, dynamic = row["energy_gross_fj"] / _FJ_PER_UJ, row["energy_dynamic_fj"]
         chip = y == 0
@@ -103,21 +106,31 @@ def _beside_gpus(axes: Any, run: StoredRun) -> None:
             low, high = row["energy_low_fj"] / _FJ_PER_UJ, row["energy_high_fj"] / _FJ_PER_UJ
             axes.plot([low, high], [y, y], color="#222222", linewidth=1.1, marker="|", markersize=6)
             end = max(gross, high)
-        latency = f", {format_time(row['latency_ps'])}" if row["latency_ps"] is not None else ""
-        ratio = "" if chip else f", x {row['ratio_total']:.3g}"
-        axes.text(end * 1.25, y, f"{format_energy(row['energy_gross_fj'])}{ratio}{latency}", va="center", fontsize=7.5)
+        texts.append((y, end, _figures(row, chip)))
         name = _PLATFORM_NAMES.get(row["platform"], run.program.chip.name)
         names.append(f"{name}, simulated" if chip else f"{name}, batch {row['batch']}" if dynamic is not None else name)
     axes.set_xscale("log")
-    left, right = axes.get_xlim()
-    axes.set_xlim(left / 2, right * (right / left) ** 0.75)
+    ends = [end for _, end, _ in texts]
+    low, high = min(r["energy_gross_fj"] for r in rows) / _FJ_PER_UJ / 4, max(ends)
+    axes.set_xlim(low, high * (high / low) ** 0.62)
+    for y, end, text in texts:
+        axes.text(end * (high / low) ** 0.02, y, text, va="center", fontsize=7.5)
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
-    axes.set_xlabel(
-        "energy per inference (µJ, logarithmic)\nfull colour: idle or static power subtracted; whisker: sweep of the constants", fontsize=8.5
-    )
-    axes.set_title(f"beside an analytic GPU model ({rows[1]['precision']}; x ratio to chip + host; latency of the batch)", fontsize=9, loc="left")
+    words = f"energy per inference (µJ, logarithmic), GPUs in {rows[1]['precision']}"
+    axes.set_xlabel(f"{words}\nfull colour: without idle or static power; whisker: sweep of constants", fontsize=8.5)
+    axes.set_title("beside an analytic GPU model (energy, ratio, latency)", fontsize=9, loc="left")
     tidy(axes, grid="x")
+
+
+def _figures(row: dict[str, Any], chip: bool) -> str:
+    """Energy, ratio to chip and host, latency (of the whole batch)."""
+    parts = [micro(format_energy(row["energy_gross_fj"]))]
+    if not chip:
+        parts.append(f"\N{MULTIPLICATION SIGN}{row['ratio_total']:.3g}")
+    if row["latency_ps"] is not None:
+        parts.append(micro(format_time(row["latency_ps"])))
+    return ", ".join(parts)
 
 
 def cores_figure(run: StoredRun) -> Any:
@@ -151,5 +164,5 @@ def cores_figure(run: StoredRun) -> Any:
     panels[-1].tick_params(axis="x", labelsize=6.5 if len(cores) > 24 else 8)
     panels[-1].set_xlabel("core and its populations", fontsize=9)
     panels[-1].set_xlim(-0.6, len(cores) - 0.4)
-    figure.suptitle(f"what the cores of {program.chip.name} ({program.sync}) did in {format_time(window)} of simulated time", fontsize=11)
+    figure.suptitle(f"what the cores of {program.chip.name} ({program.sync}) did in {micro(format_time(window))} of simulated time", fontsize=11)
     return figure

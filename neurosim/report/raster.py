@@ -7,27 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.engine.events import ROW_SERVICE, STEP
+from neurosim.engine.events import ROW_SERVICE, STEP, TRACE_DTYPE
 from neurosim.errors import DataError
-from neurosim.report.style import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, VERMILION, layer_order, module_of, new_figure, shortened, tidy
+from neurosim.report.style import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, VERMILION, layer_order, micro, module_of, new_figure, shortened, tidy
 from neurosim.trace import StoredRun, read_trace
 from neurosim.units import format_time
 
 _COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, "#999933", "#882255")
 _MOST_DOTS = 60_000
+SYNAPSE = 1  # value of Program.server_kind
 _UNITS = ((1e9, "ms"), (1e6, "µs"), (1e3, "ns"), (1.0, "ps"))
 
 
 def raster_figure(run: StoredRun, sample: int = 0) -> Any:
-    """Spikes of every population against time; with a trace also, as pale bars, the soma services of its cores: where bars of several layers lie
-    above each other, layers work at once. Neurons of a population are spread over its band.
+    """Spikes of every population against time; with a trace also, as pale bars, when its somas ran, and as a dark line below, when its synapses were
+    served: where those of several layers lie above each other, layers work at once. Neurons of a population are spread over its band.
 
     Raises DataError when the run kept neither spikes nor a trace of that sample.
     """
     program = run.program
     spikes = run.result.spikes[run.result.spikes["sample"] == sample]
-    services = _services(run, sample)
-    if not len(spikes) and not len(services):
+    rows = np.zeros(0, TRACE_DTYPE) if run.trace_path is None else read_trace(run.trace_path, sample)
+    rows = rows[(rows["kind"] == ROW_SERVICE) & (rows["end"] >= 0)]
+    services = rows[rows["item"] == STEP]
+    synapses = rows[(program.server_kind[rows["server"]] == SYNAPSE) & (rows["synops"] > 0)]
+    if not len(spikes) and not len(rows):
         raise DataError(f"run {run.path} kept neither spikes nor a trace of sample {sample}; there are samples 0 to {len(run.result.scores) - 1}")
     shown = sorted(set(program.slice_population.tolist()))
     names = [str(program.meta["populations"][p]["name"]) for p in shown]
@@ -46,6 +50,10 @@ def raster_figure(run: StoredRun, sample: int = 0) -> Any:
         if len(ran):
             spans = np.column_stack([ran["time"], np.maximum(ran["end"] - ran["time"], 1)]) / scale
             axes.broken_barh(spans.tolist(), (k - 0.42, 0.84), facecolor=colour, alpha=0.18, linewidth=0, zorder=1)
+        cores = np.unique(program.slice_core[mine])
+        served = synapses[np.isin(program.server_owner[synapses["server"]], cores)]
+        if len(served):
+            axes.broken_barh(_merged(served, max(1, last // 1500), scale), (k + 0.4, 0.07), facecolor="#333333", linewidth=0, zorder=2)
         dots = spikes[np.isin(spikes["slice"], mine)]
         thin = max(1, len(dots) * len(shown) // _MOST_DOTS)
         dots = dots[::thin]
@@ -53,16 +61,17 @@ def raster_figure(run: StoredRun, sample: int = 0) -> Any:
         count = run.result.slice_spikes[sample][mine].sum() if sample < len(run.result.slice_spikes) else len(dots)
         note = "readout" if program.meta["populations"][shown[k]]["kind"] == "readout" else f"{int(count)} spikes"
         axes.text(1.005, k, note, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color="#444444")
-    marks = (("first output spike", run.result.first_spike_ps, (0, (1, 1.5)), 0.0), ("decision", run.result.decision_ps, "-", 0.0))
-    for label, values, style, _ in marks:
+    marks = (("first output spike", run.result.first_spike_ps, (0, (1, 1.5))), ("decision", run.result.decision_ps, "-"))
+    for label, values, style in marks:
         if sample < len(values) and values[sample] >= 0:
             at = int(values[sample])
-            axes.axvline(at / scale, color="black", linewidth=1.1, linestyle=style, zorder=3, label=f"{label} {format_time(at)}")
+            axes.axvline(at / scale, color="black", linewidth=1.1, linestyle=style, zorder=3, label=f"{label} {micro(format_time(at))}")
     axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
     axes.set_yticks(range(len(names)), [shortened(name, 28) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, None)
-    axes.set_xlabel(f"time ({unit})" + ("; pale bars: the layer's somas at work" if len(services) else ""), fontsize=9)
+    legend = [words for words, found in (("pale bars: somas at work", services), ("dark lines: synapses being served", synapses)) if len(found)]
+    axes.set_xlabel(f"time ({unit})" + (f"; {', '.join(legend)}" if legend else ""), fontsize=9)
     axes.set_title(f"sample {sample}: spikes of every layer ({program.sync})", fontsize=10, loc="left")
     tidy(axes, grid="x")
     axes.spines["left"].set_color(GREY)
@@ -70,13 +79,13 @@ def raster_figure(run: StoredRun, sample: int = 0) -> Any:
     return figure
 
 
-def _services(run: StoredRun, sample: int) -> NDArray[Any]:
-    """Soma services of the sample from the trace; empty without one."""
-    if run.trace_path is None:
-        return np.zeros(0, [("slice", "<i4"), ("time", "<i8"), ("end", "<i8")])
-    rows = read_trace(run.trace_path, sample)
-    chosen: NDArray[Any] = rows[(rows["kind"] == ROW_SERVICE) & (rows["item"] == STEP) & (rows["end"] >= 0)]
-    return chosen
+def _merged(rows: NDArray[Any], gap: int, scale: float) -> list[tuple[float, float]]:
+    """(start, length) of the times covered by services, gaps up to ``gap`` ps closed."""
+    start = rows["time"]
+    end = np.maximum.accumulate(rows["end"])
+    first = np.concatenate([[True], start[1:] > end[:-1] + gap])
+    last = np.concatenate([first[1:], [True]])
+    return list(zip((start[first] / scale).tolist(), ((end[last] - start[first]) / scale).tolist(), strict=True))
 
 
 def _height(run: StoredRun, spikes: NDArray[Any]) -> NDArray[np.float64]:

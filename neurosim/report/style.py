@@ -51,6 +51,11 @@ def module_of(population: str) -> str:
     return population.rpartition(".")[0] or population
 
 
+def micro(text: str) -> str:
+    """``62.4 uJ`` -> ``62.4 µJ``: figures can show the sign that terminals may lack."""
+    return text.replace(" u", " µ")
+
+
 def shortened(name: str, limit: int = 18) -> str:
     """The last parts of a qualified name that fit: ``blocks.0.token_mix.lif1`` -> ``..token_mix.lif1``."""
     if len(name) <= limit:

@@ -75,6 +75,7 @@ class TraceWriter:
             return
         self._buffer.append(np.array(rows, dtype=TRACE_DTYPE))
         self._buffered += len(rows)
+        self.rows += len(rows)
         if self._buffered >= self._row_group:
             self._flush(everything=False)
 
@@ -121,7 +122,6 @@ class TraceWriter:
             self._writer.write_table(table, row_group_size=self._row_group)
         except OSError as error:
             raise self._failed(error) from None
-        self.rows += whole
         self._buffer = [rows[whole:].copy()]
         self._buffered = len(rows) - whole
 

@@ -61,10 +61,10 @@ def result(p: Program, samples: int = 2, **changes: Any) -> Result:
 
 
 def busy(p: Program) -> Result:
-    """A result in which everything that has a price happened, with different counts per core."""
+    """A result in which everything that has a price happened, with different counts per core that holds a slice."""
     r = result(p)
     for k, name in enumerate(CORE_COUNTERS):
-        r.core[name][:] = (k + 2) * (1 + np.arange(p.cores))
+        r.core[name][p.slice_core] = (k + 2) * (1 + p.slice_core)
     r.server["services"][:] = 1 + np.arange(len(p.server_kind)) % 7
     r.server["busy_ps"][:] = 500
     r.server["blocked_ps"][:] = 20

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neurosim.energy import price
+from neurosim.engine.events import STEP
+from neurosim.errors import DataError, MissingExtra
+from neurosim.program import Program
+from neurosim.report import cores_figure, draw_all, energy_figure, mesh_figure, raster_figure
+from neurosim.trace import StoredRun, TraceWriter, load_run
+from tests.energy import handmade
+from tests.trace.test_rundir import write
+
+
+def stored(folder: Path, p: Program, *, trace: bool = True) -> StoredRun:
+    path = None
+    if trace:
+        rows = handmade.rows(p, 8)
+        rows["sample"] = 0
+        rows["item"] = STEP
+        rows["synops"][rows["server"] == 1] = 3
+        path = folder / "t.parquet"
+        with TraceWriter(path, p) as writer:
+            writer.write(rows)
+    return load_run(write(folder / "run", p, handmade.busy(p), 10, path))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> StoredRun:
+    return stored(tmp_path, handmade.program())
+
+
+def widths(axes: Any) -> float:
+    return sum(patch.get_width() for patch in axes.patches)
+
+
+def test_every_picture_is_drawn_and_the_run_can_be_replaced_afterwards(run: StoredRun) -> None:
+    paths = draw_all(run, run.path)
+    assert [path.name for path in paths] == ["energy.png", "mesh.png", "raster.png", "cores.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    write(run.path, handmade.program(), handmade.busy(handmade.program()))
+
+
+@pytest.mark.parametrize("sync", ["wavefront", "free"])
+def test_the_bars_are_the_energy_and_the_texts_stay_inside(tmp_path: Path, sync: str) -> None:
+    p = handmade.program(sync)
+    run = stored(tmp_path, p)
+    figure = energy_figure(run)
+    layers, gpus = figure.axes
+    total = price(p, run.result, host_macs_per_sample=10).per_sample()["total"]
+    assert widths(layers) * 1e9 == pytest.approx(total)
+    assert gpus.get_yticklabels()[0].get_text() == "tiny, simulated"
+    figure.canvas.draw()
+    limits = figure.bbox
+    for axes in figure.axes:
+        for text in [*axes.texts, axes.title, axes.xaxis.label]:
+            box = text.get_window_extent()
+            assert box.x0 >= limits.x0
+            assert box.x1 <= limits.x1, text.get_text()
+
+
+def test_a_program_without_workload_is_drawn_without_gpus(run: StoredRun) -> None:
+    bare = dataclasses.replace(run, program=dataclasses.replace(run.program, meta=run.program.meta | {"workload": []}))
+    assert len(energy_figure(bare).axes) == 1
+
+
+def test_the_mesh_has_a_tile_per_router_and_an_arrow_per_link(run: StoredRun) -> None:
+    axes = mesh_figure(run).axes[0]
+    kinds = [type(patch).__name__ for patch in axes.patches]
+    assert (kinds.count("Rectangle"), kinds.count("FancyArrowPatch")) == (4, 8)
+    texts = [text.get_text() for text in axes.texts]
+    assert "0: 17%\nhidden.lif" in texts  # busy 500 of 3,000 ps
+    assert "2" in texts  # a core without a slice
+
+
+def test_the_raster_has_every_spike_of_the_sample_and_the_services_of_the_trace(tmp_path: Path, run: StoredRun) -> None:
+    axes = raster_figure(run).axes[0]
+    dots = sum(len(c.get_offsets()) for c in axes.collections if type(c).__name__ == "PathCollection")
+    assert dots == 2
+    bars = sum(len(c.get_paths()) for c in axes.collections if type(c).__name__ != "PathCollection")
+    assert bars == 8 + 2  # eight steps in the trace, the two synapse services of core 0 as lines
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["hidden.lif", "out"]
+    with pytest.raises(DataError, match="sample 7; there are samples 0 to 1"):
+        raster_figure(run, 7)
+
+
+def test_every_core_is_accounted_for_in_full(run: StoredRun) -> None:
+    figure = cores_figure(run)
+    assert len(figure.axes) == 3
+    for axes in figure.axes:
+        heights: dict[float, float] = {}
+        for patch in axes.patches:
+            heights[patch.get_x()] = heights.get(patch.get_x(), 0.0) + patch.get_height()
+        np.testing.assert_allclose(list(heights.values()), [100.0, 100.0])
+
+
+def test_without_matplotlib_the_message_says_what_to_install(run: StoredRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtra, match=r'pip install "neurosim\[report\]"'):
+        draw_all(run, run.path)
