@@ -65,6 +65,7 @@ def busy(p: Program) -> Result:
     r = result(p)
     for k, name in enumerate(CORE_COUNTERS):
         r.core[name][p.slice_core] = (k + 2) * (1 + p.slice_core)
+    r.slice_spikes = np.stack([r.core["fires"][p.slice_core] - 2, np.full(p.slices, 2)])  # the slices fire what their cores fire
     r.server["services"][:] = 1 + np.arange(len(p.server_kind)) % 7
     r.server["busy_ps"][:] = 500
     r.server["blocked_ps"][:] = 20

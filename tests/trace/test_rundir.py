@@ -56,7 +56,7 @@ def test_counters_can_be_read_without_neurosim(tmp_path: Path) -> None:
     named = {(row["scope"], row["name"], row["counter"]): row["value"] for row in table}
     assert named["core", "core 1", "synops"] == 10
     assert named["server", "core 0 soma", "held_ps"] == 30
-    assert named["slice", "hidden.lif on core 0", "spikes"] == 2
+    assert named["slice", "hidden.lif on core 0", "spikes"] == 9
 
 
 def test_an_older_run_and_its_pictures_are_replaced(tmp_path: Path) -> None:
