@@ -76,7 +76,8 @@ def diagnose(program: Program, stuck: Stuck) -> Deadlock:
     """The Deadlock to raise: its cycle alternates stations and what each of them waits for."""
     if stuck.channels or stuck.windows:
         steps, closed = _servers(program, stuck)
-        remedy = "use noc.flow = end_to_end, deeper FIFOs, or another mapping"
+        deeper = "deepen noc.axon_out" if program.chip.noc.flow == "end_to_end" else "use noc.flow = end_to_end"
+        remedy = f"{deeper}, or map the slices so that no core feeds itself over others"
     else:
         steps, closed = _markers(program, stuck)
         remedy = "give the slices more banks, or look for a source whose markers are not routed"

@@ -45,6 +45,9 @@ class Case:
             f"spikes {spikes}, {self.options}\n {noc}\n {self.program.chip.arithmetic}\n {times})"
         )
 
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))  # hypothesis would print every array of the Program
+
 
 @st.composite
 def chips(draw: st.DrawFn, sync: str) -> Chip:

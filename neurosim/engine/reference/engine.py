@@ -44,7 +44,8 @@ def run_reference(
     simulations = [list(stimuli)] if options.streamed else [[stimulus] for stimulus in stimuli]
     for k, given in enumerate(simulations):
         record.sample = k
-        machine = Machine(plan, options, record, given, options.first_sample + k, shuffle, stations or {})
+        number = 0 if options.streamed else options.first_sample + k
+        machine = Machine(plan, options, record, given, number, shuffle, stations or {})
         try:
             stuck = machine.run()
         except RunError:

@@ -144,7 +144,7 @@ class Server:
         n, self.services = self.services, self.services + 1
         options = machine.options
         if options.jitter and self.jitters:
-            r = jitter_draw(options.seed, machine.jitter_sample, self.number, n, options.jitter)
+            r = jitter_draw(options.seed, machine.number, self.number, n, options.jitter)
             duration = jittered(duration, r)
             results = [(jittered(nominal, r), result) for nominal, result in results]
         self.service = Service(n, now, item, duration, results, synops)

@@ -35,8 +35,7 @@ class Machine:
         stations: Mapping[str, type[Any]],
     ) -> None:
         self.plan, self.options, self.record, self.stimuli = plan, options, record, stimuli
-        self.number = number  # sample number in messages
-        self.jitter_sample = 0 if plan.streamed else number
+        self.number = number  # of the sample, for jitter and messages; 0 when streamed
         self.kernel = Kernel(shuffle)
         self.latest = 0  # latest start of a service or put: the time of a deadlock
         self.last = 0  # last end of a service or put: completion
