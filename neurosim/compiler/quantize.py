@@ -28,7 +28,7 @@ HEADROOM = 2**50
 """Bound of every membrane: 4096 times it still fits int64, which the decay needs."""
 RATE = 0.15
 """Share of active inputs assumed when errors of weights are weighed against those of thresholds and biases."""
-READOUT_SHARE = 0.3
+READOUT_SHARE = 0.2
 """Share of a readout's proven bound that must fit its state. A readout sums so many inputs that its bound is far from what happens: trained STMixers
 reach 0.12 and 0.18 of it. Saturations are counted in every run."""
 SEARCH = np.concatenate([np.linspace(0.8, 1.0, 9)[:-1], np.linspace(1.0, 1.3, 25)])

@@ -1,1 +1,8 @@
 """The host section of a Program: from user data to what the I/O port injects."""
+
+from neurosim.host.data import Samples, load_data
+from neurosim.host.encode import encode
+from neurosim.host.section import build_host, host_macs, run_host
+from neurosim.host.stimulus import Stimulus
+
+__all__ = ["Samples", "Stimulus", "build_host", "encode", "host_macs", "load_data", "run_host"]
