@@ -18,6 +18,7 @@ def check_fabric(program: Program) -> None:
     """Raise AuditError for the first server, channel or route that is wrong."""
     _check_servers(program)
     _check_channels(program)
+    _check_next_hops(program)
     _check_routes(program)
 
 
@@ -87,6 +88,26 @@ def _neighbour(program: Program, router: int, group: int, claimed: int) -> int:
     return claimed if distance == ((1, 0) if group == 1 else (0, 1)) else -1
 
 
+def _check_next_hops(program: Program) -> None:
+    """Every router leads to every core by XY: along x until the column is right, then along y, then into the core."""
+    width, axon = program.chip.noc.width, (C_AXON_IN, C_AXON_OUT)
+    for router, outputs in enumerate(program.next_server.tolist()):
+        y, x = divmod(router, width)
+        for core, server in enumerate(outputs):
+            if not 0 <= server < len(program.server_kind) or program.server_kind[server] != OUTPUT or program.server_owner[server] != router:
+                _fail(f"the next hop at router {router} to core {core} is server {server}, not one of its outputs")
+            kind, _, reader, *_ = program.channel[program.server_channel[server]].tolist()
+            goal_y, goal_x = divmod(int(program.core_router[core]), width)
+            if (goal_y, goal_x) == (y, x):
+                wanted = (True, core)
+            elif goal_x != x:
+                wanted = (False, router + (1 if goal_x > x else -1))
+            else:
+                wanted = (False, router + (width if goal_y > y else -width))
+            if (kind in axon, reader) != wanted:
+                _fail(f"the next hop at router {router} to core {core} leads to {'core' if kind in axon else 'router'} {reader}, XY says {wanted[1]}")
+
+
 def _check_routes(program: Program) -> None:
     """Walk from the source's router over next_server and the channels until a local output; it must be the core's axon-in."""
     routers = len(program.next_server)
@@ -96,8 +117,6 @@ def _check_routes(program: Program) -> None:
             core, router = int(program.route_core[r]), int(start)
             for _ in range(routers + 1):
                 server = int(program.next_server[router, core])
-                if not 0 <= server < len(program.server_kind) or program.server_kind[server] != OUTPUT or program.server_owner[server] != router:
-                    _fail(f"route {r} of source {s} to core {core}: the next hop at router {router} is server {server}, not one of its outputs")
                 kind, _, reader, *_ = program.channel[program.server_channel[server]].tolist()
                 if kind == C_AXON_IN:
                     if reader != core:

@@ -44,10 +44,10 @@ def _fail(message: str) -> None:
 def check_limits(program: Program, graph: Graph) -> None:
     """Raise AuditError for the first limit that the Program breaks."""
     _check_words(program)
-    _check_memory(program)
     _check_banks(program)
     if program.sync != "free":
         _check_overflow(program, graph)
+    _check_memory(program)
     limit = program.chip.memory.fan_in
     if limit is not None:
         for name, count in _fan_in(graph).items():

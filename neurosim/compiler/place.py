@@ -6,6 +6,7 @@ The start is greedy (most connected first), the descent swaps the best pair of s
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from neurosim.compiler.fabric import hop_matrix
 from neurosim.compiler.geometry import Box, hull, volume, whole
 from neurosim.compiler.mapping import Mapping, Slice, current_populations, port_populations
 from neurosim.compiler.partition import Partition, reached_boxes
+from neurosim.errors import DoesNotFit
 from neurosim.graph import Graph
 
 SPIKES_PER_MARKER = 8
@@ -50,11 +52,32 @@ def place_slices(graph: Graph, chip: Chip, sync: str, chosen: Assignment, seed: 
     slices = chosen.partition.slices
     ports = [(k, whole(graph.populations[k].shape)) for k in port_populations(graph)]
     reached = reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices] + ports)
+    _check_routes(graph, chip, slices, chosen.core, reached)
     banks, reports = raise_banks(graph, chip, sync, slices, chosen.core, chosen.banks, reached)
     traffic, from_port = estimate_traffic(graph, slices, chosen.core, reached, chip.memory.cores)
     site, before, after = place(traffic, from_port, chip, seed)
     mapping = Mapping(slices, tuple(int(site[c]) for c in chosen.core), banks)
     return Mapped(mapping, chosen.partition, chosen.strategy, reports, (before, after))
+
+
+def _check_routes(graph: Graph, chip: Chip, slices: tuple[Slice, ...], core: tuple[int, ...], reached: dict[tuple[int, int], Box]) -> None:
+    """Raise DoesNotFit where a core has more routes, or a slice more destination cores, than the chip has entries for."""
+    routes = {(s, core[q]) for s, q in reached if s < len(slices)}
+    limit, fan_out = chip.memory.route_entries.value, chip.capabilities.fan_out
+    held = Counter(core[s] for s, _ in routes)
+    for number, count in sorted(held.items()):
+        if count > limit:
+            names = ", ".join(dict.fromkeys(graph.populations[piece.population].name for piece, c in zip(slices, core, strict=True) if c == number))
+            raise DoesNotFit(
+                f"core {number} needs {count} route entries, {chip.name} has {limit} (memory.route_entries) for the slices of {names}; "
+                "use a chip with more route entries or with larger cores, so that populations are cut into fewer slices"
+            )
+    for s, count in sorted(Counter(s for s, _ in routes).items()):
+        if fan_out is not None and count > fan_out.value:
+            raise DoesNotFit(
+                f"population {graph.populations[slices[s].population].name}: a slice sends to {count} cores, {chip.name} allows {fan_out.value} "
+                "(capabilities.fan_out); use larger cores, so that its readers are cut into fewer slices"
+            )
 
 
 def estimate_traffic(
