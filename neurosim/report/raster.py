@@ -21,22 +21,21 @@ _UNITS = ((1e9, "ms"), (1e6, "µs"), (1e3, "ns"), (1.0, "ps"))
 
 def raster_figure(run: StoredRun, sample: int = 0) -> Any:
     """Spikes of every population against time; with a trace also, as pale bars, when its somas ran, and as a dark line below, when its synapses were
-    served: where those of several layers lie above each other, layers work at once. Neurons of a population are spread over its band.
+    served: where those of several layers lie above each other, layers work at once. Neurons of a population are spread over its band. Of a streamed
+    run everything is shown that happened from the sample's first port service to its completion, other samples' spikes too.
 
     Raises DataError when the run kept neither spikes nor a trace of that sample.
     """
     program = run.program
-    spikes = run.result.spikes[run.result.spikes["sample"] == sample]
-    rows = np.zeros(0, TRACE_DTYPE) if run.trace_path is None else read_trace(run.trace_path, sample)
-    rows = rows[(rows["kind"] == ROW_SERVICE) & (rows["end"] >= 0)]
+    spikes, rows = _events(run, sample)
     services = rows[rows["item"] == STEP]
     synapses = rows[(program.server_kind[rows["server"]] == SYNAPSE) & (rows["synops"] > 0)]
     if not len(spikes) and not len(rows):
-        raise DataError(f"run {run.path} kept neither spikes nor a trace of sample {sample}; there are samples 0 to {len(run.result.scores) - 1}")
+        raise DataError(f"run {run.path} kept neither spikes nor a trace of sample {sample}; run with spikes=True or --record T.parquet")
     shown = sorted(set(program.slice_population.tolist()))
     names = [str(program.meta["populations"][p]["name"]) for p in shown]
     modules = layer_order(names)
-    last = int(run.result.completion_ps[sample]) if sample < len(run.result.completion_ps) else int(spikes["time"].max())
+    start, last = int(run.result.start_ps[sample]), int(run.result.completion_ps[sample])
     scale, unit = next((s, u) for s, u in _UNITS if last >= s or s == 1.0)
 
     figure = new_figure(11.5, 1.6 + 0.36 * len(shown))
@@ -55,28 +54,47 @@ def raster_figure(run: StoredRun, sample: int = 0) -> Any:
         if len(served):
             axes.broken_barh(_merged(served, max(1, last // 1500), scale), (k + 0.4, 0.07), facecolor="#333333", linewidth=0, zorder=2)
         dots = spikes[np.isin(spikes["slice"], mine)]
+        count = len(dots) if run.streamed else int(run.result.slice_spikes[sample][mine].sum())
         thin = max(1, len(dots) * len(shown) // _MOST_DOTS)
         dots = dots[::thin]
         axes.scatter(dots["time"] / scale, k - 0.38 + 0.76 * _height(run, dots), s=1.6, color=colour, linewidths=0, zorder=2, rasterized=True)
-        count = run.result.slice_spikes[sample][mine].sum() if sample < len(run.result.slice_spikes) else len(dots)
-        note = "readout" if program.meta["populations"][shown[k]]["kind"] == "readout" else f"{int(count)} spikes"
+        note = "readout" if program.meta["populations"][shown[k]]["kind"] == "readout" else f"{count} spikes"
         axes.text(1.005, k, note, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color="#444444")
     marks = (("first output spike", run.result.first_spike_ps, (0, (1, 1.5))), ("decision", run.result.decision_ps, "-"))
     for label, values, style in marks:
-        if sample < len(values) and values[sample] >= 0:
-            at = int(values[sample])
+        at = int(values[sample])
+        if at >= 0:
             axes.axvline(at / scale, color="black", linewidth=1.1, linestyle=style, zorder=3, label=f"{label} {micro(format_time(at))}")
     axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
     axes.set_yticks(range(len(names)), [shortened(name, 28) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, None)
+    axes.set_xlim(start / scale, None)
     legend = [words for words, found in (("pale bars: somas at work", services), ("dark lines: synapses being served", synapses)) if len(found)]
     axes.set_xlabel(f"time ({unit})" + (f"; {', '.join(legend)}" if legend else ""), fontsize=9)
-    axes.set_title(f"sample {sample}: spikes of every layer ({program.sync})", fontsize=10, loc="left")
+    words = f"while sample {sample} was on the chip (streamed): spikes of every layer" if run.streamed else f"sample {sample}: spikes of every layer"
+    axes.set_title(f"{words} ({program.sync})", fontsize=10, loc="left")
     tidy(axes, grid="x")
     axes.spines["left"].set_color(GREY)
     axes.grid(axis="x", color=LIGHT)
     return figure
+
+
+def _events(run: StoredRun, sample: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(spikes, complete services of the trace) of a sample; of a streamed run those of all samples within the sample's time."""
+    spikes, samples = run.result.spikes, len(run.result.scores)
+    if not 0 <= sample < samples:
+        raise DataError(f"run {run.path} has no sample {sample}; there are samples 0 to {samples - 1}")
+    rows = np.zeros(0, TRACE_DTYPE)
+    if run.streamed:
+        first, last = int(run.result.start_ps[sample]), int(run.result.completion_ps[sample]) + 1
+        spikes = spikes[(spikes["time"] >= first) & (spikes["time"] < last)]
+        if run.trace_path is not None:
+            rows = read_trace(run.trace_path, from_ps=first, to_ps=last)
+    else:
+        spikes = spikes[spikes["sample"] == sample]
+        if run.trace_path is not None:
+            rows = read_trace(run.trace_path, sample)
+    return spikes, rows[(rows["kind"] == ROW_SERVICE) & (rows["end"] >= 0)]
 
 
 def _merged(rows: NDArray[Any], gap: int, scale: float) -> list[tuple[float, float]]:

@@ -88,6 +88,19 @@ def test_the_raster_has_every_spike_of_the_sample_and_the_services_of_the_trace(
     assert [label.get_text() for label in axes.get_yticklabels()] == ["hidden.lif", "out"]
     with pytest.raises(DataError, match="sample 7; there are samples 0 to 1"):
         raster_figure(run, 7)
+    run.result.spikes = run.result.spikes[:0]
+    with pytest.raises(DataError, match="neither spikes nor a trace of sample 1"):
+        raster_figure(run, 1)
+
+
+def test_the_raster_of_a_streamed_run_shows_all_samples_of_its_window(run: StoredRun) -> None:
+    run.info["options"]["streamed"] = True
+    run.result.start_ps[:] = [0, 350]  # samples of 0 to 1,000 and 350 to 2,000 ps; spikes at 300, 400 and 700 ps
+
+    def dots(sample: int) -> int:
+        return sum(len(c.get_offsets()) for c in raster_figure(run, sample).axes[0].collections if type(c).__name__ == "PathCollection")
+
+    assert (dots(0), dots(1)) == (3, 2)
 
 
 def test_every_core_is_accounted_for_in_full(run: StoredRun) -> None:
