@@ -132,31 +132,26 @@ def _of_program(program: Program, graph: Graph, source: int, neuron: Neuron) -> 
     """{projection: synapses} of one source neuron, targets ascending; a target that occurs twice stays twice."""
     parts: dict[int, list[Pairs]] = {}
     c, y, x = neuron
+    shape = program.source_shape[source].tolist()
     for r in range(int(program.route_ptr[source]), int(program.route_ptr[source + 1])):
-        box = program.route_box[r]
+        box = program.route_box[r].tolist()
         if not (box[0] <= c < box[1] and box[2] <= y < box[3] and box[4] <= x < box[5]):
             continue
-        for row in program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1]]:
-            target_box = program.slice_box[row[E_SLICE]]
-            shape = program.source_shape[source]
-            tc, ty, tx, weights = expand_entry(program, row.tolist(), target_box.tolist(), shape.tolist(), neuron)
+        for row in program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1]].tolist():
             full = graph.populations[int(program.slice_population[row[E_SLICE]])].shape
-            flat = (tc * full[1] + ty) * full[2] + tx
-            parts.setdefault(int(row[E_PROJECTION]), []).append((flat, weights.astype(np.int64) << row[E_SHIFT]))
+            targets, weights = expand_entry(program, row, program.slice_box[row[E_SLICE]].tolist(), shape, full, neuron)
+            if len(targets):
+                parts.setdefault(row[E_PROJECTION], []).append((targets, weights.astype(np.int64) << row[E_SHIFT]))
     result: dict[int, Pairs] = {}
     for number, found in parts.items():
         targets = np.concatenate([p[0] for p in found])
-        weights = np.concatenate([p[1] for p in found])
         order = np.argsort(targets, kind="stable")
-        if len(order):
-            result[number] = targets[order], weights[order].astype(np.int64)
+        result[number] = targets[order], np.concatenate([p[1] for p in found])[order]
     return result
 
 
-def expand_entry(
-    program: Program, row: list[int], box: list[int], source: list[int], neuron: Neuron
-) -> tuple[I64, I64, I64, NDArray[np.integer[Any]]]:
-    """(channels, rows, columns, weights) of the targets that an entry gives a source neuron, in the order in which they are served."""
+def expand_entry(program: Program, row: list[int], box: list[int], source: list[int], full: Shape, neuron: Neuron) -> tuple[I64, NDArray[Any]]:
+    """(targets, weights) that an entry gives a source neuron, in the order in which they are served; targets are (c, y, x)-flat in ``full``."""
     c, y, x = neuron
     c0, c1, y0, y1, x0, x1 = box
     base, width = row[E_WEIGHT], row[E_WIDTH]
@@ -165,32 +160,37 @@ def expand_entry(
         xs, kx = _windows(x, x0, x1, row[E_SW], row[E_PW], row[E_DW] if row[E_MAP] == M_CONV else 1, row[E_KW])
         if row[E_MAP] == M_POOL:
             channels = np.array([c + row[E_CO0]] if c0 <= c + row[E_CO0] < c1 else [], np.int64)
-            at = np.broadcast_to((base + channels - c0)[None, None, :], (len(ys), len(xs), len(channels)))
+            at = np.broadcast_to(base + channels - c0, (len(ys), len(xs), len(channels)))
         else:
             group = c // row[E_CIG]
             low, high = max(c0, group * row[E_COG] + row[E_CO0]), min(c1, (group + 1) * row[E_COG] + row[E_CO0])
             channels = np.arange(low, max(low, high))
-            lines = (((c - row[E_IC0]) * row[E_KH] + ky)[:, None] if len(ky) else np.zeros((0, 1), np.int64)) * row[E_KW] + kx[None, :]
-            at = base + lines[:, :, None] * width + (channels - low)[None, None, :]
-        grid = np.broadcast_arrays(channels[None, None, :], ys[:, None, None], xs[None, :, None])
-        return grid[0].ravel(), grid[1].ravel(), grid[2].ravel(), program.weights[at.ravel()]
+            lines = ((c - row[E_IC0]) * row[E_KH] + ky)[:, None] * row[E_KW] + kx
+            at = base + lines[:, :, None] * width + (channels - low)
+        return _flat(channels, ys, xs, full), program.weights[at.ravel()]
     rows, columns = np.arange(y0, y1), np.arange(x0, x1)
-    flat = (y * source[2] + x) * source[0] + c
+    number = (y * source[2] + x) * source[0] + c
     if row[E_MAP] == M_DENSE:
-        channels = np.arange(max(c0, row[E_CO0]), min(c1, row[E_CO0] + row[E_COG]))
-        grid = np.broadcast_arrays(channels[None, None, :], rows[:, None, None], columns[None, :, None])
-        at = base + flat * width + np.arange(grid[0].size)
-        return grid[0].ravel(), grid[1].ravel(), grid[2].ravel(), program.weights[at]
+        targets = _flat(np.arange(max(c0, row[E_CO0]), min(c1, row[E_CO0] + row[E_COG])), rows, columns, full)
+        return targets, program.weights[base + number * width + np.arange(len(targets))]
     if row[E_MAP] == M_MIX:
-        pixels = np.arange(len(rows) * len(columns)) if c0 <= c + row[E_CO0] < c1 else np.zeros(0, np.int64)
-        at = base + ((c // row[E_CIG] - row[E_IC0]) * row[E_KH] + y * source[2] + x) * width + pixels
-        return np.full(len(pixels), c + row[E_CO0]), y0 + pixels // len(columns), x0 + pixels % len(columns), program.weights[at]
-    start, a, b = (int(program.index[row[E_INDEX] + k]) for k in (0, flat, flat + 1))
+        channels = np.array([c + row[E_CO0]] if c0 <= c + row[E_CO0] < c1 else [], np.int64)
+        targets = _flat(channels, rows, columns, full)
+        first = base + ((c // row[E_CIG] - row[E_IC0]) * row[E_KH] + y * source[2] + x) * width
+        return targets, program.weights[first + np.arange(len(targets))]
+    start, a, b = (int(program.index[row[E_INDEX] + k]) for k in (0, number, number + 1))
     local = program.index[a:b]
     if np.any(np.diff(local) <= 0):
         raise AuditError(f"audit: sparse targets of source neuron {neuron} do not ascend; this is a defect of neurosim, please report it")
     channels, pixel = c0 + local % (c1 - c0), local // (c1 - c0)
-    return channels, y0 + pixel // (x1 - x0), x0 + pixel % (x1 - x0), program.weights[base + a - start : base + b - start]
+    targets = (channels * full[1] + y0 + pixel // (x1 - x0)) * full[2] + x0 + pixel % (x1 - x0)
+    return targets, program.weights[base + a - start : base + b - start]
+
+
+def _flat(channels: I64, rows: I64, columns: I64, full: Shape) -> I64:
+    """(c, y, x)-flat indices of a product of coordinates, in the order (y, x, c)."""
+    grid: I64 = (rows * full[2])[:, None, None] + columns[:, None] + channels * (full[1] * full[2])
+    return grid.ravel()
 
 
 def _windows(at: int, low: int, high: int, stride: int, padding: int, dilation: int, kernel: int) -> Pairs:
@@ -203,20 +203,21 @@ def _windows(at: int, low: int, high: int, stride: int, padding: int, dilation: 
 
 def of_graph(projection: Projection, source: Shape, full: Shape, neuron: Neuron) -> Pairs:
     """Synapses of one source neuron through one projection, targets ascending, parallel ones summed."""
-    tc, ty, tx, weights = _map_synapses(projection, source, neuron)
-    flat = ((tc + projection.channel_offset) * full[1] + ty) * full[2] + tx
-    order = np.argsort(flat, kind="stable")
-    flat, total = flat[order], weights[order] << projection.shift
-    if len(flat) < 2 or np.all(np.diff(flat) > 0):
-        return flat, total
-    first = np.flatnonzero(np.diff(flat, prepend=-1))
-    return flat[first], np.add.reduceat(total, first)
+    targets, weights = _map_synapses(projection, source, neuron)
+    targets = targets + projection.channel_offset * full[1] * full[2]
+    order = np.argsort(targets, kind="stable")
+    targets, total = targets[order], weights[order].astype(np.int64) << projection.shift
+    if len(targets) < 2 or np.all(targets[1:] > targets[:-1]):
+        return targets, total
+    first = np.flatnonzero(np.diff(targets, prepend=-1))
+    return targets[first], np.add.reduceat(total, first)
 
 
-def _map_synapses(projection: Projection, source: Shape, neuron: Neuron) -> tuple[I64, I64, I64, I64]:
+def _map_synapses(projection: Projection, source: Shape, neuron: Neuron) -> tuple[I64, NDArray[Any]]:
+    """(targets (c, y, x)-flat in the map's output, weights)."""
     linear, (c, y, x) = projection.map, neuron
-    out = linear.out_shape(source)
     if isinstance(linear, Conv2d | SumPool):
+        out = linear.out_shape(source)
         kernel = linear.weight.shape[2:] if isinstance(linear, Conv2d) else linear.kernel
         dilation = linear.dilation if isinstance(linear, Conv2d) else (1, 1)
         hits = []
@@ -232,18 +233,13 @@ def _map_synapses(projection: Projection, source: Shape, neuron: Neuron) -> tupl
             group = c // per_in
             channels = np.arange(group * per_out, (group + 1) * per_out)
             values = linear.weight[group * per_out : (group + 1) * per_out, c % per_in][:, ky][:, :, kx]
-        grid = np.broadcast_arrays(channels[:, None, None], ys[None, :, None], xs[None, None, :])
-        return grid[0].ravel(), grid[1].ravel(), grid[2].ravel(), np.asarray(values).ravel().astype(np.int64)
+        grid = (channels * (out[1] * out[2]))[:, None, None] + (ys * out[2])[:, None] + xs
+        return grid.ravel(), np.asarray(values).ravel()
     if isinstance(linear, TokenMix):
-        head = c // (source[0] // linear.weight.shape[0])
-        tokens = np.arange(source[1] * source[2])
-        values = linear.weight[head, :, y * source[2] + x]
-        return np.full(len(tokens), c), tokens // source[2], tokens % source[2], values.astype(np.int64)
+        head, pixels = c // (source[0] // linear.weight.shape[0]), source[1] * source[2]
+        return np.arange(c * pixels, (c + 1) * pixels), linear.weight[head, :, y * source[2] + x]
     flat = (c * source[1] + y) * source[2] + x
     if isinstance(linear, Dense):
-        targets, values = np.arange(int(np.prod(out))), linear.weight[:, flat]
-    else:
-        a, b = int(linear.indptr[flat]), int(linear.indptr[flat + 1])
-        targets, values = linear.targets[a:b], linear.weight[a:b]
-    tc, rest = np.divmod(targets, out[1] * out[2])
-    return tc, rest // out[2], rest % out[2], values.astype(np.int64)
+        return np.arange(len(linear.weight)), linear.weight[:, flat]
+    a, b = int(linear.indptr[flat]), int(linear.indptr[flat + 1])
+    return linear.targets[a:b], linear.weight[a:b]
