@@ -23,9 +23,6 @@ from neurosim.errors import DoesNotFit, UnsupportedLayer
 from neurosim.graph import Graph, Shape
 
 PACKET_BYTES = 2
-ROUNDS = 12
-"""Most rounds in which populations are cut finer because their routes need room; every round cuts at least one of them finer."""
-
 Grid = tuple[int, int, int]
 
 
@@ -87,14 +84,12 @@ def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
     _check_fan_in(graph, chip)
     reserve = dict.fromkeys(chosen, ROUTE_BITS)
     grids: dict[int, Grid] = {}
-    for _ in range(ROUNDS):
+    while len(grids) < len(chosen):
         for k in chosen:
             if k not in grids:
                 grids[k] = _best_grid(model, k, reserve[k], share)
-        short = _short_of_routes(model, grids, reserve, share)
-        if not short:
-            break
-        for k, bits in short.items():
+        # what is cut finer for its own routes gives its sources more of them; ends because room to keep free only grows
+        for k, bits in _short_of_routes(model, grids, reserve, share).items():
             reserve[k] = bits
             del grids[k]
     slices = tuple(Slice(k, box) for k in chosen for box in boxes_of(graph.populations[k].shape, grids[k]))

@@ -11,6 +11,7 @@ from neurosim.compiler.mapping import chip_projections
 from neurosim.compiler.place import Mapped
 from neurosim.compiler.quantize import Precision
 from neurosim.graph import Graph
+from neurosim.host import host_macs
 from neurosim.program import R_BANKS, Program
 
 
@@ -18,7 +19,7 @@ def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Preci
     """The report of one compilation as JSON; names are stable."""
     memory, meta = program.chip.memory, program.meta
     served = [graph.projections[k] for k in chip_projections(graph)]
-    host_macs = host_macs_of(graph)
+    on_host = host_macs(program)
     dense = graph.dense_macs * graph.steps
     return {
         "network": meta["network"],
@@ -67,12 +68,6 @@ def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Preci
         ],
         "rewrites": meta["rewrites"],
         "warnings": meta["warnings"],
-        "host": {"macs": host_macs, "dense_macs": dense, "share": host_macs / dense if dense else 0.0},
+        "host": {"macs": on_host, "dense_macs": dense, "share": on_host / dense if dense else 0.0},
         "digests": meta["digests"],
     }
-
-
-def host_macs_of(graph: Graph) -> int:
-    """Multiply-accumulates of the host for one sample: every analog projection once, taps in the padding left out."""
-    analog = [p for p in graph.projections if graph.population(p.source).kind == "analog"]
-    return sum(synapses(p.map, graph.population(p.source).shape) for p in analog)
