@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Run:
     @property
     def predictions(self) -> NDArray[np.int64]:
         """[samples] class with the highest score; ties go to the lowest class."""
-        return np.argmax(self.result.scores, axis=1)
+        return np.argmax(self.result.scores, axis=1).astype(np.int64)
 
     @property
     def accuracy(self) -> float | None:
@@ -191,10 +191,10 @@ def simulate(
     began = time.perf_counter()
     if record is not None:
         with TraceWriter(Path(record), program) as writer:
-            result = simulate_stimuli(program, stimuli, options, engine=engine, workers=workers, sink=writer, progress=progress)
+            result = simulate_stimuli(program, stimuli, **asdict(options), engine=engine, workers=workers, sink=writer, progress=progress)
     else:
         sink = _Observer(observe) if observe is not None else None
-        result = simulate_stimuli(program, stimuli, options, engine=engine, workers=workers, sink=sink, progress=progress)
+        result = simulate_stimuli(program, stimuli, **asdict(options), engine=engine, workers=workers, sink=sink, progress=progress)
     wall_s = time.perf_counter() - began
     return Run(
         program, result, options, engine, loaded.labels, wall_s, trace_path=Path(record) if record is not None else None, data_name=loaded.name

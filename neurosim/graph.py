@@ -55,6 +55,7 @@ class Dense:
     op = "dense"
 
     def out_shape(self, shape: Shape) -> Shape:
+        """Output shape for an input of ``shape``; raises ModelError when they do not fit."""
         if self.weight.shape != (int(np.prod(self.shape)), int(np.prod(shape))):
             raise ModelError(f"dense weight {self.weight.shape} does not map {shape} to {self.shape}")
         return self.shape
@@ -62,13 +63,17 @@ class Dense:
 
 @dataclass(frozen=True)
 class TokenMix:
-    """y[c, n'] = sum over n of w[head(c), n', n] x[c, n]; tokens n are pixels row by row, head(c) = c // (channels / heads); weight (heads, n', n)."""
+    """y[c, n'] = sum over n of w[head(c), n', n] x[c, n]; tokens n are pixels row by row, head(c) = c // (channels / heads).
+
+    weight (heads, n', n).
+    """
 
     weight: Array
 
     op = "token_mix"
 
     def out_shape(self, shape: Shape) -> Shape:
+        """Output shape for an input of ``shape``; raises ModelError when they do not fit."""
         heads, out, tokens = self.weight.shape
         if shape[0] % heads or tokens != shape[1] * shape[2] or out != tokens:
             raise ModelError(f"token mixing weight {self.weight.shape} does not fit {shape[0]} channels of {shape[1] * shape[2]} tokens")
@@ -86,9 +91,11 @@ class SumPool:
 
     @property
     def op(self) -> str:
+        """identity or sum_pool, as the chip sees it."""
         return "identity" if self.kernel == (1, 1) and self.stride == (1, 1) else "sum_pool"
 
     def out_shape(self, shape: Shape) -> Shape:
+        """Output shape for an input of ``shape``; raises ModelError when they do not fit."""
         if self.weight.shape != (shape[0],):
             raise ModelError(f"pool weight {self.weight.shape} does not fit {shape[0]} channels")
         height = (shape[1] + 2 * self.padding[0] - self.kernel[0]) // self.stride[0] + 1
@@ -110,6 +117,7 @@ class Sparse:
     op = "sparse"
 
     def out_shape(self, shape: Shape) -> Shape:
+        """Output shape for an input of ``shape``; raises ModelError when they do not fit."""
         if len(self.indptr) != int(np.prod(shape)) + 1:
             raise ModelError(f"sparse map of {len(self.indptr) - 1} rows does not fit source {shape}")
         return self.shape
@@ -153,6 +161,7 @@ class Population:
 
     @property
     def size(self) -> int:
+        """Number of neurons."""
         return int(np.prod(self.shape))
 
 

@@ -18,7 +18,7 @@ _QUANTITY = re.compile(r"^\s*([+-]?[0-9.eE+-]+?)\s*([a-zA-Zµ]+)\s*$")
 def parse_time_ps(text: str | int) -> int:
     """``"1.2 ns"`` -> 1200. A bare integer is picoseconds. Raises ChipError if the text is no time or not a whole number of ps."""
     if isinstance(text, bool):
-        raise ChipError(f"time {text!r} is not a time; write for example \"1.2 ns\"")
+        raise ChipError(f'time {text!r} is not a time; write for example "1.2 ns"')
     if isinstance(text, int):
         return text
     value, unit = _split(text, TIME_PS, "time", '"1.2 ns"')
@@ -31,7 +31,7 @@ def parse_time_ps(text: str | int) -> int:
 def parse_energy_fj(text: str | int | float) -> float:
     """``"23.6 pJ"`` -> 23600.0. A bare number is femtojoules. Raises ChipError if the text is no energy."""
     if isinstance(text, bool):
-        raise ChipError(f"energy {text!r} is not an energy; write for example \"23.6 pJ\"")
+        raise ChipError(f'energy {text!r} is not an energy; write for example "23.6 pJ"')
     if isinstance(text, int | float):
         return float(text)
     value, unit = _split(text, ENERGY_FJ, "energy", '"23.6 pJ"')
@@ -67,9 +67,7 @@ def format_count(value: float) -> str:
 
 
 def _format(value: float, units: tuple[tuple[str, float], ...]) -> str:
-    for unit, scale in units:
-        if abs(value) >= scale * 0.9995:
-            break
+    unit, scale = next(((unit, scale) for unit, scale in units if abs(value) >= scale * 0.9995), units[-1])
     scaled = value / scale
     digits = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 9.995 else 2
     return f"{scaled:.{digits}f} {unit}"

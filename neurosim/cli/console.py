@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,7 +20,8 @@ from neurosim.errors import NeurosimError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-out = Console(highlight=False, soft_wrap=True)
+# into a file or a pipe tables keep their width; in a terminal they fit it
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 USER_MISTAKE, INTERRUPTED = 2, 130
@@ -55,7 +56,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def fail(message: str) -> Any:
+def fail(message: str) -> NoReturn:
     """Print one line to standard error and leave with exit code 2."""
     err.print("[red]error:[/red] ", end="")
     err.print(" ".join(message.split()), markup=False)

@@ -30,6 +30,7 @@ def demo(
     """Run a trained spiking transformer (STMixer) on 200 handwritten digits on the simulated chip, and say what it did and what it cost."""
     from neurosim import api
     from neurosim.baselines import compare_run
+    from neurosim.frontends import load
     from neurosim.golden import run_network
     from neurosim.host import load_data
     from neurosim.trace import core_summary, load_run
@@ -40,7 +41,7 @@ def demo(
     card = json.loads((data_folder / "models" / f"{MODEL}.json").read_text("utf-8"))
 
     say(f"1. the network: {MODEL}", style="bold")
-    net = api.load(MODEL)
+    net = load(MODEL)
     say(f"   spiking transformer without attention, T = {net.steps}; {card['figures']['test_accuracy']:.2%} of MNIST's 10,000 test images in float")
     say(f"\n2. compiled to {CHIP}", style="bold")
     compilation = api.compile_model(net, CHIP, sync)
@@ -86,7 +87,14 @@ def demo(
         table(
             ("core", "populations", "synops", "synapse busy", "soma busy", "blocked"),
             [
-                (r["core"], ", ".join(r["populations"]), format_count(r["synops"]), f"{r['synapse_busy']:.1%}", f"{r['soma_busy']:.1%}", f"{r['blocked']:.1%}")
+                (
+                    r["core"],
+                    ", ".join(r["populations"]),
+                    format_count(r["synops"]),
+                    f"{r['synapse_busy']:.1%}",
+                    f"{r['soma_busy']:.1%}",
+                    f"{r['blocked']:.1%}",
+                )
                 for r in busiest
             ],
             right=(0, 2, 3, 4, 5),
@@ -124,4 +132,3 @@ def _plots(output: Path, quiet: bool) -> list[str]:
         if not quiet:
             err.print(f"no pictures: {error}", style="dim", markup=False)
         return []
-

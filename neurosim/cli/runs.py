@@ -151,9 +151,9 @@ def compare(
 
 
 def print_comparison(rows: list[dict[str, Any]], notes: list[str]) -> None:
-    """Platforms side by side."""
+    """Platforms side by side: energy per inference, without idle or static power, latency, energy over that of chip + host and of the chip alone."""
     table(
-        ("platform", "batch", "energy/inference", "idle subtracted", "latency", "x total", "x chip"),
+        ("platform", "batch", "energy", "less idle", "latency", "/ total", "/ chip"),
         [
             (
                 r["platform"], r["batch"] if r["batch"] is not None else "-", format_energy(r["energy_gross_fj"]),

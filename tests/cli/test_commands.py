@@ -43,7 +43,7 @@ def test_compile_reports_cores_memory_rewrites(neurosim: Command, folder: Path) 
 
 def test_run_trace_compare(neurosim: Command, folder: Path) -> None:
     run = parsed(neurosim("run", "small.nsim", "--input", "data.npz", "--record", "t.parquet", "-o", "out", "--json"))
-    assert set(run) == RUN_KEYS
+    assert set(run) >= RUN_KEYS
     assert run["samples"] == 5
     assert len(run["predictions"]) == 5
     assert set(run["energy_fj"]) == {"synapse", "soma", "noc", "io", "static", "chip", "host", "total"}

@@ -187,7 +187,13 @@ def test_disk_full(folder: Path, args: tuple[str, ...]) -> None:
     before = {p.name for p in folder.iterdir()}
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "neurosim", *args], cwd=folder, preexec_fn=_limit_file_size, capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-m", "neurosim", *args],
+        cwd=folder,
+        preexec_fn=_limit_file_size,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if "error:" in line]
