@@ -165,9 +165,11 @@ class _Lowering:
                 layer.name, "lif", "a bias enters its synaptic current, where it would build up over the steps", value=float(np.abs(bias).max()),
                 limit=0, remedy="move the bias to the lif layer itself, lif(bias=...)",
             )  # fmt: skip
+        shifted = p["reset"] == "subtract" and origin != 0
+        reset_by = p["threshold"] if p["reset_by"] is None and shifted else p["reset_by"]  # the default is the threshold before the shift
         total = bias + (1 - p["decay"]) * (p["v_rest"] - origin) + (0.0 if p["bias"] is None else p["bias"])
         return NeuronRule(
-            threshold, _compact(_whole(total, layer.shape)), self._fraction(layer, "decay"), p["reset"], p["reset_by"], floor, p["strict"],
+            threshold, _compact(_whole(total, layer.shape)), self._fraction(layer, "decay"), p["reset"], reset_by, floor, p["strict"],
             None if p["decay_current"] is None else self._fraction(layer, "decay_current"),
         )  # fmt: skip
 
@@ -230,7 +232,7 @@ def linear_stages(layer: Layer, shape: Shape) -> list[Stage]:
         "scale": lambda: identity(shape[0], p["factor"]),
         "token_mix": lambda: TokenMix(p["weight"]),
         "reshape": lambda: Reshape(layer.shape),
-        "mean": lambda: SumPool(np.full(shape[0], 1.0 / (shape[1] * shape[2])), shape[1:], shape[1:]),
+        "mean": lambda: SumPool(np.full(shape[0], 1.0 / (shape[1] * shape[2])), shape[1:]),
         "sum_pool": lambda: SumPool(np.ones(shape[0]), p["kernel"], p["stride"], p["padding"]),
         "avg_pool": lambda: SumPool(np.full(shape[0], 1.0 / (p["kernel"][0] * p["kernel"][1])), p["kernel"], p["stride"], p["padding"]),
     }

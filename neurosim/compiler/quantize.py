@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.chip import Chip
+from neurosim.compiler.adapt import adapt
 from neurosim.compiler.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, reach, span
-from neurosim.compiler.stages import sparse_to_dense
 from neurosim.errors import ModelError
-from neurosim.graph import Graph, NeuronRule, Population, Projection, Sparse, TokenMix
+from neurosim.graph import Graph, NeuronRule, Population, Projection, TokenMix
 
 Floats = NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def quantize(graph: Graph, chip: Chip, *, pixels: tuple[int, int] = (0, 255)) ->
 
     Limits of precision are added to ``graph.warnings``. Raises ModelError when a population cannot be expressed in the chip's words at all.
     """
-    adapted = _adapt(graph, chip)
+    adapted = adapt(graph, chip)
     populations: list[Population] = []
     projections: dict[int, Projection] = {}
     warnings = list(graph.warnings)
@@ -70,13 +70,6 @@ def quantize(graph: Graph, chip: Chip, *, pixels: tuple[int, int] = (0, 255)) ->
     result = replace(adapted, populations=tuple(populations), projections=ordered, warnings=tuple(warnings))
     precision = [_precision(adapted, real, integer, result) for real, integer in zip(adapted.projections, ordered, strict=True)]
     return result, precision
-
-
-def _adapt(graph: Graph, chip: Chip) -> Graph:
-    """Sparse maps stored as dense ones where the chip has only those."""
-    if "sparse" in chip.capabilities.ops or "dense" not in chip.capabilities.ops:
-        return graph
-    return replace(graph, projections=tuple(replace(p, map=sparse_to_dense(p.map)) if isinstance(p.map, Sparse) else p for p in graph.projections))
 
 
 class _Work:

@@ -87,7 +87,7 @@ def finish(chain: Chain, source: Shape) -> tuple[LinearMap, int] | None:
         return fused
     if outputs * inputs > MATRIX_LIMIT:
         return None
-    return matrix_map(_matrix(chain, after), after[-1]), 0
+    return matrix_map(written_out(chain, source), after[-1]), 0
 
 
 def matrix_map(matrix: Array, shape: Shape) -> LinearMap:
@@ -122,8 +122,9 @@ def _single(chain: Chain, source: Shape) -> tuple[LinearMap, int] | None:
     return None
 
 
-def _matrix(chain: Chain, after: list[Shape]) -> Array:
+def written_out(chain: Chain, source: Shape) -> Array:
     """The chain as (outputs, inputs): rows pushed back through the adjoints, or columns pushed forward, whichever are fewer."""
+    after = shapes(chain, source)
     outputs, inputs = math.prod(after[-1]), math.prod(after[0])
     if outputs <= inputs:
         x = np.eye(outputs).reshape(outputs, *after[-1])

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from neurosim.chip import Chip
+from neurosim.compiler.adapt import adapt
 from neurosim.compiler.lower import lower, needed_layers
 from neurosim.compiler.ranges import span
 from neurosim.errors import UnsupportedLayer
@@ -69,7 +70,7 @@ def check(network: Network, chip: Chip) -> list[CheckRow]:
     graph: Graph | None = None
     if not refused:
         try:
-            graph = lower(network)
+            graph = adapt(lower(network), chip)
         except UnsupportedLayer as error:
             refused = [CheckRow(error.layer, error.op, "refused", error.value, error.limit, error.reason, error.remedy)]
         else:
@@ -205,8 +206,6 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
     layer = weights[0] if weights else p.target
     op = p.map.op
     ops = chip.capabilities.ops
-    if op == "sparse" and "sparse" not in ops and "dense" in ops:
-        op = "dense"  # stored with its zeros
     where = f"{p.source} -> {p.target}"
     if op not in ops:
         yield _refused(layer, op, op, ", ".join(ops), f"{chip.name} has no {op} ({where})", "use a chip that has it")
@@ -231,4 +230,4 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
             yield _refused(layer, op, value, limit, f"{chip.name}: {what} of {op} ({where})", f"use a smaller {what} or another chip")
     if isinstance(p.map, Conv2d | SumPool) and limits.stride is not None:
         for stride in sorted(set(p.map.stride) - set(limits.stride)):
-            yield _refused(layer, op, stride, list(limits.stride), f"{chip.name}: stride of {op} ({where})", "use a stride that it has")
+            yield _refused(layer, op, stride, limits.stride, f"{chip.name}: stride of {op} ({where})", "use a stride that it has")

@@ -37,7 +37,7 @@ class Layer:
     def describe(self) -> str:
         """Op with its parameters, arrays by shape, for ``str(network)``."""
         parts = []
-        for key, value in self.params.items():
+        for key, value in sorted(self.params.items()):
             if value is None:
                 continue
             parts.append(f"{key}{list(value.shape)}" if isinstance(value, np.ndarray) and value.size > 1 else f"{key}={_plain(value)}")

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neurosim.errors import ModelError
+from neurosim.golden import run_network
+from neurosim.network import Network, load_network
+from tests.networks import residual_net
+
+
+def started() -> Network:
+    net = Network("net")
+    net.input("image", (2, 8, 8))
+    return net
+
+
+MISTAKES: dict[str, tuple[Callable[[Network], object], str]] = {
+    "channels": (lambda n: n.conv2d("c", "image", np.ones((4, 3, 3, 3))), r"c: weight \(4, 3, 3, 3\).*takes 3 channels.*image has shape \(2, 8, 8\)"),
+    "kernel": (lambda n: n.conv2d("c", "image", np.ones((4, 2, 9, 9))), r"c: .*kernel 9 x 9"),
+    "groups": (lambda n: n.conv2d("c", "image", np.ones((3, 1, 1, 1)), groups=2), "c: weight"),
+    "flat": (lambda n: n.linear("l", "image", np.ones((3, 128))), r"l: weight \(3, 128\).*\(2, 8, 8\); flatten it first"),
+    "norm": (lambda n: n.batch_norm("b", "image", [1], [0], [0], [1]), r"b: weight has shape \(1,\), wanted \(2\)"),
+    "negative variance": (lambda n: n.batch_norm("b", "image", [1, 1], [0, 0], [0, 0], [-1, 1]), "b: var -1"),
+    "add": (lambda n: n.add("a", "image", n.mean("m", "image")), r"a: cannot add image \(2, 8, 8\), m \(2, 1, 1\)"),
+    "concat": (lambda n: n.concat("a", "image", n.mean("m", "image")), "a: cannot join"),
+    "reshape": (lambda n: n.reshape("r", "image", (3, 3, 3)), "r: cannot reshape"),
+    "mix": (lambda n: n.token_mix("t", "image", np.ones((2, 63, 63))), "t: token mixing weight"),
+    "pool": (lambda n: n.sum_pool("p", "image", 9), "p: pool kernel"),
+    "nan": (lambda n: n.conv2d("c", "image", np.full((1, 2, 1, 1), np.nan)), "c: weight has 2 of 2 values that are NaN"),
+    "duplicate": (lambda n: n.mean("image", "image"), "'image' occurs twice"),
+    "unknown": (lambda n: n.mean("m", "imgae"), "did you mean 'image'"),
+    "reset": (lambda n: n.lif("l", "image", reset="soft"), "reset 'soft'"),  # type: ignore[arg-type]
+    "decay": (lambda n: n.lif("l", "image", decay=1.5), "decay 1.5 must lie in 0..1"),
+    "threshold": (lambda n: n.lif("l", "image", threshold=[1, 2, 3]), r"threshold has shape \(3,\)"),
+    "second input": (lambda n: n.input("other", (1, 1, 1)), "has the input 'image' already"),
+    "output": (lambda n: n.output("image"), r"output image has shape \(2, 8, 8\)"),
+    "no output": (lambda n: n.verify(), "has no output"),
+    "connect": (lambda n: n.connect("image", n.lif("l", "image"), 0), "delay >= 1"),
+    "own method": (lambda n: n.op("x", "conv2d", "image"), "has its own method"),
+    "stride": (lambda n: n.conv2d("c", "image", np.ones((1, 2, 1, 1)), stride=0), "stride 0"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_named(name: str) -> None:
+    mistake, message = MISTAKES[name]
+    with pytest.raises(ModelError, match=message) as raised:
+        mistake(started())
+    assert "\n" not in str(raised.value)
+
+
+def test_saved_network_is_the_same(tmp_path: Path) -> None:
+    net = residual_net()
+    net.connect("ffn.lif", "mix.lif1", 1)
+    net.save(tmp_path / "a.nsnet")
+    again = load_network(tmp_path / "a.nsnet")
+    assert str(again) == str(net)
+    assert again.input_contract == net.input_contract
+    assert again.connections == net.connections
+    data = np.random.default_rng(0).integers(0, 256, (3, 2, 8, 8), dtype=np.uint8)
+    np.testing.assert_array_equal(run_network(again, data).scores, run_network(net, data).scores)
+    again.save(tmp_path / "b.nsnet")
+    assert (tmp_path / "a.nsnet").read_bytes() == (tmp_path / "b.nsnet").read_bytes()
+
+
+def test_broken_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.nsnet"
+    residual_net().save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ModelError, match="broken or truncated"):
+        load_network(path)
+    with pytest.raises(ModelError, match="cannot read"):
+        load_network(tmp_path / "none.nsnet")
+
+
+def test_dense_macs_counts_every_layer() -> None:
+    net = residual_net()
+    by_hand = 4 * 64 * 18 + 6 * 16 * 36 + 2 * 16 * 8 + 8 * 16 * 8 + 8 * 16 * 16 + 8 * 16 * 8 + 8 * 16 * 8 + 3 * 8
+    assert net.dense_macs() == by_hand
+    assert "head (3, 1, 1) = linear" in str(net)
