@@ -72,7 +72,8 @@ class Run:
     @property
     def predictions(self) -> NDArray[np.int64]:
         """[samples] class with the highest score; ties go to the lowest class."""
-        return np.argmax(self.result.scores, axis=1).astype(np.int64)
+        best: NDArray[np.int64] = np.argmax(self.result.scores, axis=1).astype(np.int64)
+        return best
 
     @property
     def accuracy(self) -> float | None:

@@ -72,11 +72,10 @@ def load_data(data: str | Path | NDArray[Any] | Samples, program: Program, *, la
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"images": loaded}
-        with loaded:
-            return {key: loaded[key] for key in loaded.files}
+        # an open file, because np.load leaves one behind that it opened itself when the zip is broken
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            return {"images": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz or npy file, or truncated"
         raise DataError(f"cannot read data {path}: {reason}") from None
