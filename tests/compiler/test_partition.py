@@ -27,18 +27,19 @@ from tests.compiler.graphs import OPS, chip_of, draw_graph, draw_map, stmixer_li
     seed=st.integers(0, 2**16),
     ops=st.lists(st.sampled_from(OPS), min_size=1, max_size=4),
     neurons=st.integers(1, 80),
+    kilobytes=st.sampled_from([0.3, 0.6, 1.2, 2.5, 5, 1000]),
     side=st.sampled_from([1, 2, 4, 6]),
     sync=st.sampled_from(["wavefront", "free"]),
     flow=st.sampled_from(["link", "end_to_end"]),
 )
-def test_any_graph_on_any_chip(seed: int, ops: list[str], neurons: int, side: int, sync: str, flow: str) -> None:
+def test_any_graph_on_any_chip(seed: int, ops: list[str], neurons: int, kilobytes: float, side: int, sync: str, flow: str) -> None:
     graph = draw_graph(seed, ops)
     largest = max(p.size for p in graph.populations)
-    chip = chip_of(max(1, largest * neurons // 40), side=side, flow=flow)
+    chip = chip_of(max(1, largest * neurons // 40), int(1000 * kilobytes), side, flow)
     try:
         program = assemble(graph, chip, sync)
     except DoesNotFit:
-        assume(side < 6)
+        assume(side < 6 or kilobytes < 2)
         return
     report = audit(program, graph)
     assert report.synapses == report.synapses_in_all > 0
