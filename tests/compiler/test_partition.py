@@ -22,7 +22,7 @@ from neurosim.program import R_BANKS, load_program
 from tests.compiler.graphs import OPS, chip_of, draw_graph, draw_map, stmixer_like
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**16),
     ops=st.lists(st.sampled_from(OPS), min_size=1, max_size=4),
