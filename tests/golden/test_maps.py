@@ -48,8 +48,6 @@ def by_hand(m: LinearMap, x: np.ndarray) -> np.ndarray:
     return y
 
 
-
-
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_and_their_adjoints(name: str) -> None:
     m = MAPS[name]
