@@ -113,8 +113,7 @@ def test_products_stay_exact_beyond_float64() -> None:
     assert exact_dtype(m, (2, 1, 1), 1) is np.int64
     assert exact_dtype(Dense(m.weight[1:], (2, 1, 1)), (2, 1, 1), 1) is np.float64
     assert exact_dtype(Dense(m.weight[2:], (1, 1, 1)), (2, 1, 1), 1) is np.float32
-    graph = Graph(
-        "wide", 1, (Population("in", (2, 1, 1), "input"), Population("out", (3, 1, 1), "readout", NeuronRule(np.ones(1, np.int64), np.zeros(1, np.int64)))),
-        (Projection("in", "out", m),),
-    )  # fmt: skip
+    rule = NeuronRule(np.ones(1, np.int64), np.zeros(1, np.int64))
+    populations = (Population("in", (2, 1, 1), "input"), Population("out", (3, 1, 1), "readout", rule))
+    graph = Graph("wide", 1, populations, (Projection("in", "out", m),))
     assert run_graph(graph, np.ones((1, 1, 2, 1, 1), np.uint8), load_chip("ideal")).scores.tolist() == [[2**60 + 1, 2**40 + 3, 2**20 + 1]]
