@@ -52,8 +52,8 @@ def simulate_stimuli(
 ) -> Result:
     """Simulate one stimulus per sample; the options are those of ``events.Options``.
 
-    ``workers`` > 1 spreads isolated samples over that many processes (spawned, so the caller's script needs ``if __name__ == "__main__"``). The result
-    is the same for every number of workers; ``sink`` then receives the trace part by part, in order of samples.
+    ``workers`` > 1 spreads isolated samples over that many processes (spawned, so the caller's script needs ``if __name__ == "__main__"``). The
+    result is the same for every number of workers; ``sink`` then receives the trace part by part, in order of samples.
     Raises RunError: unknown engine, discipline not simulated, streaming without steps or over workers, nothing to simulate, jitter out of range;
     Deadlock and Livelock (also RunErrors); DataError for a malformed stimulus.
     """
@@ -133,9 +133,7 @@ def join_results(parts: Sequence[Result]) -> Result:
         elif field.name == "sample":
             values[field.name] = {name: np.concatenate([table[name] for table in column]) for name in column[0]}
         elif field.name in ("server", "core", "channel"):
-            values[field.name] = {
-                name: (np.max if name == "high_water" else np.sum)([table[name] for table in column], axis=0) for name in column[0]
-            }
+            values[field.name] = {name: (np.max if name == "high_water" else np.sum)([table[name] for table in column], axis=0) for name in column[0]}
         else:
             values[field.name] = np.concatenate(column)
     return Result(**values)

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
 from numpy.typing import NDArray
 
-from neurosim.engine.events import CURRENT, MARKER, SPIKE
-from neurosim.engine.fast.columns import *  # noqa: F403  the columns are this module's vocabulary
+from neurosim.engine.events import CURRENT, MARKER
+from neurosim.engine.fast.columns import *
+from neurosim.engine.fast.compiled import jit
 from neurosim.engine.fast.fabric import begin, finish, scaled, schedule, take, wake_after
-from neurosim.engine.fast.stations import (
-    burst, complete_at, return_window, run_step, sample_of, start_item, steps_allow,
-)  # fmt: skip
+from neurosim.engine.fast.stations import return_window, sample_of, steps_allow
+from neurosim.engine.fast.steps import burst, complete_at, run_step, start_item
 from neurosim.engine.fast.synapses import accumulate, expand, integrate_fire, lift
 from neurosim.program import E_DELAY, E_SHIFT, E_SLICE
 
 A = NDArray[Any]
 
 
-@njit(error_model="numpy")
+@jit
 def place_of(so: A, source: int, address: int) -> tuple[int, int, int]:
     """(c, y, x) in its population of neuron ``address`` of a source."""
     channels, columns = so[source, O_C1] - so[source, O_C0], so[source, O_X1] - so[source, O_X0]
@@ -27,7 +26,7 @@ def place_of(so: A, source: int, address: int) -> tuple[int, int, int]:
     return address % channels + so[source, O_C0], pixel // columns + so[source, O_Y0], pixel % columns + so[source, O_X0]
 
 
-@njit(error_model="numpy")
+@jit
 def mark(par: A, hp: A, sv: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, end: int) -> None:
     """Count the marker that server ``s`` serves until ``end`` for every slice of its core that waits for it."""
     g, route = sv[s, V_STEP], sv[s, V_ROUTE]
@@ -45,7 +44,7 @@ def mark(par: A, hp: A, sv: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, en
             wake_after(hp, sv, s + 1, end + par[P_BANK])
 
 
-@njit(error_model="numpy")
+@jit
 def synapse(
     par: A, reg: A, hp: A, sv: A, ch: A, slot: A, wc: A, wf: A, rows: A, smp: A, cc: A, sl: A, so: A, rt: A, en: A, mk: A, need: A, ring: A, co: A,
     acc32: A, acc64: A, touched: A, w8: A, w32: A, index: A, runs: A, s: int, time: int,
@@ -107,7 +106,7 @@ def synapse(
         finish(par, reg, sv, rows, s, end)
 
 
-@njit(error_model="numpy")
+@jit
 def soma(
     par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, dn: A, ring: A, need: A,
     co: A, csl: A, buf: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int,
@@ -145,7 +144,7 @@ def soma(
                 scores[sample, rank[m]] = v[m]
 
 
-@njit(error_model="numpy")
+@jit
 def argmax(v: A, readout: A) -> int:
     """Lowest class with the largest membrane."""
     best = 0
@@ -155,7 +154,7 @@ def argmax(v: A, readout: A) -> int:
     return best
 
 
-@njit(error_model="numpy")
+@jit
 def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, cc: A, sv: A, co: A, csl: A, buf: A, s: int) -> int:
     """The start item: T times the bias into every neuron of the core's slices that have one. Returns the next place in ``buf``."""
     core = sv[s, V_OWNER]
@@ -177,7 +176,7 @@ def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, 
     return at  # type: ignore[no-any-return]
 
 
-@njit(error_model="numpy")
+@jit
 def serve_packet(
     par: A, sl: A, so: A, rt: A, en: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, smp: A, sv: A, co: A, buf: A, w8: A, w32: A, index: A, runs: A,
     s: int, time: int,
@@ -191,9 +190,7 @@ def serve_packet(
         cc[core, N_CURRENT_PACKETS] += 1
         cc[core, N_CURRENT_WRITES] += 1
         sv[s, V_DURATION] = par[P_DECODE] + par[P_SYNOP]
-        return lift(  # type: ignore[no-any-return]
-            par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, time, par[P_DECODE] + par[P_SYNOP] + par[P_FIRE], at
-        )
+        return lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, time, par[P_DECODE] + par[P_SYNOP] + par[P_FIRE], at)
     if sv[s, V_ITEM] == MARKER:
         cc[core, N_MARKER_PACKETS] += 1
         return at  # type: ignore[no-any-return]
@@ -217,10 +214,10 @@ def serve_packet(
     return at  # type: ignore[no-any-return]
 
 
-@njit(error_model="numpy")
+@jit
 def core_station(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A, up: A, ring: A,
-    co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, w8: A, w32: A, index: A, runs: A, readout: A, s: int, time: int,
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A, up: A,
+    ring: A, co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, w8: A, w32: A, index: A, runs: A, readout: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Core station of ``free``: one packet (or the start item) per service, fires put as they come."""
     core = sv[s, V_OWNER]

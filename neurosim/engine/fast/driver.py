@@ -96,10 +96,14 @@ def _stimuli(program: Program, stimuli: list[Stimulus]) -> tuple[I64, I64, I64]:
         part = np.stack([np.asarray(x, np.int64) for x in (s.due_ps, s.step, s.item, s.slice, s.address, s.value)], axis=1)
         steps = part[:, c.I_STEP]
         if stepped and len(steps) and (np.any(np.diff(steps) < 0) or steps[0] < 0 or steps[-1] >= program.steps):
-            raise DataError(f"stimulus of sample {number}: steps must ascend within 0..{program.steps - 1}, got {steps.min()}..{steps.max()}; sort by step")
+            raise DataError(
+                f"stimulus of sample {number}: steps must ascend within 0..{program.steps - 1}, got {steps.min()}..{steps.max()}; sort by step"
+            )
         if stepped and s.marker_due_ps is not None:
             if s.marker_due_ps.shape != (program.steps,):
-                raise DataError(f"stimulus of sample {number}: marker_due_ps has shape {s.marker_due_ps.shape}, the program has {program.steps} steps")
+                raise DataError(
+                    f"stimulus of sample {number}: marker_due_ps has shape {s.marker_due_ps.shape}, the program has {program.steps} steps"
+                )
             marker_due[number] = s.marker_due_ps
         _check(program, number, part)
         parts.append(part)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import SALT_JITTER, jittered
 from neurosim.engine.events import ROW_PUT, ROW_SERVICE
-from neurosim.engine.fast.columns import *  # noqa: F403  the columns are this module's vocabulary
+from neurosim.engine.fast.columns import *
+from neurosim.engine.fast.compiled import entry, jit
 
 A = NDArray[Any]
 
@@ -24,7 +24,7 @@ _SALT = np.uint64(SALT_JITTER)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
 
-@njit(error_model="numpy")
+@jit
 def splitmix64(x: np.uint64) -> np.uint64:
     """``arithmetic.splitmix64`` on 64-bit words."""
     x = np.uint64(x + _GOLDEN)
@@ -33,17 +33,18 @@ def splitmix64(x: np.uint64) -> np.uint64:
     return np.uint64(x ^ (x >> _S31))
 
 
-@njit(error_model="numpy")
+@entry
 def jitter_draw(seed: int, sample: int, server: int, n: int, amplitude: int) -> int:
     """``arithmetic.jitter_draw`` on 64-bit words; ``seed`` as a two's complement int64."""
     h = splitmix64(np.uint64(seed) ^ _SALT)
     h = splitmix64(h ^ np.uint64(sample))
     h = splitmix64(h ^ np.uint64(server))
     h = splitmix64(h ^ np.uint64(n))
-    return np.int64((np.uint64(h >> _S32) * np.uint64(2 * amplitude + 1)) >> _S32) - amplitude
+    upper: int = np.int64((np.uint64(h >> _S32) * np.uint64(2 * amplitude + 1)) >> _S32)  # type: ignore[assignment]
+    return upper - amplitude
 
 
-@njit(error_model="numpy")
+@jit
 def schedule(hp: A, station: int, time: int) -> None:
     """Wake a station at ``time`` unless it wakes earlier anyway."""
     if time >= hp[station, H_TIME]:
@@ -66,7 +67,7 @@ def schedule(hp: A, station: int, time: int) -> None:
     hp[station, H_POSITION] = position
 
 
-@njit(error_model="numpy")
+@jit
 def pop(hp: A) -> int:
     """Remove and return the station with the least (time, station)."""
     last = hp.shape[0] - 1
@@ -99,14 +100,14 @@ def pop(hp: A) -> int:
     return top  # type: ignore[no-any-return]
 
 
-@njit(error_model="numpy")
+@jit
 def wake_after(hp: A, sv: A, server: int, time: int) -> None:
     """Wake a one-server station at ``time`` or at the end of its service; one that waits for a credit looks around when it goes on."""
     if sv[server, V_OPEN] == 0:
         schedule(hp, server, max(time, sv[server, V_END]))
 
 
-@njit(error_model="numpy")
+@jit
 def credit(par: A, ch: A, slot: A, wc: A, wf: A, channel: int, window: int, ready: int) -> int:
     """First time >= ready with a credit of the channel (and of window row ``window``, if >= 0); -1 if not known yet: the writer is then woken."""
     if ch[channel, C_PUTS] - ch[channel, C_TAKES] >= ch[channel, C_DEPTH]:
@@ -118,10 +119,10 @@ def credit(par: A, ch: A, slot: A, wc: A, wf: A, channel: int, window: int, read
             wc[window, W_WAITING] = 1
             return -1
         time = max(time, wf[window * par[P_WINDOW] + wc[window, W_PUTS] % par[P_WINDOW]])
-    return time
+    return time  # type: ignore[no-any-return]
 
 
-@njit(error_model="numpy")
+@jit
 def enqueue(ch: A, slot: A, channel: int, time: int) -> int:
     """Put at ``time``, the credit being known; returns the slot, whose item the caller fills before ``notify``."""
     place = ch[channel, C_TAIL]
@@ -134,7 +135,7 @@ def enqueue(ch: A, slot: A, channel: int, time: int) -> int:
     return place  # type: ignore[no-any-return]
 
 
-@njit(error_model="numpy")
+@jit
 def notify(par: A, hp: A, sv: A, ch: A, slot: A, ns: A, channel: int, place: int) -> None:
     """Wake the reader for an item that is the head of its queue; behind another item it has no say yet."""
     if ch[channel, C_PUTS] - ch[channel, C_TAKES] != 1:
@@ -148,7 +149,7 @@ def notify(par: A, hp: A, sv: A, ch: A, slot: A, ns: A, channel: int, place: int
         wake_after(hp, sv, reader, slot[place, L_ARRIVE])
 
 
-@njit(error_model="numpy")
+@jit
 def take(hp: A, sv: A, ch: A, slot: A, channel: int, time: int, server: int) -> None:
     """Take the head at ``time`` into a server's item fields; its credit goes back and the high-water mark is kept."""
     arrived, seen = ch[channel, C_ARRIVED], ch[channel, C_SEEN]
@@ -173,7 +174,7 @@ def take(hp: A, sv: A, ch: A, slot: A, channel: int, time: int, server: int) -> 
         schedule(hp, sv[ch[channel, C_WRITER], V_STATION], time + ch[channel, C_ACK])
 
 
-@njit(error_model="numpy")
+@jit
 def begin(par: A, reg: A, sv: A, server: int, time: int) -> int:
     """Begin a service at ``time``: number, start and jitter. Returns its number."""
     n = sv[server, V_SERVICES]
@@ -194,7 +195,7 @@ def begin(par: A, reg: A, sv: A, server: int, time: int) -> int:
     return n  # type: ignore[no-any-return]
 
 
-@njit(error_model="numpy")
+@jit
 def scaled(sv: A, server: int, duration: int) -> int:
     """A nominal duration of the service with its jitter."""
     if sv[server, V_JITTER] == 0:
@@ -202,7 +203,7 @@ def scaled(sv: A, server: int, duration: int) -> int:
     return jittered(duration, sv[server, V_JITTER])
 
 
-@njit(error_model="numpy")
+@jit
 def finish(par: A, reg: A, sv: A, rows: A, server: int, end: int) -> None:
     """The service ends at ``end``: counters and its trace row."""
     sv[server, V_END] = end
@@ -227,12 +228,12 @@ def finish(par: A, reg: A, sv: A, rows: A, server: int, end: int) -> None:
     rows[k, 16] = sv[server, V_SYNOPS]
 
 
-@njit(error_model="numpy")
+@jit
 def deliver(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, rows: A, server: int, ready: int, time: int, item: int, slice_: int, address: int, value: int,
-    dest: int, origin: int, route: int, record: int,
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, rows: A, server: int, ready: int, time: int, item: int, slice_: int, address: int,
+    value: int, dest: int, origin: int, route: int, record: int,
 ) -> None:  # fmt: skip
-    """Put a packet or item into the channel of ``server`` at ``time`` (ready since ``ready``), with its trace row if ``record``; step from the service."""
+    """Put a packet or item (of the service's step) into the channel of ``server`` at ``time``, ready since ``ready``; ``record``: with a row."""
     n = sv[server, V_SERVICES] - 1
     channel = sv[server, V_CHANNEL]
     place = enqueue(ch, slot, channel, time)

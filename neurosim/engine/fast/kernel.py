@@ -1,7 +1,7 @@
 """The compiled loop: pop the earliest station, let it act, until nothing is left or the budget is spent.
 
-numba stamps a cache entry with the kernel's own file only, so a changed rule in another file would go unnoticed. The kernel is therefore closed over a
-digest of every file it is compiled from: numba's index key includes closure cells.
+numba stamps a cache entry with the kernel's own file only, so a changed rule in another file would go unnoticed. The kernel is therefore closed over
+a digest of every file it is compiled from: numba's index key includes closure cells.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from numba import njit
 
 from neurosim import arithmetic, program
 from neurosim.engine import events
-from neurosim.engine.fast.columns import *  # noqa: F403  the columns are this module's vocabulary
+from neurosim.engine.fast.columns import *
+from neurosim.engine.fast.compiled import OPTIONS
 from neurosim.engine.fast.cores import core_station, soma, synapse
 from neurosim.engine.fast.fabric import pop
 from neurosim.engine.fast.stations import port, router, sender
@@ -29,7 +29,7 @@ DONE, MORE, LATE = range(3)
 def rules_digest() -> int:
     """First 56 bits of the SHA-256 over every source file that the kernel is compiled from."""
     digest = hashlib.sha256()
-    sources = [Path(module.__file__) for module in (arithmetic, program, events, stimulus)]
+    sources = [Path(str(module.__file__)) for module in (arithmetic, program, events, stimulus)]
     for path in sources + sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest()[:7], "big")
@@ -64,22 +64,22 @@ def _build(rules: int) -> Callable[..., int]:
                 sender(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, smp, cc, co, so, rt, station, time)
             elif station % 3 == 2:
                 soma(
-                    par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, dn, ring, need, co, csl, buf, v, cur, thr, bias, flo, rby,
-                    acc32, acc64, touched, scores, rank, station, time,
+                    par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, dn, ring, need, co, csl, buf, v, cur, thr, bias,
+                    flo, rby, acc32, acc64, touched, scores, rank, station, time,
                 )  # fmt: skip
             elif par[P_FREE] == 0:
                 synapse(
-                    par, reg, hp, sv, ch, slot, wc, wf, rows, smp, cc, sl, so, rt, en, mk, need, ring, co, acc32, acc64, touched, w8, w32, index, runs,
-                    station, time,
+                    par, reg, hp, sv, ch, slot, wc, wf, rows, smp, cc, sl, so, rt, en, mk, need, ring, co, acc32, acc64, touched, w8, w32, index,
+                    runs, station, time,
                 )  # fmt: skip
             else:
                 core_station(
-                    par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up, ring, co, csl, buf, v, tlast, thr, bias, flo,
-                    rby, w8, w32, index, runs, readout, station, time,
+                    par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up, ring, co, csl, buf, v, tlast, thr, bias,
+                    flo, rby, w8, w32, index, runs, readout, station, time,
                 )  # fmt: skip
         return MORE
 
-    return kernel  # type: ignore[no-any-return]
+    return kernel
 
 
 @cache
@@ -87,6 +87,6 @@ def kernel() -> Callable[..., int]:
     """The compiled loop, from numba's cache where there is a writable one."""
     function = _build(rules_digest())
     try:
-        return njit(cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        return njit(cache=True, **OPTIONS)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # no place for a cache: a read-only installation with a read-only home
-        return njit(error_model="numpy")(function)  # type: ignore[no-any-return]
+        return njit(**OPTIONS)(function)  # type: ignore[no-any-return]

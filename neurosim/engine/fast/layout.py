@@ -92,7 +92,6 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     stations = 1 + 3 * program.cores + len(rr)
     banks = int((slices[:, c.S_BANKS] * slices[:, c.S_SIZE]).sum())
     neurons = int(program.neuron_ptr[-1])
-    steps = program.steps
     box = program.slice_box
     pixels = int(((box[:, 3] - box[:, 2]) * (box[:, 5] - box[:, 4])).max(initial=1))
     readout = readout_neurons(program)

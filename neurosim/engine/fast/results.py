@@ -30,7 +30,7 @@ class Collector:
         self.state: list[tuple[A, A]] = []
 
     def flush(self, final: bool = False) -> None:
-        """Empty the kernel's buffers. Rows before the watermark, the earliest start that is still open, can have no more company: they go out sorted."""
+        """Empty the kernel's buffers. Rows before the watermark, the earliest start still open, are complete: they go out sorted."""
         t = self.tables
         count = int(t.reg[c.G_SPIKES])
         if count:

@@ -14,9 +14,7 @@ def unfinished(program: Program, tables: Tables) -> bool:
     """Whether a packet is in a channel, a service is blocked, the port is not empty or a slice has steps left."""
     t = tables
     steps_left = program.sync != "free" and bool(np.any(t.sl[:, c.S_ENDED] < t.par[c.P_GLOBAL_STEPS]))
-    return bool(
-        steps_left or np.any(t.sv[:, c.V_OPEN]) or np.any(t.ch[:, c.C_PUTS] != t.ch[:, c.C_TAKES]) or int(t.reg[c.G_PHASE]) != c.PHASE_DONE
-    )
+    return bool(steps_left or np.any(t.sv[:, c.V_OPEN]) or np.any(t.ch[:, c.C_PUTS] != t.ch[:, c.C_TAKES]) or int(t.reg[c.G_PHASE]) != c.PHASE_DONE)
 
 
 def raise_deadlock(program: Program, tables: Tables, sample: int) -> None:

@@ -1,27 +1,46 @@
 """From a packet to its synapses: runs of synapses that lie together in the weights, and what is done with them.
 
-``expand`` turns one entry of a route into runs, in the order of docs/machine.md (targets ascending, channel last). ``accumulate`` adds runs into a bank
-(stepped disciplines), ``integrate_fire`` lifts membranes one synapse after the other (free).
+``expand`` turns one entry of a route into runs, in the order of docs/machine.md (targets ascending, channel last). ``accumulate`` adds runs into a
+bank (stepped disciplines), ``integrate_fire`` lifts membranes one synapse after the other (free).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import decay, fires, integrate, reset
-from neurosim.engine.fast.columns import *  # noqa: F403  the columns are this module's vocabulary
+from neurosim.engine.fast.columns import *
+from neurosim.engine.fast.compiled import jit
 from neurosim.program import (
-    E_CIG, E_CO0, E_COG, E_DH, E_DW, E_IC0, E_INDEX, E_KH, E_KW, E_MAP, E_PH, E_PW, E_SH, E_SLICE, E_SW, E_WEIGHT, E_WIDTH,
-    M_CONV, M_DENSE, M_MIX, M_POOL,
+    E_CIG,
+    E_CO0,
+    E_COG,
+    E_DH,
+    E_DW,
+    E_IC0,
+    E_INDEX,
+    E_KH,
+    E_KW,
+    E_MAP,
+    E_PH,
+    E_PW,
+    E_SH,
+    E_SLICE,
+    E_SW,
+    E_WEIGHT,
+    E_WIDTH,
+    M_CONV,
+    M_DENSE,
+    M_MIX,
+    M_POOL,
 )  # fmt: skip
 
 A = NDArray[Any]
 
 
-@njit(error_model="numpy")
+@jit
 def span(x: int, pad: int, kernel: int, dilation: int, stride: int, low: int, high: int) -> tuple[int, int]:
     """Outputs Y in [low, high) with 0 <= x + pad - Y * stride <= (kernel - 1) * dilation: (first, end)."""
     first = max(low, -((-(x + pad - (kernel - 1) * dilation)) // stride))
@@ -29,7 +48,7 @@ def span(x: int, pad: int, kernel: int, dilation: int, stride: int, low: int, hi
     return first, end
 
 
-@njit(error_model="numpy")
+@jit
 def run(runs: A, k: int, target: int, stride: int, weight: int, count: int) -> int:
     """Append one run; returns the new number of runs."""
     runs[k, D_TARGET] = target
@@ -39,7 +58,7 @@ def run(runs: A, k: int, target: int, stride: int, weight: int, count: int) -> i
     return k + 1
 
 
-@njit(error_model="numpy")
+@jit
 def expand(en: A, sl: A, so: A, index: A, runs: A, e: int, source: int, c: int, y: int, x: int) -> int:
     """Runs of entry ``e`` for the source neuron at (c, y, x) of its population; returns their number. Targets are slice-local."""
     q = en[e, E_SLICE]
@@ -108,7 +127,7 @@ def expand(en: A, sl: A, so: A, index: A, runs: A, e: int, source: int, c: int, 
     return run(runs, 0, index[row], 0, weight + index[row] - index[en[e, E_INDEX]], index[row + 1] - index[row])
 
 
-@njit(error_model="numpy")
+@jit
 def accumulate(bank: A, touched: A, w: A, index: A, runs: A, n: int, factor: int, skip: int, add: bool) -> int:
     """Add ``n`` runs times ``factor`` into a bank (views of one slice); returns the synapses served. ``add`` False: served only."""
     served = 0
@@ -142,7 +161,7 @@ def accumulate(bank: A, touched: A, w: A, index: A, runs: A, n: int, factor: int
     return served
 
 
-@njit(error_model="numpy")
+@jit
 def lift(
     par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, q: int, local: int, contribution: int, time: int, nominal: int, at: int
 ) -> int:
@@ -173,7 +192,7 @@ def lift(
     return at
 
 
-@njit(error_model="numpy")
+@jit
 def integrate_fire(
     par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, w: A, index: A, runs: A, n: int, q: int, factor: int, time: int,
     served: int, at: int,

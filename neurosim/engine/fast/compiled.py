@@ -1,0 +1,27 @@
+"""How the functions of the fast engine are compiled.
+
+``_nrt``: no reference counts. Every array belongs to the caller for the whole turn and none is made inside; counting the references of dozens of
+arguments with atomic instructions took more than half of the time. ``error_model``: divisors are at least 1 by construction.
+Inner functions get no entry points of their own, which would be most of the time to compile: each would unpack dozens of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+
+
+def jit(function: F) -> F:
+    """Compile an inner function of the kernel; it must not create arrays and cannot be called from Python."""
+    return cast(F, njit(no_cpython_wrapper=True, **OPTIONS)(function))
+
+
+def entry(function: F) -> F:
+    """Compile a function that Python may call as well."""
+    return cast(F, njit(**OPTIONS)(function))
