@@ -16,7 +16,7 @@ EXCUSED = 0.01
 
 @dataclass(frozen=True)
 class Comparison:
-    """``wrong``: samples whose first mismatch is no tie; ``excused``: samples whose first mismatch is one; ``ties``: (layer, sample, step, flat index)."""
+    """Samples whose first mismatch is no tie (``wrong``, in words) or is one (``excused``); all ``ties`` as (layer, sample, step, flat index)."""
 
     samples: int
     wrong: list[str]
@@ -29,12 +29,14 @@ class Comparison:
 
 
 def compare_spikes(expected: dict[str, NDArray[np.uint8]], found: dict[str, NDArray[Any]], margins: dict[str, NDArray[np.float64]]) -> Comparison:
-    """Compare [n, T, ...] spikes of every layer of ``expected`` (in topological order) that ``found`` has; first mismatches by step, then by layer."""
+    """Compare [n, T, ...] spikes of the common layers, ``expected`` being in topological order; the first mismatch is by step, then by layer."""
     layers = [name for name in expected if name in found]
     assert layers, "no common layers"
     n, steps = expected[layers[0]].shape[:2]
     wrong, excused = [], []
-    ties = [(name, *map(int, np.unravel_index(k, (n, steps, expected[name][0, 0].size)))) for name in layers for k in np.flatnonzero(margins[name] < TIE)]
+    ties = [
+        (name, *map(int, np.unravel_index(k, (n, steps, expected[name][0, 0].size)))) for name in layers for k in np.flatnonzero(margins[name] < TIE)
+    ]
     for sample in range(n):
         first = next(
             ((name, step) for step in range(steps) for name in layers if np.any(expected[name][sample, step] != found[name][sample, step])), None
@@ -46,5 +48,7 @@ def compare_spikes(expected: dict[str, NDArray[np.uint8]], found: dict[str, NDAr
         if np.all(margins[name][sample, step][different] < TIE):
             excused.append(sample)
         else:
-            wrong.append(f"sample {sample}, {name}, step {step}: {int(different.sum())} spikes, margin {margins[name][sample, step][different].max():.3g}")
+            wrong.append(
+                f"sample {sample}, {name}, step {step}: {int(different.sum())} spikes, margin {margins[name][sample, step][different].max():.3g}"
+            )
     return Comparison(n, wrong, excused, ties)  # type: ignore[arg-type]

@@ -28,7 +28,12 @@ CASES = {
     "strict": (lambda n, x: n.lif("bad", x, strict=True), ("capabilities.neuron.strict=false",), "bad", "v > threshold"),
     "current": (lambda n, x: n.lif("bad", x, decay_current=0.5), (), "bad", 0.5),
     "bias": (lambda n, x: n.lif("bad", x, bias=0.5), ("capabilities.neuron.bias=false",), "bad", 0.5),
-    "threshold": (lambda n, x: n.lif("bad", x, threshold=[1.0, 2.0]), ("capabilities.neuron.per_channel_threshold=false",), "bad", "several thresholds"),
+    "threshold": (
+        lambda n, x: n.lif("bad", x, threshold=[1.0, 2.0]),
+        ("capabilities.neuron.per_channel_threshold=false",),
+        "bad",
+        "several thresholds",
+    ),
     "kernel": (lambda n, x: n.lif("lif", n.conv2d("bad", x, np.ones((1, 2, 5, 5)))), ("capabilities.ops.conv2d.kernel=4",), "bad", 5),
     "stride": (lambda n, x: n.lif("lif", n.conv2d("bad", x, np.ones((1, 2, 1, 1)), stride=3)), (), "bad", 3),
     "padding": (lambda n, x: n.lif("lif", n.conv2d("bad", x, np.ones((1, 2, 1, 1)), padding=8)), (), "bad", 8),
@@ -48,7 +53,7 @@ def test_every_limit_is_refused_by_name(name: str) -> None:
     build, overrides, layer, value = CASES[name]
     net = small(build)
     rows = [row for row in check(net, load_chip("async-mesh", overrides)) if row.status == "refused"]
-    assert [(row.layer, row.value) for row in rows][0] == (layer, value)
+    assert (rows[0].layer, rows[0].value) == (layer, value)
     assert rows[0].reason
     assert rows[0].remedy
     with pytest.raises(UnsupportedLayer, match=layer):
