@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields, replace
@@ -87,6 +88,7 @@ def _spread(
     bounds = np.linspace(0, len(stimuli), min(len(stimuli), workers * CHUNKS_PER_WORKER) + 1).astype(int)
     parts = list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
     results: list[Result | None] = [None] * len(parts)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_load, initargs=(program, engine))
     try:
         futures = {
@@ -104,8 +106,11 @@ def _spread(
                 written += 1
             if progress is not None:
                 progress(done, len(stimuli))
+    except BaseException:  # an error or Ctrl-C: nobody wants the rest
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
-        # on an error or Ctrl-C what has not begun is dropped
         pool.shutdown(wait=True, cancel_futures=True)
     return join_results([part for part in results if part is not None])
 
@@ -115,6 +120,7 @@ _worker: dict[str, Any] = {}
 
 
 def _load(program: Program, engine: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     _worker["program"], _worker["run"] = program, engine_of(engine)
 
 

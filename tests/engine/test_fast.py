@@ -122,6 +122,12 @@ def test_workers_change_nothing() -> None:
     assert alone.trace["sample"].min() == 2
 
 
+def test_an_error_in_a_worker_arrives_whole_and_ends_the_others() -> None:
+    program = network("wavefront")
+    with pytest.raises(Livelock, match="sample"):
+        simulate_stimuli(program, spikes(program, 4), engine="reference", workers=2, max_time_ps=10)
+
+
 def test_progress_may_stop_the_run() -> None:
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -172,3 +178,25 @@ def test_the_compiled_loop_is_keyed_by_the_rules(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(arithmetic, "__file__", str(changed))
     assert kernel.rules_digest() != before
     assert before in [cell.cell_contents for cell in kernel.kernel().py_func.__closure__]  # type: ignore[attr-defined]
+
+
+def test_without_a_place_for_a_cache_the_loop_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = network("wavefront")
+    stimuli = spikes(program, 1)
+    cached = kernel.kernel()
+    whole = run_fast(program, stimuli, FULL)
+
+    def refuse(**options: Any) -> Any:
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: cached
+
+    def full_disk(*arguments: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(kernel, "njit", refuse)
+    kernel.kernel_without_cache.cache_clear()
+    assert kernel.kernel.__wrapped__() is cached
+    monkeypatch.setattr("neurosim.engine.fast.driver.kernel", lambda: full_disk)
+    assert first_difference(whole, run_fast(program, stimuli, FULL)) is None
+    kernel.kernel_without_cache.cache_clear()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from neurosim.engine.events import CURRENT, SPIKE, Options, Progress, Result, Sink, Stimulus
 from neurosim.engine.fast import columns as c
-from neurosim.engine.fast.kernel import DONE, LATE, kernel
+from neurosim.engine.fast.kernel import DONE, LATE, kernel, kernel_without_cache
 from neurosim.engine.fast.layout import Tables, build, reset
 from neurosim.engine.fast.results import Collector
 from neurosim.engine.fast.stuck import raise_deadlock, unfinished
@@ -65,7 +65,11 @@ def _run(
     sample = first + options.first_sample
     while True:
         began = time.perf_counter()
-        code = loop(budget, *arguments)
+        try:
+            code = loop(budget, *arguments)
+        except OSError:  # raised while the cache is written, before the first turn: nothing has moved yet
+            loop = kernel_without_cache()
+            code = loop(budget, *arguments)
         spent = time.perf_counter() - began
         if code == DONE:
             break

@@ -85,8 +85,13 @@ def _build(rules: int) -> Callable[..., int]:
 @cache
 def kernel() -> Callable[..., int]:
     """The compiled loop, from numba's cache where there is a writable one."""
-    function = _build(rules_digest())
     try:
-        return njit(cache=True, **OPTIONS)(function)  # type: ignore[no-any-return]
+        return njit(cache=True, **OPTIONS)(_build(rules_digest()))  # type: ignore[no-any-return]
     except RuntimeError:  # no place for a cache: a read-only installation with a read-only home
-        return njit(**OPTIONS)(function)  # type: ignore[no-any-return]
+        return kernel_without_cache()
+
+
+@cache
+def kernel_without_cache() -> Callable[..., int]:
+    """The compiled loop, compiled anew in every process: for when a cache cannot be written (a full disk shows only at the first call)."""
+    return njit(**OPTIONS)(_build(rules_digest()))  # type: ignore[no-any-return]
