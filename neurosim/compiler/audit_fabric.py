@@ -56,19 +56,26 @@ def _check_channels(program: Program) -> None:
         if depth != wanted:
             _fail(f"channel {k} has depth {depth}, not {wanted}")
         what, owner = int(program.server_kind[writer]), int(program.server_owner[writer])
-        good = {
-            C_PORT: what == PORT and reader == program.port_router[owner],
-            C_AXON_IN: what == OUTPUT and program.core_router[reader] == owner and program.server_class[writer] == 0,
-            C_AXON_OUT: what == (SYNAPSE if program.sync == "free" else SOMA) and owner == reader,
-            C_INJECT: what == SENDER and reader == program.core_router[owner],
-            C_LINK: what == OUTPUT and reader == _neighbour(program, owner, int(program.server_class[writer]), reader),
-        }
-        if not good.get(kind, False):
+        if not _leads(program, kind, writer, reader):
             _fail(f"channel {k} of kind {kind} leads from server {writer} (kind {what} of {owner}) to {reader}")
     written = np.flatnonzero(program.server_channel >= 0)
     idle = SOMA if program.sync == "free" else SYNAPSE
     if len(written) != len(program.channel) or np.any((program.server_channel < 0) != (program.server_kind == idle)):
         _fail("a server that puts has no channel, or one that does not has one")
+
+
+def _leads(program: Program, kind: int, writer: int, reader: int) -> bool:
+    """Whether a channel of this kind may lead from the server to the reader (a core, or a router)."""
+    what, owner = int(program.server_kind[writer]), int(program.server_owner[writer])
+    if kind == C_PORT:
+        return what == PORT and bool(reader == program.port_router[owner])
+    if kind == C_AXON_IN:
+        return what == OUTPUT and bool(program.core_router[reader] == owner and program.server_class[writer] == 0)
+    if kind == C_AXON_OUT:
+        return what == (SYNAPSE if program.sync == "free" else SOMA) and owner == reader
+    if kind == C_INJECT:
+        return what == SENDER and bool(reader == program.core_router[owner])
+    return kind == C_LINK and what == OUTPUT and reader == _neighbour(program, owner, int(program.server_class[writer]), reader)
 
 
 def _window_depth(program: Program, core: int) -> int:
