@@ -61,12 +61,10 @@ def run_graph(
     keep = {p.name for p in graph.populations} if spikes is True else set(spikes or ())
     run = _Run(graph, chip, source.name, keep)
     parts = [run.batch(x[k : k + batch]) for k in range(0, max(len(x), 1), batch)]
-    merged = {
-        name: {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
-        for name in ("spikes", "counts", "membranes")
-    }
-    if not membranes:
-        merged["membranes"] = {}
+    wanted = ("spikes", "counts", "membranes") if membranes else ("spikes", "counts")
+    merged: dict[str, dict[str, NDArray[Any]]] = {"membranes": {}}
+    for name in wanted:
+        merged[name] = {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
     saturations = {key: sum(p.saturations[key] for p in parts) for key in parts[0].saturations}
     return GraphResult(np.concatenate([p.scores for p in parts]), merged["spikes"], merged["counts"], merged["membranes"], saturations)
 
