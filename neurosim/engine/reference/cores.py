@@ -273,9 +273,10 @@ class Core(AxonIn):
         update, fire, done = self.plan.time["update"], self.plan.time["fire"], 0
         results: Results = []
         for q in self.biased:
-            for m, bias in enumerate(self.parameters[q]["bias"]):
-                done += 1
-                self._contribute(q, m, self.plan.steps * bias, now, done * update + fire, results)
+            bias = self.parameters[q]["bias"]
+            nominal = [(done + m + 1) * update + fire for m in range(len(bias))]
+            self._integrate(q, list(range(len(bias))), [self.plan.steps * b for b in bias], nominal, now, results)
+            done += len(bias)
         self.machine.record.core["accesses"][self.number] += done
         self.machine.record.core["updates"][self.number] += done
         self.server.begin(Item(START, -1, -1, 0, 0, -1, -1, (-1, -1)), done * update, results)
@@ -285,7 +286,7 @@ class Core(AxonIn):
         fire, record = self.plan.time["fire"], self.machine.record
         results: Results = []
         if packet.item == CURRENT:
-            self._contribute(packet.slice, packet.address, packet.value, now, self.group_end(0) + fire, results)
+            self._integrate(packet.slice, [packet.address], [packet.value], [self.group_end(0) + fire], now, results)
             record.core["current_writes"][self.number] += 1
             self.server.begin(packet, self.group_end(0), results)
             self._note_readout([packet.slice])
@@ -295,36 +296,43 @@ class Core(AxonIn):
             self.served(packet, entries)
             k = 0
             for e in entries:
-                for target, weight in zip(e.targets.tolist(), e.weights.tolist(), strict=True):
-                    self._contribute(e.slice, target, (weight * packet.value) << e.shift, now, self.group_end(k) + fire, results)
-                    k += 1
+                nominal = [self.group_end(k + j) + fire for j in range(len(e.targets))]
+                contributions = (e.weights * packet.value) << e.shift
+                self._integrate(e.slice, e.targets.tolist(), contributions.tolist(), nominal, now, results)
+                k += len(e.targets)
             record.synapses(self.number, packet, count, 0, reads_out, now)
             self.server.begin(packet, self.group_end(count - 1) if count else self.plan.time["decode"], results, count)
             self._note_readout([e.slice for e in entries])
         record.decoded(self.number, packet)
 
-    def _contribute(self, q: int, m: int, contribution: int, now: int, nominal: int, results: Results) -> None:
-        """One synapse: leak by local time, v = max(sat(v + c), floor), then the test, up to ``spikes_per_update`` times."""
+    def _integrate(self, q: int, targets: list[int], contributions: list[int], nominal: list[int], now: int, results: Results) -> None:
+        """Per synapse: leak by local time, v = max(sat(v + c), floor), then the test, up to ``spikes_per_update`` times.
+
+        ``nominal``: when a fire of each synapse is ready, from the start of the service.
+        """
         plan, rule, parameters = self.plan, self.rule[q], self.parameters[q]
-        v = self.v[q][m]
-        if rule[R_DECAY_V]:
-            assert plan.leak is not None, "a leak in free on a chip without timing.leak; the compiler refuses it"
-            for _ in range(now // plan.leak - self.touched[q][m] // plan.leak):
-                decayed = decay(v, rule[R_DECAY_V], plan.chip.rounding)
-                if decayed == v:
-                    break
-                v = decayed
-        self.touched[q][m] = now
-        v, clipped = integrate(v, contribution, parameters["floor"][m], plan.low, plan.high)
-        self.machine.record.core["saturations"][self.number] += clipped
-        if not rule[R_READOUT]:
-            for _ in range(plan.chip.arithmetic.spikes_per_update):
+        membranes, touched, low, high, saturations = self.v[q], self.touched[q], plan.low, plan.high, 0
+        leak, readout, most = rule[R_DECAY_V], rule[R_READOUT], plan.chip.arithmetic.spikes_per_update
+        for m, contribution, ready in zip(targets, contributions, nominal, strict=True):
+            v = membranes[m]
+            if leak:
+                assert plan.leak is not None, "a leak in free on a chip without timing.leak; the compiler refuses it"
+                for _ in range(now // plan.leak - touched[m] // plan.leak):
+                    decayed = decay(v, leak, plan.chip.rounding)
+                    if decayed == v:
+                        break
+                    v = decayed
+            touched[m] = now
+            v, clipped = integrate(v, contribution, parameters["floor"][m], low, high)
+            saturations += clipped
+            for _ in range(0 if readout else most):
                 if not fires(v, parameters["threshold"][m], rule[R_STRICT]):
                     break
                 v = reset(v, rule[R_RESET], parameters["reset_by"][m])
-                results.append((nominal, Item(SPIKE, q, m, 1, 0, -1, self.server.services, (-1, -1))))
-        assert plan.low <= v <= plan.high, f"slice {q} neuron {m}: membrane {v} outside state_bits"
-        self.v[q][m] = v
+                results.append((ready, Item(SPIKE, q, m, 1, 0, -1, self.server.services, (-1, -1))))
+            assert low <= v <= high, f"slice {q} neuron {m}: membrane {v} outside state_bits"
+            membranes[m] = v
+        self.machine.record.core["saturations"][self.number] += saturations
 
     def _note_readout(self, slices: list[int]) -> None:
         """The service now running may change the argmax over the readout."""

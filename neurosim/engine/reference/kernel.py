@@ -1,7 +1,7 @@
 """Instants over SimPy (docs/machine.md section 1, the instant rule).
 
-SimPy's Environment is the clock and the agenda; its Store and Resource are not used, because their ties are broken by insertion order. An instant has
-two phases, told apart by SimPy's priority: first every message due (arrivals, credits, wires) is applied, then every woken station decides once.
+SimPy's Environment is the clock and the agenda; its Store and Resource are not used, because their ties are broken by insertion order. An instant is
+one SimPy event of two phases: first every message due (arrivals, credits, wires) is applied, then every woken station decides once.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import simpy
 
-MESSAGES, DECISIONS = 2, 3  # below simpy.events.NORMAL = 1, so that a user's own timeouts come before both
+PRIORITY = 2  # after simpy.events.NORMAL = 1, so that a user's own timeouts come first
 
 
 class Decides(Protocol):
@@ -22,12 +22,12 @@ class Decides(Protocol):
         """Do everything that is due at this instant; touch no other station."""
 
 
-class Instant:
+class Instant(simpy.Event):  # type: ignore[misc]  # simpy is untyped here
     """What is due at one time: messages, and the stations to wake (a dict serves as an ordered set)."""
 
-    __slots__ = ("messages", "stations")
-
-    def __init__(self) -> None:
+    def __init__(self, env: simpy.Environment, happen: Callable[[Instant], None]) -> None:
+        self.env, self.callbacks = env, [happen]
+        self._ok, self._value = True, None  # triggered on creation: the agenda alone says when it happens
         self.messages: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         self.stations: dict[Decides, None] = {}
 
@@ -59,30 +59,17 @@ class Kernel:
     def _at(self, time: int) -> Instant:
         instant = self._due.get(time)
         if instant is None:
-            instant = self._due[time] = Instant()
-            self._schedule(self._apply, MESSAGES, time - self.now)
+            instant = self._due[time] = Instant(self.env, self._happen)
+            self.env.schedule(instant, PRIORITY, time - self.now)
         return instant
 
-    def _schedule(self, callback: Callable[[Any], None], priority: int, delay: int) -> None:
-        event = simpy.Event(self.env)
-        event._ok, event._value = True, None  # triggered on creation: the agenda alone says when it happens
-        event.callbacks.append(callback)
-        self.env.schedule(event, priority, delay)
-
-    def _apply(self, _event: Any) -> None:
+    def _happen(self, instant: Instant) -> None:
         self.now = self.env.now
-        instant = self._due[self.now]
         if self._shuffle:
             self._shuffle.shuffle(instant.messages)
         for receive, arguments in instant.messages:
             receive(*arguments)
-        if instant.stations:
-            self._schedule(self._decide, DECISIONS, 0)
-        else:
-            del self._due[self.now]
-
-    def _decide(self, _event: Any) -> None:
-        stations = list(self._due[self.now].stations)
+        stations = list(instant.stations)
         if self._shuffle:
             self._shuffle.shuffle(stations)
         self._deciding = True
