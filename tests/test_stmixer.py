@@ -12,6 +12,7 @@ import pytest
 from neurosim import api
 from neurosim.compiler.pipeline import Compilation
 from neurosim.engine.compare import first_difference
+from neurosim.errors import Deadlock
 from neurosim.golden import GraphResult, run_graph
 
 T1, T4 = "stmixer-mnist-t1", "stmixer-mnist-t4"
@@ -90,3 +91,18 @@ def test_free_does_not_deadlock_and_counts_the_same_injection() -> None:
     wave = api.simulate(compiled(T1, "wavefront").program, pixels)
     assert free.result.sample["injected_spikes"].tolist() == wave.result.sample["injected_spikes"].tolist()
     assert free.result.completion_ps[0] > 0
+
+
+@pytest.mark.parametrize("fifo", [4, 1])
+def test_link_level_flow_control_deadlocks_in_free_and_is_named(fifo: int) -> None:
+    """Firing couples axon-in to axon-out: without end-to-end credits this very network wedges. Both engines stop at the same time in the same cycle."""
+    compilation = api.compile_model(T1, "async-mesh", "free", ['noc.flow="link"', f"noc.fifo={fifo}"], audit=False)
+    assert any("deadlock is possible" in warning and "axon-in of core" in warning for warning in compilation.report["warnings"])
+    pixels, _ = images(1)
+    found = []
+    for engine in ("fast", "reference"):
+        with pytest.raises(Deadlock, match="waits for axon-out of core") as caught:
+            api.simulate(compilation.program, pixels, engine=engine)
+        found.append((str(caught.value), caught.value.cycle, caught.value.time_ps))
+    assert found[0] == found[1]
+    assert len(found[0][1]) > 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from importlib import resources
 from pathlib import Path
@@ -54,12 +55,12 @@ def demo(
     say(f"\n3. run, event by event: {samples} images that the training never saw", style="bold")
     if not json_:
         err.print("   (the first run on a machine compiles the engine: some 20 s)", style="dim")
-    with progress("simulating", quiet=json_) as update:
-        result = api.simulate(program, data, progress=update)
-    # one image again with the trace of every event, which for all of them would be gigabytes
+    # one image with the trace of every event, which for all of them would be gigabytes; it also compiles the engine before the workers need it
     trace_path = output.with_name(f".{output.name}.trace.parquet")
     try:
         api.simulate(program, data.first(1), record=trace_path)
+        with progress("simulating", quiet=json_) as update:
+            result = api.simulate(program, data, workers=min(4, os.cpu_count() or 1), progress=update)
         result.trace_path = trace_path
         result.save(output, command=["demo"])
     finally:
