@@ -74,11 +74,7 @@ def demo(
         print_summary(summary)
         say(f"the float model gets {float_accuracy:.2%} of the same images right; chip and float agree on {agree:.2%}")
         share = compilation.report["host"]
-        say(
-            f"host: {share['share']:.1%} of the network's dense MACs ({format_count(share['macs'])}), "
-            f"{format_count(float(np.mean(result.result.sample['injected_spikes'])))} spikes and "
-            f"{format_count(float(np.mean(result.result.sample['injected_currents'])))} currents injected per image"
-        )
+        say(f"host: {share['share']:.1%} of the network's dense MACs ({format_count(share['macs'])} per image)")
 
     loaded = load_run(output)
     say("\n4. the busiest cores", style="bold")

@@ -55,7 +55,8 @@ def print_summary(s: dict[str, Any]) -> None:
     n, e, t = s["samples"], s["energy_fj"], s["latency_ps"]
     out.print(
         f"per sample: {format_count(s['spikes'] / n)} spikes, {format_count(s['synops'] / n)} synaptic operations, "
-        f"{format_count(s['packets'] / n)} packets, {format_count(s['hops'] / n)} packet-hops"
+        f"{format_count(s['packets'] / n)} packets, {format_count(s['hops'] / n)} packet-hops; "
+        f"injected {format_count(s['injected_spikes'] / n)} spike packets and {format_count(s['injected_currents'] / n)} currents from the host"
     )
     first = format_time(t["first_spike"]) if t["first_spike"] is not None else "none"
     out.print(f"latency (median): first output spike {first}, decision {format_time(t['decision'])}, completion {format_time(t['completion'])}")

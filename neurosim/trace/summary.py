@@ -57,6 +57,8 @@ def summarise(
         "synops": int(result.core["synops"].sum()),
         "packets": int(result.core["packets_sent"].sum()),
         "hops": int(hops),
+        "injected_spikes": int(result.sample["injected_spikes"].sum()),
+        "injected_currents": int(result.sample["injected_currents"].sum()),
         "latency_ps": latencies(result),
         "throughput_per_s": throughput(program, result, streamed=streamed),
         "energy_fj": dict(energy.per_sample()),
