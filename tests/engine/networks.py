@@ -34,6 +34,7 @@ def chain(
     banks: int = 3,
     mesh: tuple[int, int] = (2, 1),
     rules: dict[int, NeuronRule] | None = None,
+    delays: dict[int, int] | None = None,
     **chip: Any,
 ) -> Program:
     """Input, then dense layers of ``sizes[1:]`` with constant ``weights``, one slice each, on ``cores``; the last is a readout."""
@@ -41,7 +42,9 @@ def chain(
     for k, (size, weight) in enumerate(zip(sizes[1:], weights, strict=True)):
         kind: Any = "readout" if k == len(weights) - 1 else "spiking"
         populations.append(Population(f"p{k}", (size, 1, 1), kind, (rules or {}).get(k, rule()), scale=np.ones(size)))
-        projections.append(Projection(populations[-2].name, f"p{k}", Dense(np.full((size, sizes[k]), weight), (size, 1, 1))))
+        projections.append(
+            Projection(populations[-2].name, f"p{k}", Dense(np.full((size, sizes[k]), weight), (size, 1, 1)), (delays or {}).get(k, 0))
+        )
     graph = Graph("chain", steps, tuple(populations), tuple(projections))
     settings = {
         "noc.width": mesh[0],

@@ -244,6 +244,15 @@ def test_streamed_samples_overlap_and_jitter_moves_times_not_spikes() -> None:
     assert shaken.window_ps != stream.window_ps
 
 
+def test_a_slice_that_needs_no_marker_runs_far_ahead_of_its_upstream() -> None:
+    # T = 2, delay 2: the readout (18 neurons, 36 ps a step) never waits for p0 (42, 84 ps a step), all silent; three samples streamed
+    program = chain([1, 42, 18], [5, 1], [0, 1], steps=2, delays={1: 2})
+    result = run_reference(program, [spikes(program, [])] * 3, Options(streamed=True, record=True))
+    assert services(program, result, "core 1 soma") == [(t, t + 36) for t in range(0, 216, 36)]
+    # p0: bank 0 seen at 21 + 11; step 1 at 116 needs the end of step 1 + 2 - 3 = 0 of the readout, heard at 36 + 9, though its step 3 still runs
+    assert services(program, result, "core 0 soma")[:3] == [(32, 116), (116, 200), (200, 284)]
+
+
 def test_probes_watch_and_stations_can_be_replaced() -> None:
     class Membranes(Probe):
         def __init__(self) -> None:
