@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +96,6 @@ def test_wavefront_computes_what_the_clock_driven_model_computes(case: Case) -> 
         assert np.array_equal(steps, golden.spikes[name]), name
 
 
-@pytest.mark.xfail(strict=True, reason="fast engine: the end of a step is overwritten when its slice is a ring of banks ahead of an upstream slice")
 def test_a_slice_far_ahead_of_its_upstream_in_a_streamed_run() -> None:
     # the smallest case of a difference that the drawn cases found: worked out by hand in tests/engine/test_machine.py
     program = chain([1, 42, 18], [5, 1], [0, 1], steps=2, delays={1: 2})
