@@ -100,6 +100,20 @@ def test_free_with_leak_agrees_with_the_reference(overrides: tuple[str, ...]) ->
     assert first_difference(run_reference(program, stimuli, FULL), fast) is None
 
 
+def test_a_slice_that_waits_for_no_marker_may_run_far_ahead() -> None:
+    """Its upstream, which the port feeds slowly, asks for ends of steps that are more than a round of banks old."""
+    rule = NeuronRule(np.full((1, 1, 1), 4, np.int64), np.zeros((1, 1, 1), np.int64))
+    populations = (Population("in", (2, 6, 6), "input"), Population("a", (1, 1, 1), "spiking", rule), Population("out", (40, 1, 1), "readout"))
+    projections = (
+        Projection("in", "a", Dense(np.ones((1, 72), np.int64), (1, 1, 1))),
+        Projection("a", "out", Dense(np.ones((40, 1), np.int64), (40, 1, 1)), delay=1),
+    )
+    chip = load_chip("tiny", ("arithmetic.visit='all'", "timing.port=90000"))
+    program = assemble(Graph("ahead", 1, populations, projections), chip, "wavefront")
+    stimuli, options = spikes(program, 9, density=0.03), replace(FULL, streamed=True)
+    assert first_difference(run_reference(program, stimuli, options), run_fast(program, stimuli, options)) is None
+
+
 def test_wide_weights_take_the_64_bit_banks() -> None:
     program = network("wavefront", chip="ideal", gain=10**8)
     assert program.weights.dtype == np.int32

@@ -60,9 +60,9 @@ W_PUTS, W_TAKES, W_WAITING = range(3)
 (
     S_CORE, S_C0, S_C1, S_Y0, S_Y1, S_X0, S_X1, S_DECAY_V, S_DECAY_I, S_STRICT, S_RESET, S_READOUT, S_BANKS,
     S_NEURON, S_SIZE, S_BANK, S_RING, S_UP, S_UP_END, S_DOWN, S_DOWN_END, S_PORT_UP, S_BIASED, S_POPULATION,
-    S_NEXT, S_ENDED,
+    S_HISTORY, S_NEXT, S_ENDED,
     S_COLUMNS,
-) = range(27)  # fmt: skip
+) = range(28)  # fmt: skip
 
 # so: sources
 (O_C0, O_C1, O_Y0, O_Y1, O_X0, O_X1, O_CHANNELS, O_HEIGHT, O_WIDTH, O_ROUTE, O_ROUTE_END, O_COLUMNS) = range(12)
@@ -76,7 +76,7 @@ K_SLICE, K_SLICE_END, K_AXON_IN, K_AXON_OUT, K_BUFFER, K_START, K_COLUMNS = rang
 # rr: routers
 Q_IN, Q_IN_END, Q_OUT, Q_OUT_END, Q_COLUMNS = range(5)
 
-# ring: one row per slice and bank. B_READY: when the soma sees the bank complete; B_END: end of the step that used it last
+# ring: S_HISTORY rows per slice, by step. B_READY: when the soma sees the bank complete; B_END: end of the last step of the row
 B_END, B_READY, B_CAUSE_SERVER, B_CAUSE_SERVICE, B_MARKERS, B_COLUMNS = range(6)
 
 # buf: results of an open burst of a core

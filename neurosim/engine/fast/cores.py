@@ -35,7 +35,7 @@ def mark(par: A, hp: A, sv: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, en
         q, delay = mk[k, 0], mk[k, 1]
         if step + delay >= par[P_STEPS]:
             continue
-        row = sl[q, S_RING] + (g + delay) % sl[q, S_BANKS]
+        row = sl[q, S_RING] + (g + delay) % sl[q, S_HISTORY]
         ring[row, B_MARKERS] += 1
         if ring[row, B_MARKERS] == need[q * par[P_STEPS] + step + delay]:
             ring[row, B_READY] = end + par[P_BANK]

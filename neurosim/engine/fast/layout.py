@@ -82,7 +82,7 @@ def _table(*columns: Any) -> A:
 def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A, marker_due: A) -> Tables:
     """All tables of a run over ``samples`` samples; ``reset`` must follow before the kernel starts."""
     free = program.sync == "free"
-    slices = _slices(program)
+    slices = _slices(program, options, program.steps * (samples if options.streamed else 1))
     mk, route_mark = _markers(program)
     up, dn, port_down = _neighbours(program, slices)
     co, csl, buffers = _cores(program, slices, free)
@@ -121,7 +121,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         rin=rin,
         ns=np.ascontiguousarray(program.next_server, np.int64),
         need=_needs(program),
-        ring=np.zeros((max(1, int(slices[:, c.S_BANKS].sum())), c.B_COLUMNS), np.int64),
+        ring=np.zeros((max(1, int(slices[:, c.S_HISTORY].sum())), c.B_COLUMNS), np.int64),
         v=np.zeros(neurons, np.int64),
         cur=np.zeros(neurons, np.int64),
         tlast=np.zeros(neurons if free else 1, np.int64),
@@ -187,7 +187,7 @@ def _parameters(program: Program, options: Options, samples: int, window: int, s
     return par
 
 
-def _slices(program: Program) -> A:
+def _slices(program: Program, options: Options, steps: int) -> A:
     table = np.zeros((program.slices, c.S_COLUMNS), np.int64)
     table[:, c.S_CORE] = program.slice_core
     table[:, c.S_C0 : c.S_X1 + 1] = program.slice_box
@@ -195,7 +195,14 @@ def _slices(program: Program) -> A:
     table[:, c.S_NEURON] = program.neuron_ptr[:-1]
     table[:, c.S_SIZE] = np.diff(program.neuron_ptr)
     table[:, c.S_BANK] = np.cumsum(table[:, c.S_BANKS] * table[:, c.S_SIZE]) - table[:, c.S_BANKS] * table[:, c.S_SIZE]
-    table[:, c.S_RING] = np.cumsum(table[:, c.S_BANKS]) - table[:, c.S_BANKS]
+    # A slice whose banks need no markers may run far ahead of its upstream. The end of a step is kept until its wire has been heard: further steps
+    # overwrite it, and no soma service is shorter than ``shortest``.
+    timing, shortest = program.chip.timing, np.ones(program.slices, np.int64)
+    if program.chip.arithmetic.visit == "all":
+        nominal = table[:, c.S_SIZE] * timing.access.value
+        shortest = np.maximum(1, nominal - ((nominal * options.jitter) >> 16) - 1)
+    table[:, c.S_HISTORY] = np.clip(table[:, c.S_BANKS] + timing.wire.value // shortest + 2, 1, steps)
+    table[:, c.S_RING] = np.cumsum(table[:, c.S_HISTORY]) - table[:, c.S_HISTORY]
     table[:, c.S_POPULATION] = program.slice_population
     for q in range(program.slices):
         table[q, c.S_BIASED] = np.any(program.bias[program.neuron_ptr[q] : program.neuron_ptr[q + 1]] != 0)

@@ -54,7 +54,8 @@ def steps_allow(par: A, sl: A, dn: A, ring: A, first: int, end: int, step: int) 
             continue
         if wanted >= sl[q, S_ENDED]:
             return INF
-        time = max(time, ring[sl[q, S_RING] + wanted % sl[q, S_BANKS], B_END] + par[P_WIRE])
+        if wanted + sl[q, S_HISTORY] >= sl[q, S_ENDED]:  # an older end is forgotten: its wire was heard before now
+            time = max(time, ring[sl[q, S_RING] + wanted % sl[q, S_HISTORY], B_END] + par[P_WIRE])
     return time
 
 

@@ -54,7 +54,7 @@ def burst(
                 reg[G_SPIKES] = k + 1
                 spk[k, 0], spk[k, 1], spk[k, 2], spk[k, 3], spk[k, 4] = sample, step, q, address, put
         else:
-            ring[sl[q, S_RING] + step % sl[q, S_BANKS], B_END] = put
+            ring[sl[q, S_RING] + step % sl[q, S_HISTORY], B_END] = put
             sl[q, S_ENDED] = step + 1
             for j in range(sl[q, S_UP], sl[q, S_UP_END]):
                 wake_after(hp, sv, up[j], put + par[P_WIRE])
@@ -80,10 +80,10 @@ def complete_at(sl: A, ring: A, need: A, par: A, p: int) -> int:
     g = sl[p, S_NEXT]
     if g >= par[P_GLOBAL_STEPS] or sl[p, S_ENDED] < g:
         return INF
-    before = ring[sl[p, S_RING] + (g - 1) % sl[p, S_BANKS], B_END] if g > 0 else 0
+    before = ring[sl[p, S_RING] + (g - 1) % sl[p, S_HISTORY], B_END] if g > 0 else 0
     if need[p * par[P_STEPS] + g % par[P_STEPS]] == 0:
         return before
-    return max(before, ring[sl[p, S_RING] + g % sl[p, S_BANKS], B_READY])  # type: ignore[no-any-return]
+    return max(before, ring[sl[p, S_RING] + g % sl[p, S_HISTORY], B_READY])  # type: ignore[no-any-return]
 
 
 @jit
@@ -138,7 +138,7 @@ def run_step(
     else:
         acc64[bank : bank + size] = 0
     touched[bank : bank + size] = 0
-    slot = sl[p, S_RING] + g % sl[p, S_BANKS]
+    slot = sl[p, S_RING] + g % sl[p, S_HISTORY]
     sv[s, V_CAUSE_SERVER], sv[s, V_CAUSE_SERVICE] = ring[slot, B_CAUSE_SERVER], ring[slot, B_CAUSE_SERVICE]
     ring[slot, B_READY], ring[slot, B_CAUSE_SERVER], ring[slot, B_CAUSE_SERVICE], ring[slot, B_MARKERS] = INF, -1, -1, 0
     duration = scaled(sv, s, max(1, nominal))
