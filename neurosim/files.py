@@ -1,10 +1,15 @@
-"""Versioned zip files of arrays and JSON, never pickle: the container of ``.nsim`` (Program) and ``.nsnet`` (Network)."""
+"""Versioned zip files of arrays and JSON, never pickle: the container of ``.nsim`` (Program) and ``.nsnet`` (Network).
+
+A checksum over header and arrays lies in the header: what neurosim did not write, or what was changed since, is refused, not half understood.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zipfile
+import zlib
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,22 +19,40 @@ from numpy.typing import NDArray
 
 from neurosim.errors import ProgramError
 
+CHECKSUM = "sha256"
+
 
 def write_zip(path: Path, header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
-    """A zip of ``header.json`` and one ``.npy`` per array, with fixed dates, written under a temporary name and renamed."""
+    """A zip of ``header.json`` and one ``.npy`` per array, with fixed dates, written under a temporary name and renamed.
+
+    Raises ProgramError when the file cannot be written.
+    """
+    if not path.name:
+        raise ProgramError(f"cannot write {str(path)!r}: it names no file; give a file name")
+    header = {**header, CHECKSUM: content_digest(header, arrays)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=4) as archive:
             _write_member(archive, "header.json", json.dumps(header, sort_keys=True).encode())
             for name, array in sorted(arrays.items()):
                 buffer = BytesIO()
-                np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
+                np.lib.format.write_array(buffer, np.asarray(array, order="C"), allow_pickle=False)
                 _write_member(archive, f"{name}.npy", buffer.getvalue())
         os.replace(temporary, path)
     except OSError as error:
-        raise ProgramError(f"cannot write {path}: {error.strerror}; nothing was written") from None
+        raise ProgramError(f"cannot write {path}: {error.strerror}; nothing was written, free space or choose another path") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def content_digest(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> str:
+    """SHA-256, in hexadecimal, over a JSON header and arrays: names, types, shapes and values."""
+    h = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
+        h.update(name.encode())
+        h.update(str((array.dtype.str, array.shape)).encode())
+        h.update(np.asarray(array, order="C").tobytes())
+    return h.hexdigest()
 
 
 def _write_member(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
@@ -43,6 +66,8 @@ def read_zip(path: Path, expected_format: str, version: int, remedy: str) -> tup
     try:
         with zipfile.ZipFile(path) as archive:
             header = json.loads(archive.read("header.json"))
+            if not isinstance(header, dict):
+                raise ProgramError(f"{path} is no {expected_format} file; {remedy}")
             if header.get("format") != expected_format:
                 raise ProgramError(f"{path} is a {header.get('format', 'foreign')} file, not a {expected_format} file")
             if header.get("version") != version:
@@ -53,10 +78,13 @@ def read_zip(path: Path, expected_format: str, version: int, remedy: str) -> tup
                 for name in archive.namelist()
                 if name.endswith(".npy")
             }
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        if isinstance(error, ProgramError):
-            raise
-        raise ProgramError(f"{path} is broken or truncated ({str(error) or type(error).__name__}); {remedy}") from None
+    except ProgramError:
+        raise
     except OSError as error:
         raise ProgramError(f"cannot read {path}: {error.strerror}") from None
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+        # zipfile reports damaged fields of an entry as unknown versions (NotImplementedError) and passwords (RuntimeError)
+        raise ProgramError(f"{path} is broken or truncated ({str(error) or type(error).__name__}); {remedy}") from None
+    if header.pop(CHECKSUM, None) != content_digest(header, arrays):
+        raise ProgramError(f"{path} is damaged or was changed by hand (its checksum does not fit); {remedy}")
     return header, arrays

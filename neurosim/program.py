@@ -31,8 +31,6 @@ ascending source router; outputs local cores, links by ascending destination rou
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -43,7 +41,7 @@ from numpy.typing import NDArray
 
 from neurosim.chip import Chip
 from neurosim.errors import ProgramError
-from neurosim.files import read_zip, write_zip
+from neurosim.files import content_digest, read_zip, write_zip
 
 FORMAT, FORMAT_VERSION = "neurosim-program", 1
 
@@ -145,13 +143,7 @@ class Program:
 
     def digest(self) -> str:
         """SHA-256 over everything that the engines read, in hexadecimal."""
-        h = hashlib.sha256()
-        h.update(json.dumps(self._header(), sort_keys=True).encode())
-        for name, array in sorted(self._arrays().items()):
-            h.update(name.encode())
-            h.update(str((array.dtype.str, array.shape)).encode())
-            h.update(np.ascontiguousarray(array).tobytes())
-        return h.hexdigest()
+        return content_digest(self._header(), self._arrays())
 
     def _header(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": FORMAT_VERSION, "meta": self.meta, "chip": self.chip.model_dump(mode="json")}
@@ -173,4 +165,9 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     lacking = [name for name in wanted if name not in arrays]
     if lacking:
         raise ProgramError(f"program file {path}: array {lacking[0]} is missing; the file is damaged, compile again")
-    return Program(meta=header["meta"], chip=Chip.model_validate(header["chip"]), host=host, **{name: arrays[name] for name in wanted})
+    try:
+        chip = Chip.model_validate(header["chip"])
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise ProgramError(f"program file {path}: its chip is not valid in this version ({reason}); compile the network again") from None
+    return Program(meta=header["meta"], chip=chip, host=host, **{name: arrays[name] for name in wanted})

@@ -110,8 +110,11 @@ def _explain(error: ValidationError) -> str:
         elif item["type"] == "missing":
             parts.append(f"key {place} is missing")
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            parts.append(f"{place}: {message}" if place else message)
+            message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            given = item["input"]
+            own = item["type"] == "value_error"  # our own messages name the value
+            value = "" if own or isinstance(given, dict | list) else f"{given!r} "
+            parts.append(f"{place}: {value}{message}" if place else message)
     return "; ".join(parts)
 
 

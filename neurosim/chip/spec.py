@@ -18,6 +18,21 @@ Status = Literal["published", "fitted", "assumed"]
 T = TypeVar("T")
 
 
+MOST_ROUTERS = 4096
+"""Of one mesh: tables of routes and placement grow with its square."""
+MOST_DEPTH = 4096
+"""Of a FIFO or window."""
+
+
+def _no_truth(raw: Any) -> Any:
+    if isinstance(raw, bool):
+        raise ValueError("should be a whole number, not true or false")
+    return raw
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth)]
+
+
 class Strict(BaseModel):
     """Base of all tables: frozen, unknown keys refused."""
 
@@ -48,26 +63,40 @@ def _parse_positive_time(raw: Any) -> int:
     ps = parse_time_ps(raw)
     if ps < 1:
         raise ValueError(f"duration {raw!r} is below 1 ps; every duration on the chip is at least 1 ps")
+    if ps > 10**12:
+        raise ValueError(f"duration {raw!r} is above 1 s; every duration on the chip is at most 1 s")
     return ps
 
 
 def _parse_price(raw: Any) -> float:
     fj = parse_energy_fj(raw)
-    if not 0 <= fj < float("inf"):
-        raise ValueError(f"price {raw!r} must be finite and not negative")
+    if not 0 <= fj <= 1e15:
+        raise ValueError(f"price {raw!r} must lie between 0 and 1 J")
     return fj
+
+
+def _parse_count(raw: Any) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 1 <= raw < 2**63:
+        raise ValueError(f"{raw!r} must be a whole number of at least 1")
+    return raw
+
+
+def _parse_power(raw: Any) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, int | float) or not 0 <= raw <= 1e9:
+        raise ValueError(f"power {raw!r} must be a number of milliwatts from 0 to 1e9")
+    return float(raw)
 
 
 Duration = Annotated[Figure[int], BeforeValidator(_as_figure(_parse_positive_time))]
 Price = Annotated[Figure[float], BeforeValidator(_as_figure(_parse_price))]
-Count = Annotated[Figure[int], BeforeValidator(_as_figure(lambda raw: raw))]
-Power = Annotated[Figure[float], BeforeValidator(_as_figure(lambda raw: raw))]
+Count = Annotated[Figure[int], BeforeValidator(_as_figure(_parse_count))]
+Power = Annotated[Figure[float], BeforeValidator(_as_figure(_parse_power))]
 
 
 class Memory(Strict):
     """Limits of one core. ``bytes`` covers weights, states, accumulation banks, neuron parameters and route entries together."""
 
-    cores: int = Field(ge=1)
+    cores: Whole = Field(ge=1)
     neurons: Count
     bytes: Count
     route_entries: Count
@@ -79,15 +108,15 @@ class Noc(Strict):
     """Network-on-chip. ``fifo``: depth of router inputs. ``flow``: link credits only, or end-to-end windows on top."""
 
     topology: Literal["mesh"] = "mesh"
-    width: int = Field(ge=1)
-    height: int = Field(ge=1)
-    fifo: int = Field(ge=1)
-    axon_in: int = Field(ge=1)
+    width: Whole = Field(ge=1)
+    height: Whole = Field(ge=1)
+    fifo: Whole = Field(ge=1, le=MOST_DEPTH)
+    axon_in: Whole = Field(ge=1, le=MOST_DEPTH)
     """Depth of axon-in under link flow; under end-to-end flow it is max(1, window * sources)."""
-    axon_out: int = Field(ge=1)
+    axon_out: Whole = Field(ge=1, le=MOST_DEPTH)
     flow: Literal["link", "end_to_end"] = "link"
-    window: int = Field(default=1, ge=1)
-    port_router: int = Field(default=0, ge=0)
+    window: Whole = Field(default=1, ge=1, le=MOST_DEPTH)
+    port_router: Whole = Field(default=0, ge=0)
     """Router to which I/O port 0 is attached (row-major index)."""
 
 
@@ -120,32 +149,32 @@ class Timing(Strict):
 class Arithmetic(Strict):
     """Word widths and rules. ``lanes`` synapses are served per ``timing.synop``."""
 
-    weight_bits: int = Field(ge=2, le=32)
-    state_bits: int = Field(ge=4, le=64)
-    acc_bits: int = Field(ge=4, le=64)
-    current_bits: int = Field(default=16, ge=4, le=64)
+    weight_bits: Whole = Field(ge=2, le=32)
+    state_bits: Whole = Field(ge=4, le=64)
+    acc_bits: Whole = Field(ge=4, le=64)
+    current_bits: Whole = Field(default=16, ge=4, le=64)
     """Width of the value field of a current packet."""
-    max_shift: int = Field(default=15, ge=0, le=30)
-    lanes: int = Field(ge=1)
+    max_shift: Whole = Field(default=15, ge=0, le=30)
+    lanes: Whole = Field(ge=1)
     rounding: Literal["floor", "zero", "nearest"] = "floor"
     skip_zero_weights: bool = False
     visit: Literal["all", "active"] = "all"
     """Which neurons the soma visits in a step."""
-    spikes_per_update: int = Field(default=1, ge=1)
+    spikes_per_update: Whole = Field(default=1, ge=1)
     """Free discipline: most spikes per served synapse."""
 
 
 class MapLimits(Strict):
     """Limits of one linear op; an absent limit is no limit."""
 
-    kernel: int | None = None
-    stride: tuple[int, ...] | None = None
-    padding: int | None = None
-    dilation: int | None = None
-    groups: int | None = None
-    map_size: int | None = None
+    kernel: Annotated[Whole, Field(ge=0)] | None = None
+    stride: tuple[Annotated[Whole, Field(ge=1)], ...] | None = None
+    padding: Annotated[Whole, Field(ge=0)] | None = None
+    dilation: Annotated[Whole, Field(ge=0)] | None = None
+    groups: Annotated[Whole, Field(ge=0)] | None = None
+    map_size: Annotated[Whole, Field(ge=0)] | None = None
     """Largest height or width of the output map."""
-    channels: int | None = None
+    channels: Annotated[Whole, Field(ge=0)] | None = None
 
 
 class Neuron(Strict):
@@ -169,8 +198,8 @@ class Capabilities(Strict):
     inputs: tuple[Literal["spikes", "currents", "valued"], ...]
     readout: bool
     recurrence: bool = False
-    max_delay: int = Field(default=0, ge=0)
-    banks: int = Field(default=2, ge=1)
+    max_delay: Whole = Field(default=0, ge=0)
+    banks: Whole = Field(default=2, ge=1)
     """Most accumulation banks per slice."""
     fan_out: Count | None = None
     """Most destination cores per slice; none = limited by route entries only."""
@@ -224,6 +253,10 @@ class Chip(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Chip:
         sites = self.noc.width * self.noc.height
+        if sites > MOST_ROUTERS:
+            raise ValueError(
+                f"noc.width {self.noc.width} x noc.height {self.noc.height} are {sites} routers, at most {MOST_ROUTERS} can be simulated"
+            )
         if self.memory.cores > sites:
             raise ValueError(f"memory.cores {self.memory.cores} > {sites} routers of the {self.noc.width} x {self.noc.height} mesh; enlarge the mesh")
         if self.noc.port_router >= sites:

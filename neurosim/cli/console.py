@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from neurosim.errors import NeurosimError
+from neurosim.errors import NeurosimError, RunError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,11 +50,20 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         except BrokenPipeError:
             sys.stderr.close()
             raise typer.Exit(0) from None
+        except MemoryError as error:
+            fail(f"not enough memory ({error or 'no size given'}); take fewer samples or jobs, or a smaller network; nothing was written")
         except OSError as error:
             remedy = "free some space and run again" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check the path and its permissions"
             fail(f"{error.filename or 'input or output'}: {error.strerror or error}; {remedy}; nothing was written")
 
     return wrapped
+
+
+def refuse_overwriting(output: Path | None, *inputs: Path | str) -> None:
+    """RunError when an output would replace what is read."""
+    for source in inputs:
+        if output is not None and output.exists() and Path(source).exists() and output.samefile(source):
+            raise RunError(f"{output} is read by this command, writing would replace it; choose another path")
 
 
 def fail(message: str) -> NoReturn:

@@ -34,9 +34,11 @@ def demo(
     from neurosim.frontends import load
     from neurosim.golden import run_network
     from neurosim.host import load_data
-    from neurosim.trace import core_summary, load_run
+    from neurosim.trace import core_summary, load_run, refuse_foreign
 
     began = time.perf_counter()
+    refuse_foreign(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
     say = (lambda *a, **k: None) if json_ else out.print
     data_folder = resources.files("neurosim") / "data"
     card = json.loads((data_folder / "models" / f"{MODEL}.json").read_text("utf-8"))

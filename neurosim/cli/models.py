@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from neurosim.chip import load_chip, presets
-from neurosim.cli.console import ChipOption, Json, ModelArgument, SetOption, err, friendly, out, print_json, table
+from neurosim.cli.console import ChipOption, Json, ModelArgument, SetOption, err, friendly, out, print_json, refuse_overwriting, table
+from neurosim.errors import ChipError
 from neurosim.units import format_count, format_energy, format_time
 
 SyncOption = Annotated[str | None, typer.Option("--sync", help="free or wavefront; by default the chip's first.")]
@@ -39,12 +40,13 @@ def compile_command(
     sync: SyncOption = None,
     set_: SetOption = None,
     report: Annotated[bool, typer.Option("--report", help="Print what became of every layer and the memory of every core.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the placement.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the placement.")] = 0,
     json_: Json = False,
 ) -> None:
     """Compile a network for a chip into a .nsim file."""
     from neurosim import api
 
+    refuse_overwriting(output, model, chip)
     result = api.compile_model(model, chip, sync, set_ or (), seed=seed)
     result.program.save(output)
     if json_:
@@ -81,6 +83,8 @@ def chips(
 ) -> None:
     """List the chip presets, or print one with its limits, figures, prices and their sources."""
     if name is None:
+        if set_:
+            raise ChipError("--set changes one chip and no chip is named; give a preset or a TOML file before it")
         specs = [load_chip(preset) for preset in presets()]
         if json_:
             print_json({"chips": [{"name": c.name, "description": c.description, "cores": c.memory.cores, "sync": c.sync} for c in specs]})

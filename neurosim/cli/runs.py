@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurosim.cli.console import Json, friendly, out, print_json, progress, table
+from neurosim.cli.console import Json, friendly, out, print_json, progress, refuse_overwriting, table
 from neurosim.errors import DataError
 from neurosim.units import format_count, format_energy, format_time
 
@@ -32,8 +32,12 @@ def run(
     """Run a program on data, event by event."""
     from neurosim import api
     from neurosim.program import load_program
+    from neurosim.trace import refuse_foreign
 
     loaded = load_program(program)
+    refuse_overwriting(record, program, input_)
+    if output is not None:
+        refuse_foreign(output)  # before a long run, not after it
     with progress("simulating", quiet=json_) as update:
         result = api.simulate(
             loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, record=record, workers=jobs,
@@ -73,7 +77,7 @@ def trace(
     run_dir: RunDir,
     core: Annotated[int | None, typer.Option(help="Rows of this core only.")] = None,
     population: Annotated[str | None, typer.Option(help="Rows about this population only.")] = None,
-    sample: Annotated[int, typer.Option(min=0, help="Rows of this sample.")] = 0,
+    sample: Annotated[int | None, typer.Option(min=0, help="Rows of this sample; by default sample 0.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="Start of the window, for example 12us.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="End of the window.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most rows to print.")] = 40,
@@ -84,7 +88,7 @@ def trace(
     from neurosim.units import parse_time_ps
 
     loaded = load_run(run_dir)
-    if core is None and population is None and from_ is None and to is None:
+    if core is None and population is None and sample is None and from_ is None and to is None:
         rows = core_summary(loaded)
         if json_:
             print_json({"cores": rows})
@@ -101,9 +105,9 @@ def trace(
         return
     first = parse_time_ps(from_) if from_ is not None else None
     last = parse_time_ps(to) if to is not None else None
-    rows = trace_rows(loaded, sample=sample, from_ps=first, to_ps=last, core=core, population=population)
+    rows = trace_rows(loaded, sample=sample or 0, from_ps=first, to_ps=last, core=core, population=population)
     if not rows:
-        raise DataError(f"{run_dir}: no event of sample {sample} in that window; widen --from and --to or name another core")
+        raise DataError(f"{run_dir}: no event of sample {sample or 0} in that window; widen --from and --to, name another core or another sample")
     if json_:
         print_json({"rows": rows[:limit], "total": len(rows)})
         return
@@ -137,7 +141,7 @@ def compare(
     baseline: Annotated[
         list[str] | None, typer.Option("--baseline", "-b", help="h200, orin-nano, paper-formula (repeatable); by default all.")
     ] = None,
-    precision: Annotated[str, typer.Option(help="Arithmetic of the GPU: fp16 or fp32.")] = "fp16",
+    precision: Annotated[str, typer.Option(help="Arithmetic of the GPU: fp16, tf32 or fp32.")] = "fp16",
     json_: Json = False,
 ) -> None:
     """Price the same inference on GPUs (analytic model), beside the chip."""
@@ -159,7 +163,7 @@ def print_comparison(rows: list[dict[str, Any]], notes: list[str]) -> None:
             (
                 r["platform"], r["batch"] if r["batch"] is not None else "-", format_energy(r["energy_gross_fj"]),
                 format_energy(r["energy_dynamic_fj"]) if r["energy_dynamic_fj"] is not None else "-",
-                format_time(r["latency_ps"]) if r["latency_ps"] is not None else "-", f"{r['ratio_total']:.3g}", f"{r['ratio_chip']:.3g}",
+                format_time(r["latency_ps"]) if r["latency_ps"] is not None else "-", _ratio(r["ratio_total"]), _ratio(r["ratio_chip"]),
             )
             for r in rows
         ],
@@ -167,3 +171,8 @@ def print_comparison(rows: list[dict[str, Any]], notes: list[str]) -> None:
     )  # fmt: skip
     for note in notes:
         out.print(f"  {note}", style="dim")
+
+
+def _ratio(value: float | None) -> str:
+    """A ratio to three digits; - where the chip has no prices."""
+    return "-" if value is None else f"{value:.3g}"

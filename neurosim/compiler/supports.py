@@ -208,7 +208,7 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
     ops = chip.capabilities.ops
     where = f"{p.source} -> {p.target}"
     if op not in ops:
-        yield _refused(layer, op, op, ", ".join(ops), f"{chip.name} has no {op} ({where})", "use a chip that has it")
+        yield _refused(layer, op, op, ", ".join(ops) or "no ops", f"{chip.name} has no {op} ({where})", "use a chip that has it")
         return
     if p.delay > chip.capabilities.max_delay:
         yield _refused(layer, "delay", p.delay, chip.capabilities.max_delay, f"{chip.name} delays by fewer steps ({where})", "shorten the delay")

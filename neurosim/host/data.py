@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -76,8 +77,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file:
             loaded = np.load(file, allow_pickle=False)
             return {"images": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz or npy file, or truncated"
+        if "allow_pickle" in str(error):
+            reason = "it holds Python objects (pickle), which are not read; save plain arrays of numbers"
         raise DataError(f"cannot read data {path}: {reason}") from None
 
 

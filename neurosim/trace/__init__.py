@@ -1,7 +1,7 @@
 """What is kept of a run: the event trace (Parquet), the run directory, the summary, and questions to them. docs/trace.md."""
 
 from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows
-from neurosim.trace.rundir import StoredRun, load_run, write_run
+from neurosim.trace.rundir import StoredRun, load_run, refuse_foreign, write_run
 from neurosim.trace.store import TraceInfo, TraceWriter, read_trace, trace_info
 from neurosim.trace.summary import summarise
 
@@ -15,6 +15,7 @@ __all__ = [
     "link_summary",
     "load_run",
     "read_trace",
+    "refuse_foreign",
     "summarise",
     "trace_info",
     "trace_rows",

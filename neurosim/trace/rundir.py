@@ -37,6 +37,8 @@ _LAYOUT = (
     "slice_core", "slice_population", "slice_box", "slice_rule", "neuron_ptr", "source_population", "source_box", "source_shape", "sync_pair",
     "server_kind", "server_owner", "server_hop_ps", "server_class", "server_channel", "channel", "next_server", "port_router", "core_router",
 )  # fmt: skip
+_NEEDED = ("options", "window_ps", "host_macs_per_sample", "summary", "chip", "meta")
+_NEEDED_META = ("sync", "steps", "populations")
 _PER_SAMPLE = ("scores", "start_ps", "first_spike_ps", "decision_ps", "completion_ps")
 
 
@@ -84,7 +86,7 @@ def write_run(
     Raises RunError: the place is taken, the disk is full, no permission; the message says what to do.
     """
     target = Path(path)
-    _refuse_foreign(target)
+    refuse_foreign(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:
@@ -123,7 +125,8 @@ def load_run(path: str | os.PathLike[str]) -> StoredRun:
         program = _layout_program(info, arrays)
         result = _result(info, arrays, table)
     except FileNotFoundError as error:
-        raise DataError(f"run directory {folder}: {Path(str(error.filename)).name} is missing; run again") from None
+        name = Path(str(error.filename)).name if error.filename else COUNTERS  # Arrow names no file
+        raise DataError(f"run directory {folder}: {name} is missing; run again") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise DataError(f"run directory {folder} is damaged ({reason}); run again") from None
@@ -140,8 +143,14 @@ def load_run(path: str | os.PathLike[str]) -> StoredRun:
     )
 
 
-def _refuse_foreign(target: Path) -> None:
-    """RunError unless the place is free, empty, or an older run directory that holds nothing of somebody else's."""
+def refuse_foreign(path: str | os.PathLike[str]) -> None:
+    """RunError unless the place is free, empty, or an older run directory that holds nothing of somebody else's.
+
+    ``write_run`` asks this too; a caller that simulates for long asks before.
+    """
+    target = Path(path)
+    if target.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise RunError(f"{str(path)!r} is the current directory or one above it; give the run directory a name of its own")
     if not target.exists() and not target.is_symlink():
         return
     if target.is_symlink() or not target.is_dir():
@@ -169,8 +178,13 @@ def _read_info(folder: Path, *, any_version: bool = False) -> dict[str, Any]:
         raise DataError(f"{folder / RUN} is damaged or of another program (not valid JSON); run again") from None
     if not isinstance(info, dict) or info.get("format") != FORMAT:
         raise DataError(f"{folder / RUN} is not of a neurosim run; give a directory that `neurosim run -o` wrote")
-    if info.get("version") != FORMAT_VERSION and not any_version:
+    if any_version:
+        return info
+    if info.get("version") != FORMAT_VERSION:
         raise DataError(f"run directory {folder} has version {info.get('version')}, this neurosim reads version {FORMAT_VERSION}; run again")
+    lacking = [key for key in _NEEDED if key not in info] + [f"meta.{key}" for key in _NEEDED_META if key not in info.get("meta", {})]
+    if lacking:
+        raise DataError(f"{folder / RUN} is damaged: key {lacking[0]} is missing; run again")
     return info
 
 

@@ -25,6 +25,7 @@ from neurosim.trace.names import SENDER, SYNAPSE, server_names
 FORMAT, FORMAT_VERSION = "neurosim-trace", 1
 METADATA_KEY = b"neurosim"
 ROW_GROUP = 1 << 20
+LATEST_PS = 2**63 - 1
 # columns that rise or change little from row to row are stored as differences, the rest through dictionaries
 _DELTA = ("time", "index", "end", "service", "origin", "cause_service")
 
@@ -49,6 +50,10 @@ class TraceWriter:
 
     def __init__(self, path: str | os.PathLike[str], program: Program, *, row_group: int = ROW_GROUP) -> None:
         self.path = Path(path)
+        if not self.path.name or self.path.is_dir():
+            raise RunError(f"cannot write trace {str(path)!r}: it names a directory, not a file; give a file name")
+        if not self.path.parent.is_dir():
+            raise RunError(f"cannot write trace {self.path}: {self.path.parent} is no directory; make it or choose another path")
         self.rows = 0
         self._row_group = row_group
         self._buffer: list[NDArray[Any]] = []
@@ -190,9 +195,9 @@ def read_trace(
     if sample is not None:
         wanted.append(pc.field("sample") == sample)
     if from_ps is not None:
-        wanted.append(pc.field("time") >= from_ps)
+        wanted.append(pc.field("time") >= min(from_ps, LATEST_PS))
     if to_ps is not None:
-        wanted.append(pc.field("time") < to_ps)
+        wanted.append(pc.field("time") < min(to_ps, LATEST_PS))
     if cores is not None:
         wanted.append(pc.field("server").isin(_servers_of(info, cores, path)))
     if populations is not None:

@@ -228,3 +228,57 @@ def test_ctrl_c_leaves_nothing(folder: Path, engine: str) -> None:
 def test_network_of_nan_cannot_be_built() -> None:
     with pytest.raises(neurosim.NeurosimError, match=r"mid\.conv"):
         small_network(float("nan"))
+
+
+def _changed(source: Path, target: Path, member: str, data: bytes | None) -> None:
+    """A copy of a zip with one member replaced or left out."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            content = data if name == member else old.read(name)
+            if content is not None:
+                new.writestr(name, content)
+
+
+@pytest.mark.parametrize(("member", "data"), [("header.json", b"[1]"), ("header.json", b"{}"), ("threshold.npy", None), ("junk", b"")])
+def test_programs_changed_by_hand(refuse: Refuse, folder: Path, member: str, data: bytes | None) -> None:
+    with file(folder / "bad.nsim") as bad:
+        _changed(folder / "small.nsim", bad, member, data)
+        if member == "junk":  # one figure of the chip: still a valid file, no longer what was compiled
+            header = zipfile.ZipFile(bad).read("header.json").replace(b'"neurons"', b'"neuron"', 1)
+            _changed(folder / "small.nsim", bad, "header.json", header)
+        assert "bad.nsim" in refuse("run", "bad.nsim", "-i", "data.npz")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_bytes(refuse: Refuse, folder: Path, seed: int) -> None:
+    """Whatever a disk does to a file: refused in one line."""
+    rng = np.random.default_rng(seed)
+    for name, command in (("small.nsim", ("run", "bad.nsim", "-i", "data.npz")), ("small.nsnet", ("check", "bad.nsnet"))):
+        data = bytearray((folder / name).read_bytes())
+        for _ in range(20):
+            data[rng.integers(len(data))] ^= 0x5A
+        with file(folder / f"bad{Path(name).suffix}") as bad:
+            bad.write_bytes(data)
+            assert "bad." in refuse(*command)
+
+
+def test_output_paths(refuse: Refuse, folder: Path) -> None:
+    assert "file" in refuse("compile", "small.nsnet", "-o", "")
+    assert "read by this command" in refuse("compile", "small.nsnet", "-o", "small.nsnet")
+    assert "read by this command" in refuse("run", "small.nsim", "-i", "data.npz", "--record", "data.npz")
+    assert "missing" in refuse("run", "small.nsim", "-i", "data.npz", "--record", "missing/t.parquet")
+    assert "directory" in refuse("run", "small.nsim", "-i", "data.npz", "--record", ".")
+    for place in ("", ".", ".."):
+        assert "current directory" in refuse("run", "small.nsim", "-i", "data.npz", "-o", place)
+        assert "current directory" in refuse("demo", "-o", place)
+    assert "no directory" in refuse("demo", "-o", "data.npz")
+
+
+def test_a_chip_without_prices_is_compared(neurosim: Callable[..., Result], folder: Path) -> None:
+    free = [part for key in json.loads(neurosim("chips", "tiny", "--json").stdout)["prices"] if key != "power_gating"
+            for part in ("--set", f"prices.{key}=0")]  # fmt: skip
+    with file(folder / "free.nsim"), file(folder / "free-run"):
+        assert neurosim("compile", "small.nsnet", "--chip", "async-mesh", *free, "-o", "free.nsim").exit_code == 0
+        assert neurosim("run", "free.nsim", "-i", "data.npz", "--engine", "reference", "--samples", "1", "-o", "free-run").exit_code == 0
+        result = neurosim("compare", "free-run")
+        assert result.exit_code == 0, result.exception
