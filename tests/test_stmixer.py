@@ -96,7 +96,7 @@ def test_free_does_not_deadlock_and_counts_the_same_injection() -> None:
 
 @pytest.mark.parametrize("fifo", [4, 1])
 def test_link_level_flow_control_deadlocks_in_free_and_is_named(fifo: int) -> None:
-    """Firing couples axon-in to axon-out: without end-to-end credits this very network wedges. Both engines stop at the same time in the same cycle."""
+    """Firing couples axon-in to axon-out: without end-to-end credits this very network wedges. Both engines stop at one time in one cycle."""
     compilation = api.compile_model(T1, "async-mesh", "free", ['noc.flow="link"', f"noc.fifo={fifo}"], audit=False)
     assert any("deadlock is possible" in warning and "axon-in of core" in warning for warning in compilation.report["warnings"])
     pixels, _ = images(1)
