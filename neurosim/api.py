@@ -67,6 +67,8 @@ class Run:
     trace_path: Path | None = None
     run_dir: Path | None = None
     data_name: str = ""
+    events_left_out: int = 0
+    """Events of recordings that lie after the last step."""
     _energy: Energy | None = field(default=None, repr=False)
 
     @property
@@ -103,8 +105,8 @@ class Run:
             wall_s=self.wall_s, run_dir=None if self.run_dir is None else str(self.run_dir),
         )  # fmt: skip
 
-    def spikes(self, population: str) -> NDArray[np.uint8]:
-        """[samples, steps, channels, height, width] spikes that a population fired on the chip; counts above 1 occur in free mode only.
+    def spikes(self, population: str) -> NDArray[np.unsignedinteger[Any]]:
+        """[samples, steps, channels, height, width] spikes that a population fired on the chip: uint8, 0 or 1; in free uint32, counts of one step.
 
         Raises DataError when the run kept no spikes or the population lives on the host, ProgramError when there is none of that name.
         """
@@ -116,7 +118,7 @@ class Run:
             raise DataError(f"population {population}: this run kept no spikes; simulate with spikes=True")
         shape = tuple(self.program.meta["populations"][index]["shape"])
         steps = self.program.steps if self.program.sync != "free" else 1
-        dense = np.zeros((len(self.result.scores), steps, *shape), np.uint8)
+        dense = np.zeros((len(self.result.scores), steps, *shape), np.uint8 if self.program.sync != "free" else np.uint32)
         for s in slices:
             rows = self.result.spikes[self.result.spikes["slice"] == s]
             c, y, x = self._coordinates(int(s), rows["address"].astype(np.int64))
@@ -151,9 +153,10 @@ class Run:
 
     def save(self, path: str | os.PathLike[str], *, command: Sequence[str] = ()) -> Path:
         """Write the run directory, whole or not at all; returns its path."""
-        self.run_dir = Path(path)
-        write_run(self.run_dir, self.program, self.result, self.options, self.summary(), labels=self.labels, energy=self.energy(),
-                  command=list(command), trace_path=self.trace_path)  # fmt: skip
+        self.run_dir = write_run(
+            path, self.program, self.result, self.options, self.summary(), labels=self.labels, energy=self.energy(), command=list(command),
+            trace_path=self.trace_path,
+        )  # fmt: skip
         return self.run_dir
 
 
@@ -198,7 +201,15 @@ def simulate(
         result = simulate_stimuli(program, stimuli, **asdict(options), engine=engine, workers=workers, sink=sink, progress=progress)
     wall_s = time.perf_counter() - began
     return Run(
-        program, result, options, engine, loaded.labels, wall_s, trace_path=Path(record) if record is not None else None, data_name=loaded.name
+        program,
+        result,
+        options,
+        engine,
+        loaded.labels,
+        wall_s,
+        trace_path=Path(record) if record is not None else None,
+        data_name=loaded.name,
+        events_left_out=loaded.events_left_out,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurosim.cli.console import Json, friendly, out, print_json, progress, refuse_overwriting, table
+from neurosim.cli.console import Json, err, friendly, out, print_json, progress, refuse_overwriting, table
 from neurosim.errors import DataError
 from neurosim.units import format_count, format_energy, format_time
 
@@ -43,6 +43,8 @@ def run(
             loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, record=record, workers=jobs,
             progress=update,
         )  # fmt: skip
+    if result.events_left_out:
+        err.print(f"warning: {result.events_left_out} events lie after the last of {loaded.steps} steps and were left out", style="yellow")
     if output is not None:
         result.save(output, command=["run", str(program), "--input", str(input_)])
     summary = result.summary()

@@ -65,8 +65,10 @@ def simulate_stimuli(
         raise RunError("sync free cannot stream samples in this version; use isolated samples or sync wavefront")
     if not stimuli:
         raise RunError("nothing to simulate: 0 samples; give at least 1")
-    if not 0 <= jitter <= 65535:
-        raise RunError(f"jitter {jitter} is out of range 0..65535 (1/65536 of a service time); choose a value in it")
+    if not isinstance(jitter, int) or not 0 <= jitter <= 65535:
+        raise RunError(f"jitter {jitter} is no whole number from 0 to 65535 (in 1/65536 of a service time, 6554 = 10 %)")
+    if not 0 < max_time_ps < 2**63:
+        raise RunError(f"max_time_ps {max_time_ps} must lie between 1 and 2**63 - 1")
     if workers < 1:
         raise RunError(f"workers {workers} must be at least 1")
     if streamed and workers > 1:

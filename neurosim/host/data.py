@@ -118,7 +118,10 @@ def _recordings(arrays: dict[str, NDArray[Any]], contract: dict[str, Any], steps
         raise DataError(f"{name} has no array {lacking[0]!r}; event recordings need t (us), x, y, p and offsets")
     if not contract["step_time_us"]:
         raise DataError(f"{name}: the network states no step time, so recordings cannot be binned; set step_time_us in its spikes_input")
-    t, x, y, p, offsets = (np.asarray(arrays[key]).astype(np.int64) for key in EVENT_KEYS)
+    for key in EVENT_KEYS:
+        if arrays[key].ndim != 1 or (arrays[key].size and arrays[key].dtype.kind not in "biu"):
+            raise DataError(f"{name}: {key} has shape {arrays[key].shape} and dtype {arrays[key].dtype}, wanted a flat array of whole numbers")
+    t, x, y, p, offsets = (arrays[key].astype(np.int64) for key in EVENT_KEYS)
     if not len(t) == len(x) == len(y) == len(p):
         raise DataError(f"{name}: t, x, y, p have lengths {len(t)}, {len(x)}, {len(y)}, {len(p)}; they must agree")
     if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(t) or (np.diff(offsets) < 0).any():

@@ -89,9 +89,14 @@ class InputContract:
 def array(layer: str, name: str, value: Any, shape: tuple[int | None, ...] | None = None) -> Floats:
     """``value`` as float64 of the wanted shape (None: any length); raises ModelError naming layer, parameter and both shapes, or the NaN."""
     try:
-        result = np.array(value, np.float64)
-    except (TypeError, ValueError):
+        given = np.asarray(value)
+        if given.dtype.kind not in "biuf" and given.dtype != object:
+            raise TypeError
+        result = np.array(given, np.float64)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a torch tensor that still has its gradient
         raise ModelError(f"layer {layer}: {name} of type {type(value).__name__} is no array of numbers") from None
+    if not result.size:
+        raise ModelError(f"layer {layer}: {name} of shape {result.shape} is empty")
     if not np.isfinite(result).all():
         bad = int((~np.isfinite(result)).sum())
         raise ModelError(f"layer {layer}: {name} has {bad} of {result.size} values that are NaN or infinite; export the checkpoint again")
@@ -104,10 +109,24 @@ def array(layer: str, name: str, value: Any, shape: tuple[int | None, ...] | Non
 
 def pair(layer: str, name: str, value: int | tuple[int, int], least: int) -> tuple[int, int]:
     """(rows, columns) from an int or a pair, each at least ``least``."""
-    result = (value, value) if isinstance(value, int | np.integer) else tuple(value)
-    if len(result) != 2 or any(int(v) != v or v < least for v in result):
+    result = tuple(value) if isinstance(value, tuple | list | np.ndarray) else (value, value)
+    if len(result) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in result):
         raise ModelError(f"layer {layer}: {name} {value!r} must be one or two whole numbers of at least {least}")
     return int(result[0]), int(result[1])
+
+
+def number(layer: str, name: str, value: Any) -> float:
+    """A finite number; raises ModelError."""
+    if isinstance(value, str) or np.ndim(value) != 0:
+        raise ModelError(f"layer {layer}: {name} {value!r} must be one number")
+    return float(array(layer, name, value))
+
+
+def whole(layer: str, name: str, value: Any, least: int) -> int:
+    """A whole number of at least ``least``; raises ModelError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ModelError(f"layer {layer}: {name} {value!r} must be a whole number of at least {least}")
+    return int(value)
 
 
 def conv_shape(layer: str, source: str, shape: Shape, params: dict[str, Any]) -> Shape:

@@ -14,7 +14,20 @@ import numpy as np
 from neurosim.errors import ModelError
 from neurosim.graph import Shape
 from neurosim.network import nsnet
-from neurosim.network.layers import KNOWN_OPS, InputContract, Layer, array, conv_shape, layer_macs, mix_shape, pair, pool_shape
+from neurosim.network.layers import (
+    INTEGER_DTYPES,
+    KNOWN_OPS,
+    InputContract,
+    Layer,
+    array,
+    conv_shape,
+    layer_macs,
+    mix_shape,
+    number,
+    pair,
+    pool_shape,
+    whole,
+)
 
 
 class Network:
@@ -71,25 +84,27 @@ class Network:
     ) -> str:
         """A static image (c, y, x), repeated in every step: value = (pixel / scale - mean) / std per channel."""
         shape = self._input_shape(name, shape)
-        means, stds = (
-            tuple(np.broadcast_to(array(name, k, v), (shape[0],)).tolist()) if v is not None else () for k, v in (("mean", mean), ("std", std))
-        )
-        if not math.isfinite(scale) or scale == 0 or any(s <= 0 for s in stds):
-            raise ModelError(f"input {name}: scale {scale} must be finite and not 0, std {list(stds)} above 0")
+        means, stds = (_per_channel(name, k, v, shape[0]) for k, v in (("mean", mean), ("std", std)))
+        if number(name, "scale", scale) == 0 or any(s <= 0 for s in stds):
+            raise ModelError(f"input {name}: scale {scale} must not be 0, std {list(stds)} must lie above 0")
+        if not isinstance(dtype, str) or dtype not in (*INTEGER_DTYPES, "float32", "float64"):
+            raise ModelError(f"input {name}: dtype {dtype!r} is not known; use one of {', '.join(INTEGER_DTYPES)}")
         self._contract = InputContract(name, shape, "image", dtype, float(scale), means, stds)
         return self._add(name, "input", (), shape, {})
 
     def spikes_input(self, name: str, shape: Shape, step_time_us: float | None = None) -> str:
         """Binary events (c, y, x), at most one per neuron and step; polarity is the channel. ``step_time_us`` bins recordings."""
         shape = self._input_shape(name, shape)
+        if step_time_us is not None and number(name, "step_time_us", step_time_us) <= 0:
+            raise ModelError(f"input {name}: step_time_us {step_time_us} must lie above 0")
         self._contract = InputContract(name, shape, "spikes", "uint8", step_time_us=step_time_us)
         return self._add(name, "spikes_input", (), shape, {})
 
     def _input_shape(self, name: str, shape: Shape) -> Shape:
         if self._contract is not None:
             raise ModelError(f"network {self.name} has the input {self._contract.name!r} already; a second input {name!r} is not supported")
-        if len(shape) != 3 or any(int(n) != n or n < 1 for n in shape):
-            raise ModelError(f"input {name}: shape {tuple(shape)} must be (channels, height, width), each at least 1")
+        if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(isinstance(n, int | np.integer) and n >= 1 for n in shape):
+            raise ModelError(f"input {name}: shape {shape!r} must be (channels, height, width), whole numbers of at least 1")
         return int(shape[0]), int(shape[1]), int(shape[2])
 
     def output(self, x: str) -> None:
@@ -112,7 +127,7 @@ class Network:
         w = array(name, "weight", weight, (None, None, None, None))
         params = {
             "weight": w, "bias": None if bias is None else array(name, "bias", bias, (w.shape[0],)), "stride": pair(name, "stride", stride, 1),
-            "padding": pair(name, "padding", padding, 0), "dilation": pair(name, "dilation", dilation, 1), "groups": int(groups),
+            "padding": pair(name, "padding", padding, 0), "dilation": pair(name, "dilation", dilation, 1), "groups": whole(name, "groups", groups, 1),
         }  # fmt: skip
         return self._add(name, "conv2d", (x,), conv_shape(name, x, shape, params), params)
 
@@ -131,6 +146,7 @@ class Network:
         shape = self._get(x, name).shape
         given = {"weight": weight, "bias": bias, "mean": mean, "var": var}
         params: dict[str, Any] = {key: array(name, key, value, (shape[0],)) for key, value in given.items()}
+        eps = number(name, "eps", eps)
         if (params["var"] + eps <= 0).any():
             raise ModelError(f"layer {name}: var {params['var'].min():.6g} + eps {eps} is not above 0")
         return self._add(name, "batch_norm", (x,), shape, params | {"eps": float(eps)})
@@ -155,7 +171,7 @@ class Network:
     def reshape(self, name: str, x: str, shape: Shape) -> str:
         """The same values, in the order (c, y, x), under another shape."""
         before = self._get(x, name).shape
-        if len(shape) != 3 or math.prod(shape) != math.prod(before):
+        if len(shape) != 3 or any(n < 1 for n in shape) or math.prod(shape) != math.prod(before):
             raise ModelError(f"layer {name}: cannot reshape {x} {before} to {tuple(shape)}")
         return self._add(name, "reshape", (x,), (int(shape[0]), int(shape[1]), int(shape[2])), {})
 
@@ -204,9 +220,7 @@ class Network:
 
     def delay(self, name: str, x: str, steps: int = 1) -> str:
         """The value of ``x`` some steps ago, 0 before."""
-        if steps < 1:
-            raise ModelError(f"layer {name}: delay {steps} must be at least 1 step")
-        return self._add(name, "delay", (x,), self._get(x, name).shape, {"steps": int(steps)})
+        return self._add(name, "delay", (x,), self._get(x, name).shape, {"steps": whole(name, "delay", steps, 1)})
 
     def connect(self, source: str, target: str, delay: int = 1) -> None:
         """Add the value of ``source``, ``delay`` steps ago, to the input of the lif layer ``target``; the only way to close a cycle."""
@@ -236,11 +250,11 @@ class Network:
         if reset not in ("zero", "subtract"):
             raise ModelError(f"layer {name}: reset {reset!r} must be 'zero' or 'subtract'")
         for label, value in (("decay", decay), ("decay_current", decay_current)):
-            if value is not None and not 0 <= value <= 1:
+            if value is not None and not 0 <= number(name, label, value) <= 1:
                 raise ModelError(f"layer {name}: {label} {value} must lie in 0..1")
         params: dict[str, Any] = {
-            "decay": float(decay), "reset": reset, "strict": bool(strict), "v_rest": float(v_rest),
-            "v_reset": float(v_rest if v_reset is None else v_reset), "input_scale": float(input_scale),
+            "decay": float(decay), "reset": reset, "strict": bool(strict), "v_rest": number(name, "v_rest", v_rest),
+            "v_reset": number(name, "v_reset", v_rest if v_reset is None else v_reset), "input_scale": number(name, "input_scale", input_scale),
             "decay_current": None if decay_current is None else float(decay_current),
         }  # fmt: skip
         for label, value in (("threshold", threshold), ("floor", floor), ("bias", bias), ("reset_by", reset_by)):
@@ -284,6 +298,16 @@ class Network:
             lines.append(f"  {layer.name} {layer.shape} = {layer.describe()}" + (f" of {', '.join(layer.inputs)}" if layer.inputs else ""))
         lines += [f"  {source} -> {target} after {delay} step(s)" for source, target, delay in self.connections]
         return "\n".join(lines + [f"  output {self.output_name}"])
+
+
+def _per_channel(layer: str, name: str, value: Any, channels: int) -> tuple[float, ...]:
+    """One float per channel from a number or a sequence; empty for None."""
+    if value is None:
+        return ()
+    given = array(layer, name, value)
+    if given.shape not in ((), (1,), (channels,)):
+        raise ModelError(f"input {layer}: {name} has shape {given.shape}, wanted a number or one per channel, ({channels},)")
+    return tuple(np.broadcast_to(given, (channels,)).tolist())
 
 
 def _per_neuron(layer: str, name: str, value: Any, shape: Shape) -> Any:

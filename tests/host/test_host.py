@@ -112,6 +112,9 @@ def test_recordings_are_binned(tmp_path: Path) -> None:
     assert stimulus.step.tolist() == [0, 0, 1, 2]
     for changes, message in (
         ({"t": np.arange(8)[::-1]}, "times of sample 0 go back"),
+        ({"t": np.full(8, 1.5)}, "t has shape .* dtype float64"),
+        ({"x": np.array(list("abcdefgh"))}, "x has shape"),
+        ({"offsets": np.array([[0, 8]])}, r"offsets has shape \(1, 2\)"),
         ({"x": np.full(8, 4)}, r"x from 4 to 4 leaves 0..3"),
         ({"offsets": np.array([0, 9])}, "offsets must ascend from 0 to 8"),
         ({"p": np.zeros(7, int)}, "have lengths 8, 8, 8, 7"),

@@ -42,6 +42,18 @@ MISTAKES: dict[str, tuple[Callable[[Network], object], str]] = {
     "connect": (lambda n: n.connect("image", n.lif("l", "image"), 0), "delay >= 1"),
     "own method": (lambda n: n.op("x", "conv2d", "image"), "has its own method"),
     "stride": (lambda n: n.conv2d("c", "image", np.ones((1, 2, 1, 1)), stride=0), "stride 0"),
+    "padding": (lambda n: n.conv2d("c", "image", np.ones((1, 2, 1, 1)), padding=1.5), "padding 1.5"),  # type: ignore[arg-type]
+    "fraction of a group": (lambda n: n.conv2d("c", "image", np.ones((2, 1, 1, 1)), groups=1.5), "groups 1.5"),  # type: ignore[arg-type]
+    "complex": (lambda n: n.conv2d("c", "image", np.ones((1, 2, 1, 1)) * 1j), "no array of numbers"),
+    "empty": (lambda n: n.conv2d("c", "image", np.ones((0, 2, 1, 1))), "c: weight of shape .* is empty"),
+    "rest": (lambda n: n.lif("l", "image", v_rest=float("nan")), "l: v_rest has 1 of 1 values that are NaN"),
+    "text": (lambda n: n.lif("l", "image", decay="half"), "decay 'half' must be one number"),  # type: ignore[arg-type]
+    "negative sides": (lambda n: n.reshape("r", "image", (-2, -8, 8)), "r: cannot reshape"),
+    "flat shape": (lambda n: Network("n").input("i", 128), "shape 128 must be"),  # type: ignore[arg-type]
+    "mean": (lambda n: Network("n").input("i", (2, 4, 4), mean=[0, 0, 0]), r"i: mean has shape \(3,\)"),
+    "dtype": (lambda n: Network("n").input("i", (2, 4, 4), dtype="pixel"), "dtype 'pixel'"),
+    "step time": (lambda n: Network("n").spikes_input("i", (2, 4, 4), step_time_us=0), "step_time_us 0"),
+    "part of a step": (lambda n: n.delay("d", n.lif("l", "image"), 1.5), "delay 1.5"),  # type: ignore[arg-type]
 }
 
 
