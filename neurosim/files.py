@@ -85,6 +85,8 @@ def read_zip(path: Path, expected_format: str, version: int, remedy: str) -> tup
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         # zipfile reports damaged fields of an entry as unknown versions (NotImplementedError) and passwords (RuntimeError)
         raise ProgramError(f"{path} is broken or truncated ({str(error) or type(error).__name__}); {remedy}") from None
-    if header.pop(CHECKSUM, None) != content_digest(header, arrays):
+    if CHECKSUM not in header:
+        raise ProgramError(f"{path} has no checksum, so it was not written by this version of neurosim; {remedy}")
+    if header.pop(CHECKSUM) != content_digest(header, arrays):
         raise ProgramError(f"{path} is damaged or was changed by hand (its checksum does not fit); {remedy}")
     return header, arrays

@@ -82,7 +82,9 @@ class Options:
 class Sink(Protocol):
     """Receives trace rows in sorted order, chunk by chunk."""
 
-    def write(self, rows: NDArray[Any]) -> None: ...
+    def write(self, rows: NDArray[Any]) -> None:
+        """Take the next rows (TRACE_DTYPE)."""
+        ...
 
 
 @dataclass
@@ -126,4 +128,6 @@ class Engine(Protocol):
 
     def __call__(
         self, program: Program, stimuli: list[Stimulus], options: Options, *, sink: Sink | None = None, progress: Progress | None = None
-    ) -> Result: ...
+    ) -> Result:
+        """Simulate the stimuli, one per sample."""
+        ...
