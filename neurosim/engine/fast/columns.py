@@ -24,13 +24,14 @@ INF = 2**62
 ) = range(17)  # fmt: skip
 PHASE_STEP, PHASE_STIMULI, PHASE_MARKERS, PHASE_DONE = range(4)
 
-# hp: binary heap of stations; its last row holds the size in H_HEAP
-H_HEAP, H_POSITION, H_TIME = range(3)
+# hp: 4-ary heap of the stations that will wake. Row k holds the k-th place of the heap (H_KEY its time, H_HEAP its station) and, in H_POSITION, the
+# place of station k, -1 if it is not in the heap; the last row holds the size in H_HEAP
+H_KEY, H_HEAP, H_POSITION = range(3)
 
 # a packet or item, in slots (from L_ITEM) and in servers (from V_ITEM)
 (F_ITEM, F_SLICE, F_ADDRESS, F_VALUE, F_STEP, F_DEST, F_ORIGIN, F_CAUSE_SERVER, F_CAUSE_SERVICE, F_ROUTE, F_COLUMNS) = range(11)
 
-# sv: servers. V_END: end of the last service (0 at first); V_OPEN: a service that waits for a credit
+# sv: servers. V_END: end of the last service (0 at first; INF at a router output that waits for a credit); V_OPEN: a service that waits for a credit
 (
     V_STATION, V_CHANNEL, V_HOP, V_OWNER,
     V_SERVICES, V_PUTS, V_BUSY, V_BLOCKED, V_HELD,
@@ -43,8 +44,8 @@ V_DYNAMIC = V_SERVICES  # from here on set to zero at the start of a sample; cou
 
 # ch: channels; slots C_SLOT .. C_SLOT + depth, head and tail are slots, C_SEEN the slot and C_ARRIVED the number of the next arrival to be counted
 (
-    C_KIND, C_WRITER, C_READER, C_DEPTH, C_FORWARD, C_ACK, C_SLOT,
-    C_PUTS, C_TAKES, C_HEAD, C_TAIL, C_ARRIVED, C_SEEN, C_HIGH, C_WAITING, C_LAST_TAKE,
+    C_KIND, C_WRITER, C_READER, C_DEPTH, C_FORWARD, C_ACK, C_SLOT, C_INPUT,
+    C_PUTS, C_TAKES, C_HEAD, C_TAIL, C_ARRIVED, C_SEEN, C_HIGH, C_WAITING,
     C_COLUMNS,
 ) = range(17)  # fmt: skip
 
@@ -73,8 +74,11 @@ W_PUTS, W_TAKES, W_WAITING = range(3)
 # co: cores
 K_SLICE, K_SLICE_END, K_AXON_IN, K_AXON_OUT, K_BUFFER, K_START, K_COLUMNS = range(7)
 
-# rr: routers
-Q_IN, Q_IN_END, Q_OUT, Q_OUT_END, Q_COLUMNS = range(5)
+# rr: routers. Q_OPEN: number of outputs that wait for a credit
+Q_IN, Q_IN_END, Q_OUT, Q_OUT_END, Q_OPEN, Q_COLUMNS = range(6)
+
+# rin: inputs of routers, each with what its head asks for: arrival (INF: no head), output, and the time of the take before it
+R_CHANNEL, R_ARRIVE, R_OUTPUT, R_TAKE, R_COLUMNS = range(5)
 
 # ring: S_HISTORY rows per slice, by step. B_READY: when the soma sees the bank complete; B_END: end of the last step of the row
 B_END, B_READY, B_CAUSE_SERVER, B_CAUSE_SERVICE, B_MARKERS, B_COLUMNS = range(6)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from numba import njit
+from numba import njit, types
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,9 +19,16 @@ OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrap
 
 def jit(function: F) -> F:
     """Compile an inner function of the kernel; it must not create arrays and cannot be called from Python."""
-    return cast(F, njit(no_cpython_wrapper=True, **OPTIONS)(function))
+    return cast(F, _without_literals(njit(no_cpython_wrapper=True, **OPTIONS)(function)))
 
 
 def entry(function: F) -> F:
     """Compile a function that Python may call as well."""
-    return cast(F, njit(**OPTIONS)(function))
+    return cast(F, _without_literals(njit(**OPTIONS)(function)))
+
+
+def _without_literals(dispatcher: Any) -> Any:
+    """numba compiles a function once more for every constant that it is called with, which more than doubled the time to compile."""
+    compile_for = dispatcher.compile
+    dispatcher.compile = lambda signature: compile_for(tuple(types.unliteral(kind) for kind in signature))
+    return dispatcher

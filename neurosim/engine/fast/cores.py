@@ -108,14 +108,14 @@ def synapse(
 
 @jit
 def soma(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, dn: A, ring: A, need: A,
-    co: A, csl: A, buf: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int,
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, dn: A, ring: A,
+    need: A, co: A, csl: A, buf: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int,
     time: int,
 ) -> None:  # fmt: skip
     """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires."""
     core = sv[s, V_OWNER]
     while True:
-        if sv[s, V_OPEN] != 0 and not burst(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, ring, co, buf, s):
+        if sv[s, V_OPEN] != 0 and not burst(par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, ring, co, buf, s):
             return
         best, best_step, wake, seen = -1, INF, INF, INF
         for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
@@ -216,14 +216,15 @@ def serve_packet(
 
 @jit
 def core_station(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A, up: A,
-    ring: A, co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, w8: A, w32: A, index: A, runs: A, readout: A, s: int, time: int,
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A,
+    up: A, ring: A, co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, w8: A, w32: A, index: A, runs: A, readout: A, s: int,
+    time: int,
 ) -> None:  # fmt: skip
     """Core station of ``free``: one packet (or the start item) per service, fires put as they come."""
     core = sv[s, V_OWNER]
     inlet = co[core, K_AXON_IN]
     while True:
-        if sv[s, V_OPEN] != 0 and not burst(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, ring, co, buf, s):
+        if sv[s, V_OPEN] != 0 and not burst(par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, ring, co, buf, s):
             return
         if sv[s, V_SERVICES] == 0 and co[core, K_START] != 0:
             begin(par, reg, sv, s, time)

@@ -46,57 +46,61 @@ def jitter_draw(seed: int, sample: int, server: int, n: int, amplitude: int) -> 
 
 @jit
 def schedule(hp: A, station: int, time: int) -> None:
-    """Wake a station at ``time`` unless it wakes earlier anyway."""
-    if time >= hp[station, H_TIME]:
-        return
-    hp[station, H_TIME] = time
-    position = hp[station, H_POSITION]
+    """Wake a station at ``time`` unless it wakes earlier anyway. The order of equal times is free (the instant rule)."""
     last = hp.shape[0] - 1
-    if position < 0:
+    position = hp[station, H_POSITION]
+    if position >= 0:
+        if time >= hp[position, H_KEY]:
+            return
+    elif time < INF:
         position = hp[last, H_HEAP]
-        hp[last, H_HEAP] += 1
+        hp[last, H_HEAP] = position + 1
+    else:
+        return
     while position > 0:
-        parent = (position - 1) >> 1
-        other = hp[parent, H_HEAP]
-        if hp[other, H_TIME] < time or (hp[other, H_TIME] == time and other < station):
+        parent = (position - 1) >> 2
+        if hp[parent, H_KEY] <= time:
             break
-        hp[position, H_HEAP] = other
-        hp[other, H_POSITION] = position
+        hp[position, H_KEY] = hp[parent, H_KEY]
+        moved = hp[parent, H_HEAP]
+        hp[position, H_HEAP] = moved
+        hp[moved, H_POSITION] = position
         position = parent
+    hp[position, H_KEY] = time
     hp[position, H_HEAP] = station
     hp[station, H_POSITION] = position
 
 
 @jit
 def pop(hp: A) -> int:
-    """Remove and return the station with the least (time, station)."""
+    """Remove and return a station with the least time."""
     last = hp.shape[0] - 1
     top = hp[0, H_HEAP]
-    hp[top, H_TIME] = INF
     hp[top, H_POSITION] = -1
     size = hp[last, H_HEAP] - 1
     hp[last, H_HEAP] = size
     if size == 0:
         return top  # type: ignore[no-any-return]
-    moved = hp[size, H_HEAP]
-    time = hp[moved, H_TIME]
+    time, station = hp[size, H_KEY], hp[size, H_HEAP]
     position = 0
     while True:
-        child = 2 * position + 1
-        if child >= size:
+        first = 4 * position + 1
+        if first >= size:
             break
-        station = hp[child, H_HEAP]
-        if child + 1 < size:
-            right = hp[child + 1, H_HEAP]
-            if hp[right, H_TIME] < hp[station, H_TIME] or (hp[right, H_TIME] == hp[station, H_TIME] and right < station):
-                child, station = child + 1, right
-        if hp[station, H_TIME] > time or (hp[station, H_TIME] == time and station > moved):
+        child, least = first, hp[first, H_KEY]
+        for k in range(first + 1, min(first + 4, size)):
+            if hp[k, H_KEY] < least:
+                child, least = k, hp[k, H_KEY]
+        if least >= time:
             break
-        hp[position, H_HEAP] = station
-        hp[station, H_POSITION] = position
+        moved = hp[child, H_HEAP]
+        hp[position, H_KEY] = least
+        hp[position, H_HEAP] = moved
+        hp[moved, H_POSITION] = position
         position = child
-    hp[position, H_HEAP] = moved
-    hp[moved, H_POSITION] = position
+    hp[position, H_KEY] = time
+    hp[position, H_HEAP] = station
+    hp[station, H_POSITION] = position
     return top  # type: ignore[no-any-return]
 
 
@@ -108,18 +112,24 @@ def wake_after(hp: A, sv: A, server: int, time: int) -> None:
 
 
 @jit
-def credit(par: A, ch: A, slot: A, wc: A, wf: A, channel: int, window: int, ready: int) -> int:
-    """First time >= ready with a credit of the channel (and of window row ``window``, if >= 0); -1 if not known yet: the writer is then woken."""
+def credit_of(ch: A, slot: A, channel: int, ready: int) -> int:
+    """First time >= ready with a credit of the channel; -1 if not known yet: the writer is then woken."""
     if ch[channel, C_PUTS] - ch[channel, C_TAKES] >= ch[channel, C_DEPTH]:
         ch[channel, C_WAITING] = 1
         return -1
-    time = max(ready, slot[ch[channel, C_TAIL], L_FREE])
-    if window >= 0:
+    return max(ready, slot[ch[channel, C_TAIL], L_FREE])  # type: ignore[no-any-return]
+
+
+@jit
+def credit(par: A, ch: A, slot: A, wc: A, wf: A, channel: int, window: int, ready: int) -> int:
+    """First time >= ready with a credit of the channel and of window row ``window``, if >= 0; -1 if not known yet: the writer is then woken."""
+    time = credit_of(ch, slot, channel, ready)
+    if time >= 0 and window >= 0:
         if wc[window, W_PUTS] - wc[window, W_TAKES] >= par[P_WINDOW]:
             wc[window, W_WAITING] = 1
             return -1
         time = max(time, wf[window * par[P_WINDOW] + wc[window, W_PUTS] % par[P_WINDOW]])
-    return time  # type: ignore[no-any-return]
+    return time
 
 
 @jit
@@ -136,17 +146,18 @@ def enqueue(ch: A, slot: A, channel: int, time: int) -> int:
 
 
 @jit
-def notify(par: A, hp: A, sv: A, ch: A, slot: A, ns: A, channel: int, place: int) -> None:
+def notify(par: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, channel: int, place: int) -> None:
     """Wake the reader for an item that is the head of its queue; behind another item it has no say yet."""
     if ch[channel, C_PUTS] - ch[channel, C_TAKES] != 1:
         return
-    reader = ch[channel, C_READER]
-    if reader >= par[P_ROUTER0]:
-        output = ns[reader - par[P_ROUTER0], slot[place, L_DEST]]
-        if sv[output, V_OPEN] == 0:
-            schedule(hp, reader, max(slot[place, L_ARRIVE], sv[output, V_END]))
-    else:
-        wake_after(hp, sv, reader, slot[place, L_ARRIVE])
+    reader, arrival, entrance = ch[channel, C_READER], slot[place, L_ARRIVE], ch[channel, C_INPUT]
+    if entrance < 0:
+        wake_after(hp, sv, reader, arrival)
+        return
+    output = ns[reader - par[P_ROUTER0], slot[place, L_DEST]]
+    rin[entrance, R_ARRIVE] = arrival
+    rin[entrance, R_OUTPUT] = output
+    schedule(hp, reader, max(arrival, sv[output, V_END]))
 
 
 @jit
@@ -166,7 +177,6 @@ def take(hp: A, sv: A, ch: A, slot: A, channel: int, time: int, server: int) -> 
         sv[server, V_ITEM + j] = slot[place, L_ITEM + j]
     slot[place, L_FREE] = time + ch[channel, C_ACK]
     ch[channel, C_TAKES] += 1
-    ch[channel, C_LAST_TAKE] = time
     place += 1
     ch[channel, C_HEAD] = ch[channel, C_SLOT] if place == past else place
     if ch[channel, C_WAITING] != 0:
@@ -230,7 +240,7 @@ def finish(par: A, reg: A, sv: A, rows: A, server: int, end: int) -> None:
 
 @jit
 def deliver(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, rows: A, server: int, ready: int, time: int, item: int, slice_: int, address: int,
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, rows: A, server: int, ready: int, time: int, item: int, slice_: int, address: int,
     value: int, dest: int, origin: int, route: int, record: int,
 ) -> None:  # fmt: skip
     """Put a packet or item (of the service's step) into the channel of ``server`` at ``time``, ready since ``ready``; ``record``: with a row."""
@@ -248,7 +258,7 @@ def deliver(
     slot[place, L_CAUSE_SERVICE] = n
     slot[place, L_ROUTE] = route
     reg[G_LAST_START] = max(reg[G_LAST_START], time)
-    notify(par, hp, sv, ch, slot, ns, channel, place)
+    notify(par, hp, sv, ch, slot, rin, ns, channel, place)
     if record == 0:
         return
     index = sv[server, V_PUTS]

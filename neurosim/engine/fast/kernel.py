@@ -52,19 +52,19 @@ def _build(rules: int) -> Callable[..., int]:
                 return MORE
             if par[P_SPIKES] != 0 and reg[G_SPIKES] + margin > spk.shape[0]:
                 return MORE
-            time = hp[hp[0, H_HEAP], H_TIME]
+            time = hp[0, H_KEY]
             station = pop(hp)
             reg[G_NOW] = time
             left -= 1
             if station >= par[P_ROUTER0]:
-                router(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, smp, rr, rin, station - par[P_ROUTER0], time)
+                router(par, reg, hp, sv, ch, slot, rin, ns, rows, smp, rr, station - par[P_ROUTER0], time)
             elif station == 0:
-                port(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, smp, sl, so, rt, dn, ring, stim, stim_ptr, marker_due)
+                port(par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, smp, sl, so, rt, dn, ring, stim, stim_ptr, marker_due)
             elif station % 3 == 0:
-                sender(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, smp, cc, co, so, rt, station, time)
+                sender(par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, smp, cc, co, so, rt, station, time)
             elif station % 3 == 2:
                 soma(
-                    par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, dn, ring, need, co, csl, buf, v, cur, thr, bias,
+                    par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, dn, ring, need, co, csl, buf, v, cur, thr, bias,
                     flo, rby, acc32, acc64, touched, scores, rank, station, time,
                 )  # fmt: skip
             elif par[P_FREE] == 0:
@@ -74,8 +74,8 @@ def _build(rules: int) -> Callable[..., int]:
                 )  # fmt: skip
             else:
                 core_station(
-                    par, reg, hp, sv, ch, slot, ns, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up, ring, co, csl, buf, v, tlast, thr, bias,
-                    flo, rby, w8, w32, index, runs, readout, station, time,
+                    par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up, ring, co, csl, buf, v, tlast, thr,
+                    bias, flo, rby, w8, w32, index, runs, readout, station, time,
                 )  # fmt: skip
         return MORE
 

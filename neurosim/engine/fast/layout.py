@@ -275,7 +275,7 @@ def _cores(program: Program, slices: A, free: bool) -> tuple[A, A, int]:
 
 
 def _fabric(program: Program) -> tuple[A, A, int, A, A]:
-    """Servers, channels, number of slots, routers and the channels of their inputs."""
+    """Servers, channels, number of slots, routers and their inputs."""
     router0 = 1 + 3 * program.cores
     servers, routers = len(program.server_kind), len(program.next_server)
     sv = np.zeros((servers, c.V_COLUMNS), np.int64)
@@ -288,6 +288,7 @@ def _fabric(program: Program) -> tuple[A, A, int, A, A]:
     ch[:, c.C_READER] = np.select([kind == C_AXON_IN, kind == C_AXON_OUT], [1 + 3 * reader, 3 + 3 * reader], router0 + reader)
     ch[:, c.C_DEPTH], ch[:, c.C_FORWARD], ch[:, c.C_ACK] = depth, forward, ack
     ch[:, c.C_SLOT] = np.cumsum(depth) - depth
+    ch[:, c.C_INPUT] = -1
     rr = np.zeros((routers, c.Q_COLUMNS), np.int64)
     inputs: list[int] = []
     outputs = program.server_owner[router0:]
@@ -297,7 +298,10 @@ def _fabric(program: Program) -> tuple[A, A, int, A, A]:
         inputs += mine[np.argsort(number[mine])].tolist()
         rr[k, c.Q_IN_END] = len(inputs)
         rr[k, c.Q_OUT], rr[k, c.Q_OUT_END] = router0 + np.searchsorted(outputs, k, "left"), router0 + np.searchsorted(outputs, k, "right")
-    return sv, ch, int(depth.sum()), rr, np.array(inputs or [0], np.int64)
+    rin = np.zeros((max(1, len(inputs)), c.R_COLUMNS), np.int64)
+    rin[: len(inputs), c.R_CHANNEL] = inputs
+    ch[inputs, c.C_INPUT] = np.arange(len(inputs))
+    return sv, ch, int(depth.sum()), rr, rin
 
 
 def readout_neurons(program: Program) -> A:
@@ -330,14 +334,15 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     t.ch[:, c.C_PUTS :] = 0
     for column in (c.C_HEAD, c.C_TAIL, c.C_SEEN):
         t.ch[:, column] = t.ch[:, c.C_SLOT]
-    t.ch[:, c.C_LAST_TAKE] = -1
+    t.rin[:, c.R_ARRIVE], t.rin[:, c.R_TAKE] = c.INF, -1
+    t.rr[:, c.Q_OPEN] = 0
     stations = len(t.hp) - 1
-    t.hp[:, c.H_POSITION], t.hp[:, c.H_TIME] = -1, c.INF
+    t.hp[:, c.H_POSITION] = -1
     # at time 0 the port, every soma with a slice and every core with a start item look around; equal times leave the heap in station order
     mapped = t.co[:, c.K_SLICE_END] > t.co[:, c.K_SLICE]
     free = program.sync == "free"
     awake = np.concatenate([[0], 1 + 3 * np.flatnonzero(t.co[:, c.K_START]) if free else 2 + 3 * np.flatnonzero(mapped)])
     t.hp[: len(awake), c.H_HEAP] = awake
     t.hp[awake, c.H_POSITION] = np.arange(len(awake))
-    t.hp[awake, c.H_TIME] = 0
+    t.hp[: len(awake), c.H_KEY] = 0
     t.hp[stations, c.H_HEAP] = len(awake)

@@ -9,10 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from neurosim.arithmetic import jittered
 from neurosim.engine.events import CURRENT, MARKER, SPIKE
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit
-from neurosim.engine.fast.fabric import begin, credit, deliver, finish, scaled, schedule, take
+from neurosim.engine.fast.fabric import begin, credit, credit_of, deliver, enqueue, finish, jitter_draw, notify, scaled, schedule, take
 
 A = NDArray[Any]
 
@@ -131,8 +132,8 @@ def port_next(par: A, reg: A, sv: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: 
 
 @jit
 def port(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, smp: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A, stim_ptr: A,
-    marker_due: A,
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, smp: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A,
+    stim_ptr: A, marker_due: A,
 ) -> None:  # fmt: skip
     """Port 0: one sequence without choices, so packets are put as far ahead of time as credits and wires are known."""
     while True:
@@ -157,7 +158,7 @@ def port(
             wc[window, W_PUTS] += 1
         sv[0, V_WAITED] = time - sv[0, V_START]
         deliver(
-            par, reg, hp, sv, ch, slot, ns, rows, 0, time, time, sv[0, V_ITEM], sv[0, V_SLICE], sv[0, V_ADDRESS], sv[0, V_VALUE],
+            par, reg, hp, sv, ch, slot, rin, ns, rows, 0, time, time, sv[0, V_ITEM], sv[0, V_SLICE], sv[0, V_ADDRESS], sv[0, V_VALUE],
             dest, sv[0, V_ORIGIN], sv[0, V_ROUTE], 0,
         )  # fmt: skip
         reg[G_PREVIOUS] = time
@@ -166,7 +167,7 @@ def port(
 
 @jit
 def sender(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, smp: A, cc: A, co: A, so: A, rt: A, s: int, time: int
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, smp: A, cc: A, co: A, so: A, rt: A, s: int, time: int
 ) -> None:  # fmt: skip
     """Sender: one packet per destination core of the item it took from axon-out."""
     core = sv[s, V_OWNER]
@@ -200,6 +201,7 @@ def sender(
                     sv,
                     ch,
                     slot,
+                    rin,
                     ns,
                     rows,
                     s,
@@ -232,55 +234,72 @@ def sender(
 
 
 @jit
-def forward(par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, output: int) -> None:
-    """Put the packet of a router output if the credit is known; else the output stays open."""
-    put = credit(par, ch, slot, wc, wf, sv[output, V_CHANNEL], -1, sv[output, V_READY])
-    if put < 0:
-        sv[output, V_OPEN] = 1
-        return
-    sv[output, V_WAITED] = put - sv[output, V_READY]
-    deliver(
-        par, reg, hp, sv, ch, slot, ns, rows, output, put, put, sv[output, V_ITEM], sv[output, V_SLICE], sv[output, V_ADDRESS], sv[output, V_VALUE],
-        sv[output, V_DEST], sv[output, V_ORIGIN], sv[output, V_ROUTE], 0,
-    )  # fmt: skip
-    finish(par, reg, sv, rows, output, put)
+def router(par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, rows: A, smp: A, rr: A, k: int, time: int) -> None:
+    """Router ``k``: puts that waited for a credit, then again and again the least (request time, input) among heads whose output is free.
 
-
-@jit
-def router(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, smp: A, rr: A, rin: A, k: int, time: int
-) -> None:  # fmt: skip
-    """Router ``k``: again and again the least (request time, input) among heads whose output is free."""
-    for output in range(rr[k, Q_OUT], rr[k, Q_OUT_END]):
-        if sv[output, V_OPEN] != 0:
-            forward(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, output)
+    This is where most of the time goes, so a service is not made of the general functions but written out.
+    """
+    first, end = rr[k, Q_IN], rr[k, Q_IN_END]
+    waiting = rr[k, Q_OUT] if rr[k, Q_OPEN] > 0 else rr[k, Q_OUT_END]
     while True:
-        best, best_output, best_request, wake = -1, -1, INF, INF
-        for j in range(rr[k, Q_IN], rr[k, Q_IN_END]):
-            channel = rin[j]
-            if ch[channel, C_PUTS] == ch[channel, C_TAKES]:
+        if waiting < rr[k, Q_OUT_END]:
+            output = waiting
+            waiting += 1
+            if sv[output, V_OPEN] == 0:
                 continue
-            head = ch[channel, C_HEAD]
-            arrival = slot[head, L_ARRIVE]
-            output = ns[k, slot[head, L_DEST]]
-            if sv[output, V_OPEN] != 0:
-                continue
-            start = max(arrival, sv[output, V_END])
-            if start > time:
-                wake = min(wake, start)
-                continue
-            request = max(arrival, ch[channel, C_LAST_TAKE])
-            if request < best_request:
-                best, best_output, best_request = channel, output, request
-        if best < 0:
-            if wake < INF:
-                schedule(hp, par[P_ROUTER0] + k, wake)
-            return
-        take(hp, sv, ch, slot, best, time, best_output)
-        begin(par, reg, sv, best_output, time)
-        sv[best_output, V_READY] = time + scaled(sv, best_output, sv[best_output, V_HOP])
-        smp[sample_of(par, sv[best_output, V_STEP]), X_HOPS] += 1
-        forward(par, reg, hp, sv, ch, slot, ns, wc, wf, rows, best_output)
+        else:
+            best, output, earliest, wake = -1, -1, INF, INF
+            for j in range(first, end):
+                arrival = rin[j, R_ARRIVE]
+                if arrival == INF:
+                    continue
+                start = max(arrival, sv[rin[j, R_OUTPUT], V_END])
+                if start > time:
+                    wake = min(wake, start)
+                    continue
+                request = max(arrival, rin[j, R_TAKE])
+                if request < earliest:
+                    best, earliest = j, request
+            if best < 0:
+                if wake < INF:
+                    schedule(hp, par[P_ROUTER0] + k, wake)
+                return
+            inlet, output = rin[best, R_CHANNEL], rin[best, R_OUTPUT]
+            take(hp, sv, ch, slot, inlet, time, output)
+            rin[best, R_TAKE] = time
+            rin[best, R_ARRIVE] = INF
+            if ch[inlet, C_PUTS] != ch[inlet, C_TAKES]:
+                head = ch[inlet, C_HEAD]
+                rin[best, R_ARRIVE] = slot[head, L_ARRIVE]
+                rin[best, R_OUTPUT] = ns[k, slot[head, L_DEST]]
+            n = sv[output, V_SERVICES]
+            sv[output, V_SERVICES] = n + 1
+            sv[output, V_START] = time
+            reg[G_LAST_START] = max(reg[G_LAST_START], time)
+            hop = sv[output, V_HOP]
+            if par[P_AMPLITUDE] > 0:
+                hop = jittered(hop, jitter_draw(par[P_SEED], par[P_SAMPLE], output, n, par[P_AMPLITUDE]))
+            sv[output, V_READY] = time + hop
+            smp[sample_of(par, sv[output, V_STEP]), X_HOPS] += 1
+        channel, ready = sv[output, V_CHANNEL], sv[output, V_READY]
+        put = credit_of(ch, slot, channel, ready)
+        if put < 0:
+            if sv[output, V_OPEN] == 0:
+                sv[output, V_OPEN] = 1
+                sv[output, V_END] = INF
+                rr[k, Q_OPEN] += 1
+            continue
+        if sv[output, V_OPEN] != 0:
+            rr[k, Q_OPEN] -= 1
+        sv[output, V_WAITED] = put - ready
+        place = enqueue(ch, slot, channel, put)
+        for j in range(F_COLUMNS):
+            slot[place, L_ITEM + j] = sv[output, V_ITEM + j]
+        slot[place, L_CAUSE_SERVER] = output
+        slot[place, L_CAUSE_SERVICE] = sv[output, V_SERVICES] - 1
+        reg[G_LAST_START] = max(reg[G_LAST_START], put)
+        notify(par, hp, sv, ch, slot, rin, ns, channel, place)
+        finish(par, reg, sv, rows, output, put)
 
 
 @jit

@@ -18,8 +18,8 @@ A = NDArray[Any]
 
 @jit
 def burst(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, ring: A, co: A, buf: A,
-    s: int,
+    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, ring: A, co: A,
+    buf: A, s: int,
 ) -> bool:  # fmt: skip
     """Go on with the puts of a core or soma as far as credits are known. True when the service has ended."""
     core = sv[s, V_OWNER]
@@ -43,7 +43,7 @@ def burst(
         step = sv[s, V_STEP]
         item = SPIKE if address >= 0 else MARKER
         n = sv[s, V_SERVICES] - 1
-        deliver(par, reg, hp, sv, ch, slot, ns, rows, s, ready, put, item, q, address, 1 if address >= 0 else 0, -1, n, -1, 1)
+        deliver(par, reg, hp, sv, ch, slot, rin, ns, rows, s, ready, put, item, q, address, 1 if address >= 0 else 0, -1, n, -1, 1)
         if item == SPIKE:
             sample = sample_of(par, step)
             cc[core, N_FIRES] += 1

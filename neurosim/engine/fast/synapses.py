@@ -198,15 +198,39 @@ def integrate_fire(
     served: int, at: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Free: serve ``n`` runs into slice ``q``, in order; returns (synapses served by the packet so far, next place in ``buf``)."""
+    plain = par[P_SKIP] == 0 and (par[P_LEAK] == 0 or sl[q, S_DECAY_V] == 0)
+    tested, strict, mode = sl[q, S_READOUT] == 0, sl[q, S_STRICT], sl[q, S_RESET]
+    low, high, saturated = par[P_LOW], par[P_HIGH], 0
     for k in range(n):
-        target, stride, start = runs[k, D_TARGET], runs[k, D_STRIDE], runs[k, D_WEIGHT]
-        for j in range(runs[k, D_COUNT]):
+        target, stride, start, count = runs[k, D_TARGET], runs[k, D_STRIDE], runs[k, D_WEIGHT], runs[k, D_COUNT]
+        if plain and stride > 0:
+            # the common path: ``lift`` without leak, on views, with everything that is the same for the slice read once
+            first = sl[q, S_NEURON] + target
+            past = first + (count - 1) * stride + 1
+            values, thresholds, floors, weights = v[first:past], thr[first:past], flo[first:past], w[start : start + count]
+            for j in range(count):
+                m = j * stride
+                value, clipped = integrate(values[m], weights[j] * factor, floors[m], low, high)
+                saturated += clipped
+                if tested and fires(value, thresholds[m], strict):
+                    fired = 0
+                    while fired < par[P_SPIKES_PER_UPDATE] and fires(value, thresholds[m], strict):
+                        value = reset(value, mode, rby[first + m])
+                        fired += 1
+                    buf[at, U_SLICE] = q
+                    buf[at, U_ADDRESS] = target + m
+                    buf[at, U_NOMINAL] = par[P_DECODE] + ((served + j) // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
+                    buf[at, U_COUNT] = fired
+                    at += 1
+                values[m] = value
+            served += count
+            continue
+        for j in range(count):
             if par[P_SKIP] != 0 and w[start + j] == 0:
                 continue
             local = index[target + j] if stride == 0 else target + j * stride
-            before = at
-            at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, w[start + j] * factor, time, 0, at)
-            if at != before:
-                buf[before, U_NOMINAL] = par[P_DECODE] + (served // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
+            nominal = par[P_DECODE] + (served // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
+            at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, w[start + j] * factor, time, nominal, at)
             served += 1
+    cc[sl[q, S_CORE], N_SATURATIONS] += saturated
     return served, at
