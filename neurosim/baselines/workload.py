@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from neurosim.errors import DataError
 from neurosim.network import Network
-from neurosim.network.layers import Layer, layer_macs
 
 LIF_FLOP = 4
 """Leak, add, compare, reset: floating-point operations of one neuron and step."""
@@ -89,24 +87,4 @@ class Workload:
 
 def workload_of(network: Network) -> Workload:
     """The workload of a network as trained, with zeros of weights and activations computed like any other value."""
-    rows = []
-    for layer in network.layers.values():
-        shapes = [network.layers[name].shape for name in layer.inputs]
-        rows.append(
-            {
-                "layer": layer.name,
-                "op": layer.op,
-                "macs": layer_macs(layer, shapes),
-                "weights": _weights(layer),
-                "inputs": sum(math.prod(shape) for shape in shapes),
-                "outputs": layer.size,
-            }
-        )
-    return Workload.from_rows(network.name, network.steps, rows)
-
-
-def _weights(layer: Layer) -> int:
-    if layer.op not in _MATRIX:
-        return 0
-    bias = layer.params.get("bias")
-    return int(layer.params["weight"].size) + (0 if bias is None else int(bias.size))
+    return Workload.from_rows(network.name, network.steps, network.workload())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from neurosim.arithmetic import NO_FLOOR
 from neurosim.errors import AuditError
-from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, SumPool, TokenMix
 from neurosim.program import (
     E_CIG,
     E_CO0,
@@ -201,25 +202,17 @@ def _sums(projection: Projection, source: Shape, sign: float) -> F64:
 
 
 def _fan_in(graph: Graph) -> dict[str, int]:
-    """Most synapses into one neuron of every population on the chip, borders counted as if inside."""
+    """Most synapses into one neuron of every population on the chip; taps in the padding are none."""
     result = {}
     for population in graph.populations:
         if population.host or population.kind not in ("spiking", "readout"):
             continue
-        count = np.zeros(population.shape, np.int64)
+        count = np.zeros(population.shape)
         for projection in graph.into(population.name):
-            if graph.population(projection.source).kind == "analog":
-                continue
-            linear, source = projection.map, graph.population(projection.source).shape
-            shape = linear.out_shape(source)
-            if isinstance(linear, Sparse):
-                ones = np.bincount(linear.targets, minlength=int(np.prod(shape))).reshape(shape)
-            elif isinstance(linear, TokenMix):
-                ones = np.full(shape, source[1] * source[2])
-            elif isinstance(linear, SumPool):
-                ones = np.full(shape, linear.kernel[0] * linear.kernel[1])
-            else:
-                ones = np.full(shape, linear.weight[0].size)
-            count[projection.channel_offset : projection.channel_offset + shape[0]] += ones
+            source = graph.population(projection.source)
+            if source.kind != "analog":
+                ones = replace(projection.map, weight=np.ones(projection.map.weight.shape))
+                into = _sums(replace(projection, map=ones), source.shape, 1.0)
+                count[projection.channel_offset : projection.channel_offset + len(into)] += into
         result[population.name] = int(count.max(initial=0))
     return result

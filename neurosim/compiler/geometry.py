@@ -51,19 +51,6 @@ def reach(projection: Projection, source: Shape, inside: Box, box: Box) -> Box |
     return spans[0] + spans[1] + spans[2]
 
 
-def fan_in(linear: LinearMap, source: Shape) -> int:
-    """Most synapses that the map gives to one neuron."""
-    if isinstance(linear, Conv2d):
-        return int(np.prod(linear.weight.shape[1:]))
-    if isinstance(linear, Dense):
-        return int(np.prod(source))
-    if isinstance(linear, TokenMix):
-        return int(source[1] * source[2])
-    if isinstance(linear, SumPool):
-        return int(linear.kernel[0] * linear.kernel[1])
-    return int(np.bincount(linear.targets).max()) if len(linear.targets) else 0
-
-
 def synapses(linear: LinearMap, source: Shape) -> int:
     """All synapses of a map, zero weights included, those into the padding excluded."""
     channels, height, width = linear.out_shape(source)

@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from neurosim.chip import Chip
-from neurosim.compiler.geometry import Box, fan_in, hull, reach, volume, whole
+from neurosim.compiler.geometry import Box, hull, reach, volume, whole
 from neurosim.compiler.mapping import Slice, chip_projections, largest_delay, on_chip
 from neurosim.compiler.memory import ROUTE_BITS, MemoryModel
 from neurosim.errors import DoesNotFit, UnsupportedLayer
@@ -81,7 +79,6 @@ def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
     """
     model = MemoryModel(graph, chip, sync)
     chosen = [k for k, p in enumerate(graph.populations) if on_chip(p)]
-    _check_fan_in(graph, chip)
     reserve = dict.fromkeys(chosen, ROUTE_BITS)
     grids: dict[int, Grid] = {}
     while len(grids) < len(chosen):
@@ -213,21 +210,3 @@ def _short_of_routes(model: MemoryModel, grids: dict[int, Grid], reserve: dict[i
         if routes > reserve[k] and model.contents(k, piece.box).bits(banks) + routes > 8 * memory.bytes.value // share:
             short[k] = max(short.get(k, 0), routes)
     return short
-
-
-def _check_fan_in(graph: Graph, chip: Chip) -> None:
-    limit = chip.memory.fan_in
-    if limit is None:
-        return
-    for population in graph.populations:
-        count = np.zeros(population.shape[0], np.int64)
-        for projection in graph.into(population.name):
-            source = graph.population(projection.source)
-            if source.kind != "analog" and on_chip(population):
-                channels = projection.map.out_shape(source.shape)[0]
-                count[projection.channel_offset : projection.channel_offset + channels] += fan_in(projection.map, source.shape)
-        if count.max(initial=0) > limit.value:
-            raise DoesNotFit(
-                f"population {population.name}: {int(count.max())} synapses into one neuron, {chip.name} allows {limit.value} (memory.fan_in); "
-                "prune the layer or use a smaller kernel"
-            )

@@ -22,12 +22,11 @@ from neurosim.compiler.place import Mapped, place_slices
 from neurosim.compiler.quantize import Precision, quantize
 from neurosim.compiler.refuse import choose_sync, refuse
 from neurosim.compiler.report import build_report
-from neurosim.compiler.supports import CheckRow, check
-from neurosim.errors import ModelError, UnsupportedLayer
+from neurosim.compiler.supports import CheckRow, require_supported
+from neurosim.errors import ModelError
 from neurosim.graph import Graph
 from neurosim.host import build_host
 from neurosim.network import Network
-from neurosim.network.layers import layer_macs
 from neurosim.program import Program
 
 T = TypeVar("T")
@@ -112,10 +111,7 @@ def _have(value: T | None) -> T:
 
 def _check(state: _State) -> str:
     state.network.verify()
-    state.rows = check(state.network, state.chip)
-    for row in state.rows:
-        if row.status == "refused":
-            raise UnsupportedLayer(row.layer, row.op, row.reason, value=row.value, limit=row.limit, remedy=row.remedy)
+    state.rows = require_supported(state.network, state.chip)
     native = sum(row.status == "native" for row in state.rows)
     return f"{len(state.rows)} layers, {native} native, {len(state.rows) - native} rewritten"
 
@@ -154,7 +150,7 @@ def _place(state: _State) -> str:
 
 def _assemble(state: _State) -> str:
     graph, network = _have(state.integer), state.network
-    meta = {"name": network.name, "network": network.name, "input": network.input_contract.as_dict(), "workload": workload_rows(network)}
+    meta = {"name": network.name, "network": network.name, "input": network.input_contract.as_dict(), "workload": network.workload()}
     program = assemble(graph, state.chip, state.sync, _have(state.mapped).mapping, host=build_host(graph), meta=meta)
     state.program = program
     return f"{len(program.route_core)} routes, {len(program.entry)} entries, {len(program.weights)} weights"
@@ -170,20 +166,3 @@ def _static_check(state: _State) -> str:
 def _audit(state: _State) -> str:
     state.audit = report = audit(_have(state.program), _have(state.integer))
     return f"{report.synapses} of {report.synapses_in_all} synapses, {report.routes} routes, {report.neurons} neurons"
-
-
-def workload_rows(network: Network) -> list[dict[str, Any]]:
-    """What a GPU would compute per step: {layer, op, macs, weights, inputs, outputs} of every layer."""
-    rows = []
-    for layer in network.layers.values():
-        shapes = [network.layers[name].shape for name in layer.inputs]
-        matrices = (layer.params.get("weight"), layer.params.get("bias")) if layer.op in ("conv2d", "linear", "token_mix") else ()
-        rows.append({
-            "layer": layer.name,
-            "op": layer.op,
-            "macs": layer_macs(layer, shapes),
-            "weights": sum(int(np.size(m)) for m in matrices if m is not None),
-            "inputs": sum(math.prod(shape) for shape in shapes),
-            "outputs": layer.size,
-        })  # fmt: skip
-    return rows

@@ -34,15 +34,6 @@ def refuse(graph: Graph, chip: Chip, sync: str) -> list[str]:
             raise UnsupportedLayer(
                 p.target, p.map.op, f"recurrent projection from {p.source}, which this version does not simulate", remedy="unroll the recurrence"
             )
-        if p.delay > chip.capabilities.max_delay:
-            raise UnsupportedLayer(
-                p.target,
-                "delay",
-                f"projection from {p.source} is delayed by more steps than {chip.name} has (capabilities.max_delay)",
-                value=p.delay,
-                limit=chip.capabilities.max_delay,
-                remedy="shorten the delay or use a chip with longer ones",
-            )
     return _refuse_free(graph, chip) if sync == "free" else []
 
 

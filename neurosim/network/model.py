@@ -282,6 +282,22 @@ class Network:
         """Multiply-accumulates of one step when every layer is computed densely."""
         return sum(layer_macs(layer, [self.layers[x].shape for x in layer.inputs]) for layer in self.layers.values())
 
+    def workload(self) -> list[dict[str, Any]]:
+        """What a GPU would compute per step: {layer, op, macs, weights, inputs, outputs} of every layer; sizes count values."""
+        rows = []
+        for layer in self.layers.values():
+            shapes = [self.layers[x].shape for x in layer.inputs]
+            matrices = (layer.params.get("weight"), layer.params.get("bias")) if layer.op in ("conv2d", "linear", "token_mix") else ()
+            rows.append({
+                "layer": layer.name,
+                "op": layer.op,
+                "macs": layer_macs(layer, shapes),
+                "weights": sum(int(np.size(m)) for m in matrices if m is not None),
+                "inputs": sum(math.prod(shape) for shape in shapes),
+                "outputs": layer.size,
+            })  # fmt: skip
+        return rows
+
     def parameters(self) -> int:
         """Number of weights and other array values."""
         return sum(p.size for layer in self.layers.values() for p in layer.params.values() if isinstance(p, np.ndarray))

@@ -102,8 +102,6 @@ def test_does_not_fit_names_thing_size_limit_remedy() -> None:
         DoesNotFit, match=r"population p\d+ .* one channel at one pixel needs \d+ bytes, a core of tiny has 40 .*chip with more memory"
     ):
         assemble(graph, chip_of(bytes_=40, side=12), "wavefront")
-    with pytest.raises(DoesNotFit, match=r"population p\d: \d+ synapses into one neuron, tiny allows 3 \(memory.fan_in\)"):
-        assemble(graph, chip_of(4096, 1 << 20, 4, "link", "memory.fan_in=3"), "wavefront")
     with pytest.raises(DoesNotFit, match=r"core \d+ needs \d+ route entries, tiny has 1 \(memory.route_entries\)"):
         assemble(stmixer_like(), chip_of(4096, 196608, 8, "link", "memory.route_entries=1"), "wavefront")
     with pytest.raises(DoesNotFit, match=r"population \S+: a slice sends to \d+ cores, tiny allows 2 \(capabilities.fan_out\)"):

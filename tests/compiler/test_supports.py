@@ -7,6 +7,7 @@ import pytest
 
 from neurosim.chip import load_chip
 from neurosim.compiler.lower import lower
+from neurosim.compiler.pipeline import compile_network
 from neurosim.compiler.supports import check, require_supported, supports
 from neurosim.errors import UnsupportedLayer
 from neurosim.network import Network
@@ -88,3 +89,13 @@ def test_one_row_per_layer_and_one_rule_for_all() -> None:
     assert len([row for row in check(net, several) if row.status == "refused"]) == 5
     with pytest.raises(UnsupportedLayer, match="4 more refused"):
         require_supported(net, several)
+
+
+def test_fan_in_counts_no_padding_and_compiling_agrees_with_check() -> None:
+    """A 3 x 3 kernel on a 2 x 2 map with one channel reaches four neurons at most, whatever its size."""
+    net = Network("small map")
+    x = net.lif("lif", net.conv2d("conv", net.spikes_input("in", (1, 2, 2)), np.ones((1, 1, 3, 3)), padding=1))
+    net.output(net.linear("head", net.flatten("flat", x), np.ones((2, 4))))
+    assert compile_network(net, load_chip("async-mesh", ["memory.fan_in=4"])).audit is not None
+    with pytest.raises(UnsupportedLayer, match=r"lif .* value 4, limit 3; .*; 1 more refused"):
+        compile_network(net, load_chip("async-mesh", ["memory.fan_in=3"]))
