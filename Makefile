@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-torch demo test test-all lint conformance bench train-mnist wheel-test clean
+.PHONY: help install install-torch demo test test-all lint conformance bench results exactness train-mnist wheel-test clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,12 @@ conformance: install  ## both engines over 10,000 drawn cases
 
 bench: install  ## speed of the fast engine (docs/performance.md)
 	$(BIN)/python -m tests.bench.bench_fast
+
+results: install  ## accuracy, latency, energy, speed of the shipped networks (docs/results.md): make results MNIST=mnist_full.npz
+	$(BIN)/python -m tests.bench.results $(if $(MNIST),--mnist $(MNIST))
+
+exactness: install-torch  ## spikes on the ideal chip against PyTorch in float64 (docs/results.md)
+	$(BIN)/python -m tests.bench.exactness
 
 wheel-test: install  ## build the wheel, install it alone, run the demo in an empty folder
 	$(BIN)/pytest tests/test_wheel.py -m slow
