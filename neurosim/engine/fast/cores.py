@@ -186,11 +186,12 @@ def serve_packet(
     at = co[core, K_BUFFER]
     source, address, value = sv[s, V_SLICE], sv[s, V_ADDRESS], sv[s, V_VALUE]
     sv[s, V_DURATION] = par[P_DECODE]
+    period = time // par[P_LEAK] if par[P_LEAK] > 0 else 0
     if sv[s, V_ITEM] == CURRENT:
         cc[core, N_CURRENT_PACKETS] += 1
         cc[core, N_CURRENT_WRITES] += 1
         sv[s, V_DURATION] = par[P_DECODE] + par[P_SYNOP]
-        return lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, time, par[P_DECODE] + par[P_SYNOP] + par[P_FIRE], at)
+        return lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, period, par[P_DECODE] + par[P_SYNOP] + par[P_FIRE], at)
     if sv[s, V_ITEM] == MARKER:
         cc[core, N_MARKER_PACKETS] += 1
         return at  # type: ignore[no-any-return]
@@ -202,9 +203,9 @@ def serve_packet(
         n = expand(en, sl, so, index, runs, e, source, c, y, x)
         factor = value << en[e, E_SHIFT]
         if par[P_SMALL] != 0:
-            served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w8, index, runs, n, q, factor, time, served, at)
+            served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w8, index, runs, n, q, factor, period, served, at)
         else:
-            served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w32, index, runs, n, q, factor, time, served, at)
+            served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w32, index, runs, n, q, factor, period, served, at)
         if served > before and sl[q, S_READOUT] != 0 and smp[par[P_SAMPLE_INDEX], X_FIRST_SPIKE] < 0:
             smp[par[P_SAMPLE_INDEX], X_FIRST_SPIKE] = time
     sv[s, V_SYNOPS] = served

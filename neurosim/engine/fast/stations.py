@@ -286,6 +286,7 @@ def router(par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, rows: A,
         if put < 0:
             if sv[output, V_OPEN] == 0:
                 sv[output, V_OPEN] = 1
+                sv[output, V_WAITED] = 0
                 sv[output, V_END] = INF
                 rr[k, Q_OPEN] += 1
             continue

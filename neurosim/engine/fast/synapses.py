@@ -162,19 +162,29 @@ def accumulate(bank: A, touched: A, w: A, index: A, runs: A, n: int, factor: int
 
 
 @jit
+def leaked(value: int, periods: int, factor: int, rounding: int) -> int:
+    """A membrane after so many leak periods; stops when nothing changes any more."""
+    for _ in range(periods):
+        before = value
+        value = decay(value, factor, rounding)
+        if value == before:
+            break
+    return value
+
+
+@jit
 def lift(
-    par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, q: int, local: int, contribution: int, time: int, nominal: int, at: int
+    par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, q: int, local: int, contribution: int, period: int, nominal: int, at: int
 ) -> int:
-    """Free: one contribution to neuron ``local`` of slice ``q``: leak, integrate, test, reset. Returns the next place in ``buf``."""
+    """Free: one contribution to neuron ``local`` of slice ``q``: leak, integrate, test, reset. Returns the next place in ``buf``.
+
+    ``period`` is the number of whole leak periods before the service; ``tlast`` holds that of the last touch.
+    """
     m = sl[q, S_NEURON] + local
     value = v[m]
-    if par[P_LEAK] > 0 and sl[q, S_DECAY_V] != 0 and tlast[m] != time:
-        for _ in range(time // par[P_LEAK] - tlast[m] // par[P_LEAK]):
-            before = value
-            value = decay(value, sl[q, S_DECAY_V], par[P_ROUNDING])
-            if value == before:
-                break
-    tlast[m] = time
+    if sl[q, S_DECAY_V] != 0:
+        value = leaked(value, period - tlast[m], sl[q, S_DECAY_V], par[P_ROUNDING])
+        tlast[m] = period
     value, clipped = integrate(value, contribution, flo[m], par[P_LOW], par[P_HIGH])
     if clipped != 0:
         cc[sl[q, S_CORE], N_SATURATIONS] += 1
@@ -194,23 +204,28 @@ def lift(
 
 @jit
 def integrate_fire(
-    par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, w: A, index: A, runs: A, n: int, q: int, factor: int, time: int,
+    par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, w: A, index: A, runs: A, n: int, q: int, factor: int, period: int,
     served: int, at: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Free: serve ``n`` runs into slice ``q``, in order; returns (synapses served by the packet so far, next place in ``buf``)."""
-    plain = par[P_SKIP] == 0 and (par[P_LEAK] == 0 or sl[q, S_DECAY_V] == 0)
+    leak, rounding = sl[q, S_DECAY_V], par[P_ROUNDING]
     tested, strict, mode = sl[q, S_READOUT] == 0, sl[q, S_STRICT], sl[q, S_RESET]
     low, high, saturated = par[P_LOW], par[P_HIGH], 0
     for k in range(n):
         target, stride, start, count = runs[k, D_TARGET], runs[k, D_STRIDE], runs[k, D_WEIGHT], runs[k, D_COUNT]
-        if plain and stride > 0:
-            # the common path: ``lift`` without leak, on views, with everything that is the same for the slice read once
+        if par[P_SKIP] == 0 and stride > 0:
+            # the common path: ``lift`` on views, with everything that is the same for the slice read once
             first = sl[q, S_NEURON] + target
             past = first + (count - 1) * stride + 1
             values, thresholds, floors, weights = v[first:past], thr[first:past], flo[first:past], w[start : start + count]
+            touches = tlast[first:past]
             for j in range(count):
                 m = j * stride
-                value, clipped = integrate(values[m], weights[j] * factor, floors[m], low, high)
+                value = values[m]
+                if leak != 0 and touches[m] != period:
+                    value = leaked(value, period - touches[m], leak, rounding)
+                    touches[m] = period
+                value, clipped = integrate(value, weights[j] * factor, floors[m], low, high)
                 saturated += clipped
                 if tested and fires(value, thresholds[m], strict):
                     fired = 0
@@ -230,7 +245,7 @@ def integrate_fire(
                 continue
             local = index[target + j] if stride == 0 else target + j * stride
             nominal = par[P_DECODE] + (served // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
-            at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, w[start + j] * factor, time, nominal, at)
+            at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, w[start + j] * factor, period, nominal, at)
             served += 1
     cc[sl[q, S_CORE], N_SATURATIONS] += saturated
     return served, at
