@@ -31,6 +31,8 @@ def load_chip(chip: str | Path | Chip, overrides: Iterable[str] = ()) -> Chip:
     if isinstance(chip, Chip):
         table: dict[str, Any] = chip.model_dump()
         where = f"chip {chip.name}"
+    elif not isinstance(chip, str | Path):
+        raise ChipError(f"chip of type {type(chip).__name__} is not understood; give a preset ({', '.join(presets())}), a TOML file or a Chip")
     elif str(chip) in presets():
         where = f"chip {chip}"
         table = _read_preset(str(chip))

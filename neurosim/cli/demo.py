@@ -38,7 +38,6 @@ def demo(
 
     began = time.perf_counter()
     refuse_foreign(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
     say = (lambda *a, **k: None) if json_ else out.print
     data_folder = resources.files("neurosim") / "data"
     card = json.loads((data_folder / "models" / f"{MODEL}.json").read_text("utf-8"))
@@ -58,6 +57,7 @@ def demo(
     if not json_:
         err.print("   (the first run on a machine compiles the engine: some 20 s)", style="dim")
     # one image with the trace of every event, which for all of them would be gigabytes; it also compiles the engine before the workers need it
+    output.parent.mkdir(parents=True, exist_ok=True)
     trace_path = output.with_name(f".{output.name}.trace.parquet")
     try:
         api.simulate(program, data.first(1), record=trace_path)

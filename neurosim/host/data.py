@@ -49,7 +49,7 @@ def load_data(data: str | Path | NDArray[Any] | Samples, program: Program, *, la
     Raises DataError: file missing or broken, wrong shape, dtype, range, no samples, labels that do not fit.
     """
     if isinstance(data, Samples):
-        return data
+        return data if labels is None else replace(data, labels=_labels(labels, len(data), program, data.name))
     contract, name = program.meta["input"], "array"
     if isinstance(data, str | Path):
         name = Path(data).name

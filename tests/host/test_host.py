@@ -156,3 +156,11 @@ def test_images_that_break_the_contract(tmp_path: Path) -> None:
         load_data(write_events(tmp_path / "e.npz"), program)
     with pytest.raises(DataError, match="do not fit the program"):
         encode(program, images()[:, :1])
+
+
+def test_labels_go_with_samples_too() -> None:
+    program, _ = program_of(residual_net())
+    samples = load_data(images(), program)
+    assert load_data(samples, program, labels=np.arange(6) % 3).labels is not None
+    with pytest.raises(DataError, match="wanted 6 whole numbers"):
+        load_data(samples, program, labels=np.zeros(5, int))
