@@ -22,6 +22,11 @@ def jit(function: F) -> F:
     return cast(F, _without_literals(njit(no_cpython_wrapper=True, **OPTIONS)(function)))
 
 
+def part(function: F) -> F:
+    """Compile an inner function that is called from one place, into that place: handing over dozens of arrays costs as much as a packet-hop."""
+    return cast(F, _without_literals(njit(no_cpython_wrapper=True, forceinline=True, **OPTIONS)(function)))
+
+
 def entry(function: F) -> F:
     """Compile a function that Python may call as well."""
     return cast(F, _without_literals(njit(**OPTIONS)(function)))

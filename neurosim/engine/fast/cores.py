@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from neurosim.engine.events import CURRENT, MARKER
 from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import jit
+from neurosim.engine.fast.compiled import jit, part
 from neurosim.engine.fast.fabric import begin, finish, scaled, schedule, take, wake_after
 from neurosim.engine.fast.stations import return_window, sample_of, steps_allow
 from neurosim.engine.fast.steps import burst, complete_at, run_step, start_item
@@ -44,7 +44,7 @@ def mark(par: A, hp: A, sv: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, en
             wake_after(hp, sv, s + 1, end + par[P_BANK])
 
 
-@jit
+@part
 def synapse(
     par: A, reg: A, hp: A, sv: A, ch: A, slot: A, wc: A, wf: A, rows: A, smp: A, cc: A, sl: A, so: A, rt: A, en: A, mk: A, need: A, ring: A, co: A,
     acc32: A, acc64: A, touched: A, w8: A, w32: A, index: A, runs: A, s: int, time: int,
@@ -106,7 +106,7 @@ def synapse(
         finish(par, reg, sv, rows, s, end)
 
 
-@jit
+@part
 def soma(
     par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, dn: A, ring: A,
     need: A, co: A, csl: A, buf: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int,
@@ -176,7 +176,7 @@ def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, 
     return at  # type: ignore[no-any-return]
 
 
-@jit
+@part
 def serve_packet(
     par: A, sl: A, so: A, rt: A, en: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, smp: A, sv: A, co: A, buf: A, w8: A, w32: A, index: A, runs: A,
     s: int, time: int,
@@ -215,7 +215,7 @@ def serve_packet(
     return at  # type: ignore[no-any-return]
 
 
-@jit
+@part
 def core_station(
     par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A,
     up: A, ring: A, co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, w8: A, w32: A, index: A, runs: A, readout: A, s: int,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from neurosim.arithmetic import jittered
 from neurosim.engine.events import CURRENT, MARKER, SPIKE
 from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import jit
+from neurosim.engine.fast.compiled import jit, part
 from neurosim.engine.fast.fabric import begin, credit, credit_of, deliver, enqueue, finish, jitter_draw, notify, scaled, schedule, take
 
 A = NDArray[Any]
@@ -165,7 +165,7 @@ def port(
         finish(par, reg, sv, rows, 0, time)
 
 
-@jit
+@part
 def sender(
     par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, smp: A, cc: A, co: A, so: A, rt: A, s: int, time: int
 ) -> None:  # fmt: skip
@@ -233,7 +233,7 @@ def sender(
         sv[s, V_ROUTE] = next_route(rt, so, sv[s, V_SLICE], sv[s, V_ADDRESS], so[sv[s, V_SLICE], O_ROUTE])
 
 
-@jit
+@part
 def router(par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, rows: A, smp: A, rr: A, k: int, time: int) -> None:
     """Router ``k``: puts that waited for a credit, then again and again the least (request time, input) among heads whose output is free.
 
