@@ -10,8 +10,8 @@ from tests.energy import handmade
 
 # the promise to other people's scripts (DESIGN section 9)
 NAMES = {
-    "samples", "accuracy", "predictions", "spikes", "synops", "packets", "hops", "injected_spikes", "injected_currents", "latency_ps", "throughput_per_s", "energy_fj", "stalls_ps",
-    "saturations", "engine", "sync", "chip", "wall_s", "run_dir",
+    "samples", "accuracy", "predictions", "spikes", "synops", "packets", "hops", "injected_spikes", "injected_currents", "latency_ps",
+    "throughput_per_s", "energy_fj", "stalls_ps", "saturations", "engine", "sync", "chip", "wall_s", "run_dir",
 }  # fmt: skip
 
 
