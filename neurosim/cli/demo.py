@@ -115,7 +115,10 @@ def demo(
     say("try next:", style="bold")
     say(f"   neurosim trace {output} --core {busiest[0]['core']}          every event at the busiest core", markup=False)
     say(f"   neurosim check {MODEL} --chip {CHIP}   what became of each layer", markup=False)
-    say("   neurosim demo --sync free                         the same chip without steps: neurons fire as soon as they can", markup=False)
+    if sync == "free":
+        say("   neurosim demo                                     the same chip in steps: it computes what was trained", markup=False)
+    else:
+        say("   neurosim demo --sync free                         the same chip without steps: neurons fire as soon as they can", markup=False)
     say(f"   neurosim compile {MODEL} --chip {CHIP} --set noc.fifo=1 -o m.nsim --report", markup=False)
     say(f"took {time.perf_counter() - began:.0f} s", style="dim")
 

@@ -86,7 +86,7 @@ def trace(
     json_: Json = False,
 ) -> None:
     """Look into a run: a summary per core, or the event rows of a core or population in a window of time."""
-    from neurosim.trace import core_summary, load_run, trace_rows
+    from neurosim.trace import core_summary, load_run, trace_window
     from neurosim.units import parse_time_ps
 
     loaded = load_run(run_dir)
@@ -107,11 +107,11 @@ def trace(
         return
     first = parse_time_ps(from_) if from_ is not None else None
     last = parse_time_ps(to) if to is not None else None
-    rows = trace_rows(loaded, sample=sample or 0, from_ps=first, to_ps=last, core=core, population=population)
+    rows, total = trace_window(loaded, sample=sample or 0, from_ps=first, to_ps=last, core=core, population=population, limit=limit)
     if not rows:
         raise DataError(f"{run_dir}: no event of sample {sample or 0} in that window; widen --from and --to, name another core or another sample")
     if json_:
-        print_json({"rows": rows[:limit], "total": len(rows)})
+        print_json({"rows": rows, "total": total})
         return
     table(
         ("time", "station", "what", "item", "population", "neuron", "step", "to core", "lasts", "blocked", "synops"),
@@ -129,12 +129,12 @@ def trace(
                 r["blocked"],
                 r["synops"],
             )
-            for r in rows[:limit]
+            for r in rows
         ],
         right=(0,),
     )
-    if len(rows) > limit:
-        out.print(f"{len(rows) - limit} more rows; --limit shows more, --from and --to narrow the window")
+    if total > limit:
+        out.print(f"{total - limit} more rows; --limit shows more, --from and --to narrow the window")
 
 
 @friendly

@@ -1,6 +1,6 @@
 """What is kept of a run: the event trace (Parquet), the run directory, the summary, and questions to them. docs/trace.md."""
 
-from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows
+from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows, trace_window
 from neurosim.trace.rundir import StoredRun, load_run, refuse_foreign, write_run
 from neurosim.trace.store import TraceInfo, TraceWriter, read_trace, trace_info
 from neurosim.trace.summary import summarise
@@ -19,5 +19,6 @@ __all__ = [
     "summarise",
     "trace_info",
     "trace_rows",
+    "trace_window",
     "write_run",
 ]

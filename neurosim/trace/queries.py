@@ -112,7 +112,21 @@ def trace_rows(
     core: int | None = None,
     population: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Event rows of a window with readable names, in order of time.
+    """Event rows of a window with readable names, in order of time; a whole trace has millions, ``trace_window`` cuts them off."""
+    return trace_window(run, sample=sample, from_ps=from_ps, to_ps=to_ps, core=core, population=population)[0]
+
+
+def trace_window(
+    run: StoredRun,
+    *,
+    sample: int | None = None,
+    from_ps: int | None = None,
+    to_ps: int | None = None,
+    core: int | None = None,
+    population: str | None = None,
+    limit: int | None = None,
+) -> tuple[list[dict[str, Any]], int]:
+    """(the first ``limit`` event rows of a window with readable names, how many there are), in order of time.
 
     Keys: time (ps), station, kind, item, population, neuron, step, dest, lasts, blocked (texts), lasts_ps, blocked_ps, synops, cause.
     Raises DataError: a run without a trace, a core or population that does not exist.
@@ -120,7 +134,7 @@ def trace_rows(
     if run.trace_path is None:
         raise DataError(f"run {run.path} has no trace; run again with --record T.parquet")
     rows = read_trace(run.trace_path, sample, from_ps, to_ps, None if core is None else [core], None if population is None else [population])
-    return readable(run.program, rows)
+    return readable(run.program, rows[:limit]), len(rows)
 
 
 def readable(program: Program, rows: NDArray[Any]) -> list[dict[str, Any]]:
