@@ -17,7 +17,7 @@ from neurosim.engine.events import SORT_KEYS, SPIKE, TRACE_DTYPE, Options, Stimu
 from neurosim.engine.fast import fabric, kernel, run_fast
 from neurosim.engine.reference import run_reference
 from neurosim.engine.run import simulate_stimuli
-from neurosim.errors import DataError, Livelock, RunError
+from neurosim.errors import DataError, Deadlock, Livelock, RunError
 from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection
 from neurosim.program import Program
 
@@ -112,6 +112,20 @@ def test_a_slice_that_waits_for_no_marker_may_run_far_ahead() -> None:
     program = assemble(Graph("ahead", 1, populations, projections), chip, "wavefront")
     stimuli, options = spikes(program, 9, density=0.03), replace(FULL, streamed=True)
     assert first_difference(run_reference(program, stimuli, options), run_fast(program, stimuli, options)) is None
+
+
+def test_rows_of_a_deadlocked_run() -> None:
+    """Also those of services that never end, one of them at an output which had waited before (for slow acknowledges)."""
+    overrides = ("noc.width=1", "noc.height=1", "memory.cores=1", "noc.fifo=1", "noc.axon_in=1", "noc.axon_out=1", "timing.axon_ack=50000")
+    program = network("free", overrides=overrides)
+    seen = []
+    for run in (run_reference, run_fast):
+        sink = Rows()
+        with pytest.raises(Deadlock):
+            run(program, spikes(program, 1, density=0.9), FULL, sink=sink)
+        seen.append(np.concatenate(sink.chunks))
+    assert np.array_equal(*seen)
+    assert (seen[0]["end"] == -1).sum() > 1
 
 
 def test_wide_weights_take_the_64_bit_banks() -> None:
