@@ -31,7 +31,9 @@ def test_wheel_runs_the_demo_alone(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", str(wheel)], check=True)
-    installed = {p["name"] for p in json.loads(subprocess.run([python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True).stdout)}
+    installed = {
+        p["name"] for p in json.loads(subprocess.run([python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True).stdout)
+    }
     assert not installed & {"torch", "matplotlib", "nir", "h5py", "mlxtend"}
 
     (tmp_path / "off").mkdir()
