@@ -42,7 +42,7 @@ test-all: install-torch  ## everything, with torch and the long suites
 conformance: install  ## both engines over 10,000 drawn cases
 	NEUROSIM_EXAMPLES=10000 $(BIN)/pytest tests/conformance
 
-bench: install  ## speed of the fast engine (docs/performance.md)
+bench: install  ## speed of the fast engine (docs/results.md)
 	$(BIN)/python -m tests.bench.bench_fast
 
 results: install  ## accuracy, latency, energy, speed of the shipped networks (docs/results.md): make results MNIST=mnist_full.npz

@@ -105,10 +105,9 @@ def infer(gpu: Gpu, workload: Workload, batch: int = 1) -> Estimate:
         raise DataError(f"batch {batch} must be at least 1")
     if _footprint(gpu, workload, batch) > gpu["memory_bytes"]:
         raise DataError(f"batch {batch} of {workload.name} needs more than the {gpu['memory_bytes'] / 1e9:.0f} GB of {gpu.name}; take a smaller one")
-    times = workload.steps * batch
-    flop = times * sum(op.flop for op in workload.ops)
-    l2_bytes = gpu.value_bytes * sum(op.weights + times * op.traffic for op in workload.ops)
-    memory_bytes = _memory_bytes(gpu, workload, times, batch)
+    flop = batch * sum(workload.times(op) * op.flop for op in workload.ops)
+    l2_bytes = gpu.value_bytes * sum(op.weights + batch * workload.times(op) * op.traffic for op in workload.ops)
+    memory_bytes = _memory_bytes(gpu, workload, batch)
     launch = sum(op.kernels for op in workload.ops) * gpu["launch_s"]
     compute, memory = flop / gpu["peak_flops"], memory_bytes / gpu["memory_bandwidth"]
     seconds = max(launch, compute, memory)
@@ -139,14 +138,14 @@ def best_batch(gpu: Gpu, workload: Workload) -> Estimate:
 
 def _footprint(gpu: Gpu, workload: Workload, batch: int) -> int:
     """Bytes of all weights and of the largest layer's tensors."""
-    return gpu.value_bytes * (workload.weights + workload.steps * batch * max(op.inputs + op.outputs for op in workload.ops))
+    return gpu.value_bytes * (workload.weights + batch * max(workload.times(op) * (op.inputs + op.outputs) for op in workload.ops))
 
 
-def _memory_bytes(gpu: Gpu, workload: Workload, times: int, batch: int) -> int:
+def _memory_bytes(gpu: Gpu, workload: Workload, batch: int) -> int:
     """Traffic beyond the L2: the input once; weights unless they stay in the L2 from one inference to the next; tensors of layers that do not fit."""
     size = gpu.value_bytes
     entry = sum(op.outputs for op in workload.ops if op.op in ("input", "spikes_input"))
-    largest = max(op.traffic for op in workload.ops) * times
-    resident = size * (workload.weights + largest) <= gpu["l2_bytes"]
-    spilled = sum(times * op.traffic for op in workload.ops if size * times * op.traffic > gpu["l2_bytes"])
+    traffic = [batch * workload.times(op) * op.traffic for op in workload.ops]
+    resident = size * (workload.weights + max(traffic)) <= gpu["l2_bytes"]
+    spilled = sum(values for values in traffic if size * values > gpu["l2_bytes"])
     return size * (batch * entry + (0 if resident else workload.weights) + spilled)

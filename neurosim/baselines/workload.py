@@ -29,6 +29,8 @@ class Op:
     weights: int = 0
     inputs: int = 0
     outputs: int = 0
+    constant: bool = False
+    """The same in every step (a static image before the first neuron): computed once."""
 
     @property
     def kernels(self) -> int:
@@ -67,17 +69,22 @@ class Workload:
         ops = []
         for row in rows:
             try:
-                ops.append(Op(str(row["layer"]), str(row["op"]), *(int(row[key]) for key in ("macs", "weights", "inputs", "outputs"))))
+                macs, weights, inputs, outputs = (int(row[key]) for key in ("macs", "weights", "inputs", "outputs"))
+                ops.append(Op(str(row["layer"]), str(row["op"]), macs, weights, inputs, outputs, bool(row.get("constant", False))))
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"workload of {name}: row {dict(row)} is not {{layer, op, macs, weights, inputs, outputs}} ({error})") from None
         if not any(op.macs for op in ops):
             raise DataError(f"workload of {name} has no multiply-accumulates; compile the network again")
         return cls(name, steps, tuple(ops))
 
+    def times(self, op: Op) -> int:
+        """How often one inference computes an op."""
+        return 1 if op.constant else self.steps
+
     @property
     def macs(self) -> int:
         """Dense multiply-accumulates of one inference, all steps."""
-        return self.steps * sum(op.macs for op in self.ops)
+        return sum(self.times(op) * op.macs for op in self.ops)
 
     @property
     def weights(self) -> int:

@@ -59,7 +59,7 @@ def run_network(
 
 def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bool, keep_margins: bool) -> NetworkResult:
     n = len(data)
-    constant = _constant_layers(net)
+    constant = net.constant_layers()
     now: dict[str, Floats] = {}
     membranes: dict[str, Floats] = {}
     currents: dict[str, Floats] = {}
@@ -98,15 +98,6 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
         {name: np.stack(parts, axis=1) for name, parts in values.items()},
         {name: np.stack(parts, axis=1) for name, parts in margins.items()},
     )
-
-
-def _constant_layers(net: Network) -> set[str]:
-    """Layers whose value is the same in every step: those that a static image reaches without neuron or delay."""
-    result: set[str] = set()
-    for layer in net.layers.values():
-        if layer.op == "input" or (layer.op not in ("lif", "delay", "spikes_input") and all(x in result for x in layer.inputs)):
-            result.add(layer.name)
-    return result
 
 
 def _input(net: Network, data: NDArray[Any], step: int) -> Floats:

@@ -282,9 +282,21 @@ class Network:
         """Multiply-accumulates of one step when every layer is computed densely."""
         return sum(layer_macs(layer, [self.layers[x].shape for x in layer.inputs]) for layer in self.layers.values())
 
+    def constant_layers(self) -> set[str]:
+        """Layers whose value is the same in every step: those that a static image reaches without neuron or delay."""
+        result: set[str] = set()
+        for layer in self.layers.values():
+            if layer.op == "input" or (layer.op not in ("lif", "delay", "spikes_input") and all(x in result for x in layer.inputs)):
+                result.add(layer.name)
+        return result
+
     def workload(self) -> list[dict[str, Any]]:
-        """What a GPU would compute per step: {layer, op, macs, weights, inputs, outputs} of every layer; sizes count values."""
+        """What a GPU would compute per step: {layer, op, macs, weights, inputs, outputs, constant} of every layer; sizes count values.
+
+        A ``constant`` layer is the same in every step, so it is computed once.
+        """
         rows = []
+        constant = self.constant_layers()
         for layer in self.layers.values():
             shapes = [self.layers[x].shape for x in layer.inputs]
             matrices = (layer.params.get("weight"), layer.params.get("bias")) if layer.op in ("conv2d", "linear", "token_mix") else ()
@@ -295,6 +307,7 @@ class Network:
                 "weights": sum(int(np.size(m)) for m in matrices if m is not None),
                 "inputs": sum(math.prod(shape) for shape in shapes),
                 "outputs": layer.size,
+                "constant": layer.name in constant,
             })  # fmt: skip
         return rows
 

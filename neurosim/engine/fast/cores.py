@@ -173,7 +173,7 @@ def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, 
     cc[core, N_ACCESSES] += m
     cc[core, N_UPDATES] += m
     sv[s, V_DURATION] = m * par[P_UPDATE]
-    return at  # type: ignore[no-any-return]
+    return at
 
 
 @part
@@ -194,7 +194,7 @@ def serve_packet(
         return lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, period, par[P_DECODE] + par[P_SYNOP] + par[P_FIRE], at)
     if sv[s, V_ITEM] == MARKER:
         cc[core, N_MARKER_PACKETS] += 1
-        return at  # type: ignore[no-any-return]
+        return at
     cc[core, N_SPIKE_PACKETS] += 1
     c, y, x = place_of(so, source, address)
     served = 0
@@ -212,7 +212,7 @@ def serve_packet(
     cc[core, N_SYNOPS] += served
     smp[par[P_SAMPLE_INDEX], X_SYNOPS] += served
     sv[s, V_DURATION] = par[P_DECODE] + (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
-    return at  # type: ignore[no-any-return]
+    return at
 
 
 @part

@@ -80,7 +80,7 @@ def pop(hp: A) -> int:
     size = hp[last, H_HEAP] - 1
     hp[last, H_HEAP] = size
     if size == 0:
-        return top  # type: ignore[no-any-return]
+        return top
     time, station = hp[size, H_KEY], hp[size, H_HEAP]
     position = 0
     while True:
@@ -101,7 +101,7 @@ def pop(hp: A) -> int:
     hp[position, H_KEY] = time
     hp[position, H_HEAP] = station
     hp[station, H_POSITION] = position
-    return top  # type: ignore[no-any-return]
+    return top
 
 
 @jit
@@ -117,7 +117,7 @@ def credit_of(ch: A, slot: A, channel: int, ready: int) -> int:
     if ch[channel, C_PUTS] - ch[channel, C_TAKES] >= ch[channel, C_DEPTH]:
         ch[channel, C_WAITING] = 1
         return -1
-    return max(ready, slot[ch[channel, C_TAIL], L_FREE])  # type: ignore[no-any-return]
+    return max(ready, slot[ch[channel, C_TAIL], L_FREE])
 
 
 @jit
@@ -142,7 +142,7 @@ def enqueue(ch: A, slot: A, channel: int, time: int) -> int:
     if follow == ch[channel, C_SLOT] + ch[channel, C_DEPTH]:
         follow = ch[channel, C_SLOT]
     ch[channel, C_TAIL] = follow
-    return place  # type: ignore[no-any-return]
+    return place
 
 
 @jit
@@ -202,7 +202,7 @@ def begin(par: A, reg: A, sv: A, server: int, time: int) -> int:
         jitter = jitter_draw(par[P_SEED], par[P_SAMPLE], server, n, par[P_AMPLITUDE])
     sv[server, V_JITTER] = jitter
     reg[G_LAST_START] = max(reg[G_LAST_START], time)
-    return n  # type: ignore[no-any-return]
+    return n
 
 
 @jit

@@ -86,7 +86,7 @@ def _build(rules: int) -> Callable[..., int]:
 def kernel() -> Callable[..., int]:
     """The compiled loop, from numba's cache where there is a writable one."""
     try:
-        return njit(cache=True, **OPTIONS)(_build(rules_digest()))  # type: ignore[no-any-return]
+        return njit(cache=True, **OPTIONS)(_build(rules_digest()))
     except RuntimeError:  # no place for a cache: a read-only installation with a read-only home
         return kernel_without_cache()
 
@@ -94,4 +94,4 @@ def kernel() -> Callable[..., int]:
 @cache
 def kernel_without_cache() -> Callable[..., int]:
     """The compiled loop, compiled anew in every process: for when a cache cannot be written (a full disk shows only at the first call)."""
-    return njit(**OPTIONS)(_build(rules_digest()))  # type: ignore[no-any-return]
+    return njit(**OPTIONS)(_build(rules_digest()))

@@ -22,8 +22,8 @@ A = NDArray[Any]
 def sample_of(par: A, step: int) -> int:
     """Row of ``smp`` for a packet of global step ``step``."""
     if par[P_STREAMED] != 0:
-        return step // par[P_STEPS]  # type: ignore[no-any-return]
-    return par[P_SAMPLE_INDEX]  # type: ignore[no-any-return]
+        return step // par[P_STEPS]
+    return par[P_SAMPLE_INDEX]
 
 
 @jit

@@ -83,7 +83,7 @@ def complete_at(sl: A, ring: A, need: A, par: A, p: int) -> int:
     before = ring[sl[p, S_RING] + (g - 1) % sl[p, S_HISTORY], B_END] if g > 0 else 0
     if need[p * par[P_STEPS] + g % par[P_STEPS]] == 0:
         return before
-    return max(before, ring[sl[p, S_RING] + g % sl[p, S_HISTORY], B_READY])  # type: ignore[no-any-return]
+    return max(before, ring[sl[p, S_RING] + g % sl[p, S_HISTORY], B_READY])
 
 
 @jit
