@@ -17,7 +17,7 @@ SyncOption = Annotated[str | None, typer.Option("--sync", help="free or wavefron
 
 @friendly
 def check(model: ModelArgument, chip: ChipOption = "async-mesh", set_: SetOption = None, json_: Json = False) -> None:
-    """Say layer by layer what the chip runs natively, what is rewritten exactly, and what it refuses and why."""
+    """Say layer by layer what the chip runs natively, what is rewritten exactly, and what it refuses and why (then the exit code is 1)."""
     from neurosim import api
 
     rows = api.check(model, chip, set_ or ())
