@@ -125,5 +125,5 @@ def _rows(part: Any, show: Any) -> list[tuple[Any, ...]]:
             text = f"{field.value} mW" if key.endswith("_mw") else show(field.value)
             rows.append((key, text, field.status, field.source))
         else:
-            rows.append((key, str(field), "", ""))
+            rows.append((key, str(field), "choice", "design choice of this description"))
     return rows

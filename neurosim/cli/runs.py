@@ -117,7 +117,7 @@ def trace(
         ("time", "station", "what", "item", "population", "neuron", "step", "to core", "lasts", "blocked", "synops"),
         [
             (
-                format_time(r["time"]),
+                f"{r['time'] / 1e6:.6f} us",
                 r["station"],
                 r["kind"],
                 r["item"],
