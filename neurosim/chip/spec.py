@@ -242,6 +242,8 @@ class Chip(Strict):
     arithmetic: Arithmetic
     capabilities: Capabilities
     prices: Prices
+    sources: dict[str, str] = Field(default_factory=dict)
+    """What the abbreviations in the figures' sources stand for."""
 
     @field_validator("sync")
     @classmethod

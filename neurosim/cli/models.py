@@ -112,6 +112,9 @@ def chips(
     table(("neuron", ""), list(neuron.model_dump().items()))
     others = {k: v for k, v in spec.capabilities.model_dump(exclude_none=True).items() if k not in ("ops", "neuron")}
     table(("other", ""), list(others.items()))
+    if spec.sources:
+        out.print()
+        table(("source", ""), list(spec.sources.items()))
 
 
 def _rows(part: Any, show: Any) -> list[tuple[Any, ...]]:

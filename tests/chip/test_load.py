@@ -19,6 +19,8 @@ def test_every_preset_loads_and_every_figure_has_a_source() -> None:
                 if hasattr(figure, "source"):
                     assert len(figure.source) > 4, f"{name}: {key}"
                     assert figure.source != "set by the user", f"{name}: {key}"
+                    first = figure.source.split()[0].strip(":")
+                    assert not first.isupper() or first in chip.sources, f"{name}: {key}: {first} is not explained"
 
 
 def test_async_mesh_keeps_to_small_cores() -> None:
