@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from models.export import OUT, export, figures
 from models.mnist import Mnist, augment, load_mnist
 from models.stmixer import STMixer, STMixerConfig, load_weights
 from models.surrogate import SurrogateTraining, surrogate_loss
+from neurosim.errors import DataError, NeurosimError
 
 STEPS = {"t1": 1, "t4": 4}
 
@@ -87,6 +89,8 @@ def parameter_groups(net: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 def train(net: SurrogateTraining, images: Tensor, labels: Tensor, recipe: Recipe, checkpoint: Path) -> None:
     """Train on images ``[n, 1, 28, 28]``; after each epoch write the state to ``checkpoint``."""
+    if recipe.batch > len(images):
+        raise DataError(f"batch {recipe.batch} is larger than the training set of {len(images)} images; choose a smaller --batch")
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     optimiser = torch.optim.AdamW(parameter_groups(net, recipe.weight_decay), lr=recipe.lr)
@@ -130,7 +134,10 @@ def build(variant: str, init: Path | None) -> SurrogateTraining:
     """A network with branches; with ``init``, its weights come from an exported checkpoint (JSON or safetensors)."""
     model = STMixer(STMixerConfig(steps=STEPS[variant]))
     if init:
-        load_weights(model, init.with_suffix(".safetensors"))
+        weights = init.with_suffix(".safetensors")
+        if not weights.is_file():
+            raise DataError(f"the weights {weights} that {variant} starts from do not exist; train their network first or choose another --init")
+        load_weights(model, weights)
     return SurrogateTraining(model)
 
 
@@ -165,10 +172,14 @@ def main(argv: list[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     given = {f.name: getattr(args, f.name) for f in fields(Recipe) if getattr(args, f.name) is not None}
-    args.work.mkdir(parents=True, exist_ok=True)
-    data = load_mnist(args.mnist)
-    for variant in RECIPES if args.variant == "all" else [args.variant]:
-        run(variant, replace(RECIPES[variant], **given), data, args.out, args.work)
+    try:
+        data = load_mnist(args.mnist)
+        args.work.mkdir(parents=True, exist_ok=True)
+        for variant in RECIPES if args.variant == "all" else [args.variant]:
+            run(variant, replace(RECIPES[variant], **given), data, args.out, args.work)
+    except NeurosimError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":
