@@ -202,6 +202,11 @@ def test_disk_full(folder: Path, args: tuple[str, ...]) -> None:
     assert {p.name for p in folder.iterdir()} == before
 
 
+def _hear_interrupts() -> None:
+    """A suite that runs in the background may have SIGINT ignored, which its children would inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("engine", ["reference", "fast"])
 def test_ctrl_c_leaves_nothing(folder: Path, engine: str) -> None:
     """Interrupted in the middle of a long run: exit code 130, one line, no run directory, no trace."""
@@ -211,7 +216,7 @@ def test_ctrl_c_leaves_nothing(folder: Path, engine: str) -> None:
         before = {p.name for p in folder.iterdir()}
         process = subprocess.Popen(
             [sys.executable, "-m", "neurosim", "run", "small.nsim", "-i", "long.npz", "--engine", engine, "--record", "t2.parquet", "-o", "long-run"],
-            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts,
         )  # fmt: skip
         deadline = time.monotonic() + 60
         while not list(folder.glob("*t2.parquet*")) and time.monotonic() < deadline and process.poll() is None:
