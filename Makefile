@@ -55,7 +55,7 @@ wheel-test: install  ## build the wheel, install it alone, run the demo in an em
 	$(BIN)/pytest tests/test_wheel.py -m slow
 
 train-mnist: install-torch  ## retrain both shipped models: make train-mnist MNIST=mnist_full.npz
-	$(BIN)/python -m models.train_mnist --mnist $(MNIST)
+	$(BIN)/python -m models.train_mnist $(if $(MNIST),--mnist $(MNIST))
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis

@@ -218,12 +218,15 @@ def test_ctrl_c_leaves_nothing(folder: Path, engine: str) -> None:
             [sys.executable, "-m", "neurosim", "run", "small.nsim", "-i", "long.npz", "--engine", engine, "--record", "t2.parquet", "-o", "long-run"],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_hear_interrupts,
         )  # fmt: skip
-        deadline = time.monotonic() + 60
-        while not list(folder.glob("*t2.parquet*")) and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.1)
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        try:
+            deadline = time.monotonic() + 60
+            while not list(folder.glob("*t2.parquet*")) and time.monotonic() < deadline and process.poll() is None:
+                time.sleep(0.1)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            _, stderr = process.communicate(timeout=30)
+        finally:
+            process.kill()
         assert process.returncode == 130, stderr
         assert "interrupted" in stderr
         assert "Traceback" not in stderr
