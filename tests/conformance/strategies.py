@@ -212,15 +212,15 @@ def _delays() -> st.SearchStrategy[int]:
 
 
 @st.composite
-def stimuli_of(draw: st.DrawFn, program: Program, samples: int, realtime: bool) -> list[Stimulus]:
-    """Spikes into input populations in every step and currents into the slices that wait for the control source, in port order."""
+def stimuli_of(draw: st.DrawFn, program: Program, samples: int, realtime: bool, currents: bool = True) -> list[Stimulus]:
+    """Spikes into input populations in every step and currents into slices that wait for the control source, in port order."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     density = draw(st.sampled_from([0.3, 0.8, 0.05, 0.0]))
     spread = draw(st.sampled_from([1, 50, 5000]))
     steps = 1 if program.sync == "free" else program.steps
     control = program.control_source
     fed = sorted({int(q) for s, q, _ in program.sync_pair.tolist() if s == control}) if program.sync != "free" else range(program.slices)
-    fed = [q for q in fed if draw(st.booleans())]
+    fed = [q for q in fed if currents and draw(st.booleans())]
     result, clock = [], 0
     for _ in range(samples):
         rows: list[tuple[int, int, int, int, int, int]] = []
@@ -267,7 +267,7 @@ def cases(draw: st.DrawFn, sync: str | None = None, plain: bool = False) -> Case
     program = assemble(graph, chip, sync, draw(mappings(graph, chip, sync)))
     samples = draw(st.integers(1, 2))
     streamed = sync == "wavefront" and draw(st.booleans())
-    stimuli = draw(stimuli_of(program, samples, realtime=not streamed and draw(st.booleans())))
+    stimuli = draw(stimuli_of(program, samples, realtime=not streamed and draw(st.booleans()), currents=not plain))
     options = Options(
         streamed=streamed,
         jitter=draw(st.sampled_from([0, 0, 1, 6554, 65535])),
