@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.compiler.geometry import Box, contains, covered_channels
-from neurosim.graph import Conv2d, Dense, Projection, Shape, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Projection, Shape, Sparse, SumPool, TokenMix
 from neurosim.program import (
     E_CIG,
     E_CO0,
@@ -68,7 +68,7 @@ def pack(projection: Projection, source: Shape, box: Box) -> Packed | None:
         weights = _pool(linear, projection.channel_offset, low, high, box, row)
     else:
         row[E_MAP] = M_SPARSE
-        weights, index = _sparse(projection, source, box)
+        weights, index = _sparse(projection, linear, source, box)
     return Packed(row, np.ascontiguousarray(weights, dtype=np.int64).ravel(), index)
 
 
@@ -118,11 +118,10 @@ def _pool(linear: SumPool, offset: int, low: int, high: int, box: Box, row: I64)
     return weights
 
 
-def _sparse(projection: Projection, source: Shape, box: Box) -> tuple[I64, I64]:
+def _sparse(projection: Projection, linear: Sparse, source: Shape, box: Box) -> tuple[I64, I64]:
     """Rows in channel-last order of the source, targets ascending in each, parallel synapses merged."""
-    linear = projection.map
-    origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))  # type: ignore[union-attr]
-    c, y, x = np.unravel_index(linear.targets, linear.shape)  # type: ignore[union-attr]
+    origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))
+    c, y, x = np.unravel_index(linear.targets, linear.shape)
     c = c + projection.channel_offset
     hit = contains(box, c, y, x)
     i, j, k = np.unravel_index(origin[hit], source)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 from neurosim.chip import Chip
 from neurosim.compiler.geometry import Box, hull, reach, volume, whole
@@ -126,10 +127,10 @@ def _best_grid(model: MemoryModel, population: int, reserve_bits: int, share: in
                 break
     if best is None:
         _refuse(model, population, banks, reserve_bits)
-    return best[1]  # type: ignore[index]
+    return best[1]
 
 
-def _refuse(model: MemoryModel, population: int, banks: int, reserve_bits: int) -> None:
+def _refuse(model: MemoryModel, population: int, banks: int, reserve_bits: int) -> NoReturn:
     node, memory = model.graph.populations[population], model.chip.memory
     need = (max(model.contents(population, box).bits(banks) for box in boxes_of(node.shape, node.shape)) + reserve_bits + 7) // 8
     raise DoesNotFit(
