@@ -225,7 +225,7 @@ class Graph:
 
     def with_(self, **changes: object) -> Graph:
         """A copy with some fields replaced."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)  # type: ignore[arg-type]  # dataclasses.replace checks the names itself
 
     def verify(self) -> None:
         """Check names, shapes, thresholds, floors and undelayed cycles; raises ModelError naming the first that is wrong."""

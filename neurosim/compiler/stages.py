@@ -156,7 +156,7 @@ def _fuse_all(chain: Chain, source: Shape, *, cheap: bool) -> Chain:
             continue
         stages[k : k + 2] = fused
         k = max(k - 1, 0)
-    if len(stages) == 1 and is_identity(stages[0]) and np.all(stages[0].weight == 1):  # type: ignore[union-attr]
+    if len(stages) == 1 and is_identity(stages[0]) and np.all(stages[0].weight == 1):  # type: ignore[union-attr]  # an identity has weights
         return ()
     return tuple(stages)
 
@@ -176,7 +176,7 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
                 return None
             return [Reshape((shape[0] * pixels, 1, 1)), Place(a.offset * pixels, a.channels * pixels)]
         case Place(), _:
-            return _restrict(a, b, shape)  # type: ignore[arg-type]
+            return _restrict(a, b, shape)  # type: ignore[arg-type]  # Place and Reshape are taken above
         case Reshape(), Reshape():
             return [b]
         case Reshape(), Dense():

@@ -85,6 +85,7 @@ def run_host(program: Program, images: NDArray[Any]) -> tuple[dict[str, I64], di
     return sums, spikes
 
 
+# The rules are written for one neuron; with floor rounding they have no branch on values, so they act on whole arrays (hence the ignores).
 def _fire(entry: dict[str, Any], arrays: dict[str, NDArray[Any]], current: I64, steps: int) -> NDArray[np.uint8]:
     """T steps of a host population under a constant current, by the rule of docs/machine.md section 4 with floor rounding and no saturation."""
     threshold, bias = arrays[entry["threshold"]], arrays[entry["bias"]]

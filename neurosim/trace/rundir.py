@@ -231,7 +231,7 @@ def _write_outputs(path: Path, program: Program, result: Result, labels: NDArray
         arrays["spikes"] = result.spikes
     arrays |= {f"sample.{name}": values for name, values in result.sample.items()}
     arrays |= {f"layout.{name}": getattr(program, name) for name in _LAYOUT}
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
 
 
 def _counters(program: Program, result: Result) -> pa.Table:

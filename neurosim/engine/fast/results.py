@@ -54,7 +54,7 @@ class Collector:
         late = (rows[:, 2] == ROW_SERVICE) & (rows[:, 4] < 0)  # services that never ended come after the complete rows of their time
         rows = rows[np.lexsort((rows[:, 3], rows[:, 2], rows[:, 1], late, rows[:, 0]))]
         chunk = np.zeros(len(rows), TRACE_DTYPE)
-        for column, name in enumerate(TRACE_DTYPE.names[1:]):  # type: ignore[index]
+        for column, name in enumerate((TRACE_DTYPE.names or ())[1:]):
             chunk[name] = rows[:, column]
         chunk["sample"] = t.par[c.P_SAMPLE]
         if self.sink is not None:
