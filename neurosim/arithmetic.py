@@ -20,7 +20,8 @@ NO_CURRENT = -1  # decay_i of a neuron without a synaptic current
 NO_FLOOR = -(2**62)  # floor of a neuron without one
 MASK64 = 0xFFFFFFFFFFFFFFFF
 SALT_JITTER = 0x6A09E667F3BCC908  # first 64 bits of frac(sqrt(2)), a nothing-up-my-sleeve number
-SALT_FAULT = 0xBB67AE8584CAA73B  # the same of sqrt(3)
+SALT_LOSS = 0xBB67AE8584CAA73B  # the same of sqrt(3): spikes lost on links
+SALT_WEIGHT = 0x3C6EF372FE94F82B  # of sqrt(5): weight bits that are stuck or flipped
 
 F = TypeVar("F")
 
@@ -126,3 +127,8 @@ def jitter_draw(seed: int, sample: int, server: int, n: int, amplitude: int) -> 
     """r in [-amplitude, amplitude] for service n of a server: the upper 32 bits of the hash times (2a + 1), shifted down, minus a."""
     upper = hash_draw(seed, sample, server, n, SALT_JITTER) >> 32
     return ((upper * (2 * amplitude + 1)) >> 32) - amplitude
+
+
+def is_lost(seed: int, sample: int, server: int, n: int, probability: int) -> bool:
+    """Whether the link output ``server`` loses the spike of its service n: upper 32 bits of the hash < probability (in 1/2**32)."""
+    return hash_draw(seed, sample, server, n, SALT_LOSS) >> 32 < probability

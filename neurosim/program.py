@@ -43,7 +43,7 @@ from neurosim.chip import Chip
 from neurosim.errors import ProgramError
 from neurosim.files import content_digest, read_zip, write_zip
 
-FORMAT, FORMAT_VERSION = "neurosim-program", 1
+FORMAT, FORMAT_VERSION = "neurosim-program", 2
 
 M_CONV, M_DENSE, M_MIX, M_POOL, M_SPARSE = range(5)
 ENTRY_COLUMNS = (
@@ -77,6 +77,7 @@ class Program:
     slice_population: I64  # [S] index into meta["populations"]
     slice_box: I64  # [S, 6]
     slice_rule: I64  # [S, 6] columns R_*
+    slice_offset: I64  # [S] barrier discipline: offset o of the slice in global steps, else 0
     neuron_ptr: I64  # [S + 1]
     threshold: I64  # [neurons]
     bias: I64  # [neurons] per step
@@ -86,6 +87,7 @@ class Program:
     source_population: I64  # [S + I + 1] population of each source; -1 for the control source
     source_box: I64  # [S + I + 1, 6]
     source_shape: I64  # [S + I + 1, 3] shape of the whole population
+    source_port: I64  # [S + I + 1] port of each port source (0 for the control source); -1 for slices
     route_ptr: I64  # [S + I + 2]
     route_core: I64  # [R]
     route_box: I64  # [R, 6]
@@ -99,9 +101,10 @@ class Program:
     server_kind: I64  # [V] 0 port, 1 synapse or core, 2 soma, 3 sender, 4 router output
     server_owner: I64  # [V] port, core or router
     server_hop_ps: I64  # [V] t_hop of router outputs, else 0
-    server_class: I64  # [V] router outputs: 0 local, 1 east-west, 2 north-south; else -1
+    server_class: I64  # [V] router outputs: 0 local, 1 east-west (and all links of other topologies), 2 north-south, 3 between chips; else -1
     server_channel: I64  # [V] channel the server puts into (soma: axon-out; synapse of a stepped chip: -1)
     channel: I64  # [K, 7] (kind, writer server, reader owner, reader input, depth, forward_ps, ack_ps); owner: core, or router for PORT/INJECT/LINK
+    channel_drop: I64  # [K] 1 where a spike that finds the channel full is dropped, else 0
     next_server: I64  # [routers, cores]
     port_router: I64  # [ports]
     core_router: I64  # [cores]
@@ -128,6 +131,19 @@ class Program:
     def sync(self) -> str:
         """Discipline: free, wavefront or barrier."""
         return str(self.meta["sync"])
+
+    @property
+    def ports(self) -> int:
+        """Number of I/O ports P: servers 0..P-1; the synapse (core) station of core c is server P + 3c, soma + 1, sender + 2."""
+        return len(self.port_router)
+
+    @property
+    def barrier_ps(self) -> int:
+        """Duration of the global barrier for the tiles (routers) on which a slice lies; 0 in other disciplines."""
+        if self.sync != "barrier":
+            return 0
+        tiles = len(set(self.core_router[self.slice_core].tolist()))
+        return max((row.tiles, row.duration.value) for row in self.chip.timing.barrier if row.tiles <= max(1, tiles))[1]
 
     @property
     def control_source(self) -> int:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 MOST_ROUTERS = 4096
-"""Of one mesh: tables of routes and placement grow with its square."""
+"""Of one chip: tables of routes and placement grow with its square."""
 MOST_DEPTH = 4096
 """Of a FIFO or window."""
 
@@ -97,6 +97,8 @@ class Memory(Strict):
     """Limits of one core. ``bytes`` covers weights, states, accumulation banks, neuron parameters and route entries together."""
 
     cores: Whole = Field(ge=1)
+    dead_cores: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
+    """Cores known to be broken: nothing is placed on them."""
     neurons: Count
     bytes: Count
     route_entries: Count
@@ -104,20 +106,55 @@ class Memory(Strict):
     """Most synapses into one neuron; none = no limit."""
 
 
-class Noc(Strict):
-    """Network-on-chip. ``fifo``: depth of router inputs. ``flow``: link credits only, or end-to-end windows on top."""
+Edge = tuple[Whole, Whole] | tuple[Whole, Whole, Literal["link", "chip"]]
 
-    topology: Literal["mesh"] = "mesh"
+
+class Noc(Strict):
+    """Network-on-chip. Core c sits on router c // cores_per_router.
+
+    Routers: width x height, row by row, on a mesh or torus; width * height of them on a ring, star (router 0 is the hub) and tree (parent of router k
+    is (k - 1) // arity); those that ``edges`` names on a graph. ``fifo``: depth of router inputs. ``flow``: link credits only, or end-to-end windows
+    on top. ``routing``: one packet per destination core, or one packet that branches.
+    """
+
+    topology: Literal["mesh", "torus", "ring", "star", "tree", "graph"] = "mesh"
     width: Whole = Field(ge=1)
     height: Whole = Field(ge=1)
+    arity: Whole = Field(default=2, ge=1)
+    """Children per router of a tree."""
+    edges: tuple[Edge, ...] = ()
+    """Undirected links of a graph: [a, b] or [a, b, "chip"] for one between chips; ``neurosim.chip.edges_of`` makes them from a networkx graph."""
+    cores_per_router: Whole = Field(default=1, ge=1)
+    chip_width: Annotated[Whole, Field(ge=1)] | None = None
+    chip_height: Annotated[Whole, Field(ge=1)] | None = None
+    """Size in routers of one chip of a mesh or torus made of several; links that cross its border are links between chips. None = one chip."""
+    multicast: Literal["unicast", "tree"] = "unicast"
     fifo: Whole = Field(ge=1, le=MOST_DEPTH)
     axon_in: Whole = Field(ge=1, le=MOST_DEPTH)
     """Depth of axon-in under link flow; under end-to-end flow it is max(1, window * sources)."""
     axon_out: Whole = Field(ge=1, le=MOST_DEPTH)
     flow: Literal["link", "end_to_end"] = "link"
     window: Whole = Field(default=1, ge=1, le=MOST_DEPTH)
-    port_router: Whole = Field(default=0, ge=0)
-    """Router to which I/O port 0 is attached (row-major index)."""
+    overflow: Literal["stall", "drop"] = "stall"
+    """What a full channel of the network (port, sender and router outputs) does to a spike."""
+    axon_out_overflow: Literal["stall", "drop"] = "stall"
+    """What a full axon-out does to a spike."""
+    ports: tuple[Annotated[Whole, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    """Routers to which the I/O ports 0, 1, ... are attached."""
+
+    @property
+    def routers(self) -> int:
+        """Number of routers."""
+        if self.topology == "graph":
+            return 1 + max((max(edge[0], edge[1]) for edge in self.edges), default=0)
+        return self.width * self.height
+
+
+class Barrier(Strict):
+    """Duration of the barrier from ``tiles`` mapped tiles on, up to the next row."""
+
+    tiles: Whole = Field(ge=1)
+    duration: Duration
 
 
 class Timing(Strict):
@@ -144,6 +181,12 @@ class Timing(Strict):
     reset: Duration
     leak: Duration | None = None
     """Period of the leak by local time in the free discipline; none = no leak there."""
+    barrier: tuple[Barrier, ...] = ()
+    """Duration of the global barrier by number of tiles (routers with a mapped core); barrier discipline only."""
+    hop_chip: Duration | None = None
+    chip_forward: Duration | None = None
+    chip_ack: Duration | None = None
+    """Figures of links between chips."""
 
 
 class Arithmetic(Strict):
@@ -219,6 +262,8 @@ class Prices(Strict):
     hop_east_west: Price
     hop_north_south: Price
     hop_local: Price
+    hop_chip: Price | None = None
+    """Through a link between chips."""
     io_packet: Price
     """One packet through the I/O port, either direction."""
     host_mac: Price
@@ -254,15 +299,33 @@ class Chip(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Chip:
-        sites = self.noc.width * self.noc.height
-        if sites > MOST_ROUTERS:
+        noc, routers = self.noc, self.noc.routers
+        if routers > MOST_ROUTERS:
+            raise ValueError(f"noc.topology {noc.topology} has {routers} routers, at most {MOST_ROUTERS} can be simulated")
+        if self.memory.cores > routers * noc.cores_per_router:
             raise ValueError(
-                f"noc.width {self.noc.width} x noc.height {self.noc.height} are {sites} routers, at most {MOST_ROUTERS} can be simulated"
+                f"memory.cores {self.memory.cores} > {routers} routers x noc.cores_per_router {noc.cores_per_router}; enlarge the network or the clusters"
             )
-        if self.memory.cores > sites:
-            raise ValueError(f"memory.cores {self.memory.cores} > {sites} routers of the {self.noc.width} x {self.noc.height} mesh; enlarge the mesh")
-        if self.noc.port_router >= sites:
-            raise ValueError(f"noc.port_router {self.noc.port_router} >= {sites} routers; routers are numbered from 0, row by row")
+        if max(noc.ports) >= routers:
+            raise ValueError(f"noc.ports {max(noc.ports)} >= {routers} routers; routers are numbered from 0, row by row")
+        if (noc.topology == "graph") != bool(noc.edges):
+            raise ValueError(
+                f"noc.edges holds {len(noc.edges)} links with noc.topology {noc.topology}; edges belong to topology graph and to no other"
+            )
+        if max(self.memory.dead_cores, default=0) >= self.memory.cores:
+            raise ValueError(f"memory.dead_cores {max(self.memory.dead_cores)} >= memory.cores {self.memory.cores}; cores are numbered from 0")
+        if len(set(self.memory.dead_cores)) >= self.memory.cores:
+            raise ValueError(f"memory.dead_cores lists all {self.memory.cores} cores; leave at least one alive")
+        if "barrier" in self.sync and not self.timing.barrier:
+            raise ValueError("sync lists barrier but timing.barrier is missing; give its duration by number of tiles")
+        tiles = [row.tiles for row in self.timing.barrier]
+        if tiles and (tiles[0] != 1 or tiles != sorted(set(tiles))):
+            raise ValueError(f"timing.barrier has tiles {tiles}; they must ascend and begin at 1")
+        several = noc.chip_width is not None or noc.chip_height is not None or any(len(edge) == 3 and edge[2] == "chip" for edge in noc.edges)
+        if (noc.chip_width is not None or noc.chip_height is not None) and noc.topology not in ("mesh", "torus"):
+            raise ValueError(f"noc.chip_width and noc.chip_height cut a mesh or torus, not a {noc.topology}; mark links between chips in noc.edges")
+        if several and None in (self.timing.hop_chip, self.timing.chip_forward, self.timing.chip_ack, self.prices.hop_chip):
+            raise ValueError("links between chips need timing.hop_chip, timing.chip_forward, timing.chip_ack and prices.hop_chip")
         if self.noc.flow == "end_to_end" and self.timing.axon_ack.value > self.timing.wire.value:
             raise ValueError(
                 f"timing.axon_ack {self.timing.axon_ack.value} ps > timing.wire {self.timing.wire.value} ps; "

@@ -70,6 +70,7 @@ def assemble(
         slice_population=np.array([piece.population for piece in mapping.slices], np.int64),
         slice_box=np.array(boxes, np.int64).reshape(-1, 6),
         slice_rule=np.array([_rule(p, b) for p, b in zip(populations, mapping.banks, strict=True)], np.int64).reshape(-1, 6),
+        slice_offset=np.zeros(len(mapping.slices), np.int64),
         neuron_ptr=np.cumsum([0] + [len(p[0]) for p in parameters]).astype(np.int64),
         threshold=columns[0],
         bias=columns[1],

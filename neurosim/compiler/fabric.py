@@ -30,6 +30,7 @@ class Fabric:
     server_class: I64
     server_channel: I64
     channel: I64
+    channel_drop: I64
     next_server: I64
     port_router: I64
     core_router: I64
@@ -40,7 +41,7 @@ def build_fabric(chip: Chip, sync: str, axon_in_depth: I64) -> Fabric:
     cores, time = chip.memory.cores, chip.timing
     neighbours = links(chip)
     core_router = np.arange(cores, dtype=np.int64)
-    port_router = np.array([chip.noc.port_router], np.int64)
+    port_router = np.array(chip.noc.ports, np.int64)
     local: list[list[int]] = [[] for _ in neighbours]
     for core, home in enumerate(core_router.tolist()):
         local[home].append(core)
@@ -96,6 +97,9 @@ def build_fabric(chip: Chip, sync: str, axon_in_depth: I64) -> Fabric:
         server_class=np.array(group, np.int64),
         server_channel=server_channel,
         channel=np.array(channel, np.int64).reshape(-1, 7),
+        channel_drop=np.array(
+            [int((chip.noc.axon_out_overflow if row[0] == C_AXON_OUT else chip.noc.overflow) == "drop") for row in channel], np.int64
+        ),
         next_server=next_server,
         port_router=port_router,
         core_router=core_router,

@@ -107,7 +107,7 @@ def place(traffic: F64, from_port: F64, chip: Chip, seed: int = 0) -> tuple[NDAr
     cores = len(traffic)
     hops = hop_matrix(chip)[:cores, :cores].astype(np.float64)
     distance = (hops + hops.T) / 2
-    port = hop_matrix(chip)[chip.noc.port_router, :cores].astype(np.float64)
+    port = hop_matrix(chip)[chip.noc.ports[0], :cores].astype(np.float64)
     flow = traffic + traffic.T
     np.fill_diagonal(flow, 0)
     identity = np.arange(cores)

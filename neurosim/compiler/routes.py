@@ -25,6 +25,7 @@ class Routes:
     source_population: I64
     source_box: I64
     source_shape: I64
+    source_port: I64
     route_ptr: I64
     route_core: I64
     route_box: I64
@@ -136,6 +137,7 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
         source_population=np.array([population for population, _ in origins] + [-1], np.int64),
         source_box=np.array([box for _, box in origins] + [NO_BOX], np.int64),
         source_shape=np.array(shapes, np.int64),
+        source_port=np.array([-1] * len(mapping.slices) + [0] * (len(origins) + 1 - len(mapping.slices)), np.int64),
         route_ptr=np.searchsorted([s for s, _ in keys], np.arange(len(origins) + 2)).astype(np.int64),
         route_core=np.array([core for _, core in keys], np.int64),
         route_box=np.array([boxes[key] for key in keys], np.int64).reshape(-1, 6),

@@ -16,19 +16,20 @@ from neurosim.host.stimulus import CURRENT, ITEM_NAMES, MARKER, SPIKE, START, ST
 from neurosim.program import Program
 
 __all__ = [
-    "CHANNEL_COUNTERS", "CORE_COUNTERS", "CURRENT", "ITEM_NAMES", "MARKER", "ROW_NAMES", "ROW_PUT", "ROW_SERVICE", "SERVER_COUNTERS", "SORT_KEYS",
+    "CHANNEL_COUNTERS", "CORE_COUNTERS", "CURRENT", "ITEM_NAMES", "MARKER", "ROW_DROP", "ROW_LOSS", "ROW_NAMES", "ROW_PUT", "ROW_SERVICE",
+    "SERVER_COUNTERS", "SORT_KEYS",
     "SPIKE", "SPIKE_DTYPE", "START", "STEP", "TRACE_DTYPE", "Engine", "Options", "Progress", "Result", "Sink", "Stimulus",
 ]  # fmt: skip
 
 # kinds of trace rows
-ROW_SERVICE, ROW_PUT = range(2)
-ROW_NAMES = ("service", "put")
+ROW_SERVICE, ROW_PUT, ROW_DROP, ROW_LOSS = range(4)
+ROW_NAMES = ("service", "put", "drop", "loss")
 
 TRACE_DTYPE = np.dtype([
     ("sample", "<i4"),  # number of the sample; 0 throughout a streamed run
     ("time", "<i8"),  # ps; service: start; put: the instant of the put
     ("server", "<i4"),
-    ("kind", "u1"),  # ROW_SERVICE, ROW_PUT
+    ("kind", "u1"),  # ROW_*
     ("index", "<i8"),  # service: n; put: running number of the server's puts
     ("end", "<i8"),  # service: end (-1: open when the run stopped); put: q_k, when it was ready
     ("service", "<i8"),  # n of the service
@@ -56,7 +57,8 @@ CORE_COUNTERS = (
     "current_writes", "saturations",
     "packets_sent",  # by the sender
 )  # fmt: skip
-CHANNEL_COUNTERS = ("puts", "high_water")
+CHANNEL_COUNTERS = ("puts", "high_water", "drops", "losses")
+"""drops: spikes discarded for want of a credit; losses: spikes that a faulty link lost. Neither is a put."""
 
 SORT_KEYS = ("sample", "time", "server", "kind", "index")
 
@@ -75,6 +77,10 @@ class Options:
     """Keep every fire of a slice (``Result.spikes``)."""
     state: bool = False
     """Keep the final membranes of every sample."""
+    link_loss: int = 0
+    """Probability, in 1/2**32, that a link between routers loses a spike."""
+    window_ps: int = 0
+    """Free discipline: length of a sample; 0 = until quiescence. Needed with recurrence and for streaming."""
     first_sample: int = 0
     """Number of the first stimulus, for runs that are split over workers: it enters the jitter hash and the sample columns."""
 
@@ -107,7 +113,8 @@ class Result:
     channel: dict[str, NDArray[np.int64]]
     sample: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     """Per sample [N]: spikes (fires of slices), synops, packets (sender), injected_spikes, injected_currents, hops (router-output services).
-    A streamed run charges synops, packets and hops to the sample of the packet's step."""
+    A streamed run charges synops, packets and hops to the sample of the packet's step (free: of the service's start).
+    cut: 1 where the window ended before the sample did."""
     slice_spikes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     """[N, S] fires."""
     spikes: NDArray[Any] = field(default_factory=lambda: np.zeros(0, SPIKE_DTYPE))

@@ -9,14 +9,15 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields, replace
 from typing import Any
 
+import networkx as nx
 import numpy as np
 
 from neurosim.engine.events import Engine, Options, Progress, Result, Sink, Stimulus
 from neurosim.errors import RunError
-from neurosim.program import Program
+from neurosim.program import E_SLICE, Program
 
 ENGINES = ("fast", "reference")
-SYNCS = ("free", "wavefront")
+SYNCS = ("free", "wavefront", "barrier")
 CHUNKS_PER_WORKER = 4
 """Parts that each worker is dealt, so that slow samples even out."""
 
@@ -46,6 +47,8 @@ def simulate_stimuli(
     record: bool = False,
     spikes: bool = True,
     state: bool = False,
+    link_loss: int = 0,
+    window_ps: int = 0,
     first_sample: int = 0,
     workers: int = 1,
     sink: Sink | None = None,
@@ -61,8 +64,16 @@ def simulate_stimuli(
     run = engine_of(engine)
     if program.sync not in SYNCS:
         raise RunError(f"sync {program.sync!r} is not simulated in this version; compile with sync {' or '.join(SYNCS)}")
-    if streamed and program.sync == "free":
-        raise RunError("sync free cannot stream samples in this version; use isolated samples or sync wavefront")
+    if window_ps and program.sync != "free":
+        raise RunError(f"window_ps {window_ps} belongs to sync free; in sync {program.sync} a sample ends with its last step")
+    if not 0 <= window_ps < 2**62:
+        raise RunError(f"window_ps {window_ps} must lie between 1 and 2**62 (0 = until nothing moves)")
+    if streamed and program.sync == "free" and not window_ps:
+        raise RunError("sync free streams samples in fixed windows without reset; give window_ps, or use isolated samples or sync wavefront")
+    if program.sync == "free" and not window_ps and (name := feeds_itself(program)) is not None:
+        raise RunError(f"population {name} feeds itself, so in sync free a sample need not end; give window_ps")
+    if not 0 <= link_loss <= 2**32:
+        raise RunError(f"link_loss {link_loss} must lie between 0 and 2**32 (in 1/2**32 of the spikes on a link)")
     if not stimuli:
         raise RunError("nothing to simulate: 0 samples; give at least 1")
     if not isinstance(jitter, int) or not 0 <= jitter <= 65535:
@@ -75,12 +86,24 @@ def simulate_stimuli(
         raise RunError(f"workers {workers}: a streamed run is one simulation and cannot be split; use workers=1 or isolated samples")
     options = Options(
         streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=record or sink is not None, spikes=spikes, state=state,
-        first_sample=first_sample,
+        link_loss=link_loss, window_ps=window_ps, first_sample=first_sample,
     )  # fmt: skip
     workers = min(workers, len(stimuli))
     if workers == 1:
         return run(program, list(stimuli), options, sink=sink, progress=progress)
     return _spread(program, stimuli, options, engine, workers, sink, progress)
+
+
+def feeds_itself(program: Program) -> str | None:
+    """Name of a population on a cycle of slices joined by entries, the first in Program order; None when there is none."""
+    graph = nx.DiGraph()
+    for s in range(program.slices):
+        for r in range(int(program.route_ptr[s]), int(program.route_ptr[s + 1])):
+            targets = program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1], E_SLICE]
+            graph.add_edges_from((s, int(q)) for q in targets)
+    parts = nx.strongly_connected_components(graph)
+    looped = sorted(min(part) for part in parts if len(part) > 1 or graph.has_edge(*(2 * tuple(part))))
+    return program.meta["populations"][int(program.slice_population[looped[0]])]["name"] if looped else None
 
 
 def _spread(

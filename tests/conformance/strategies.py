@@ -56,7 +56,7 @@ def chips(draw: st.DrawFn, sync: str) -> Chip:
     settings: dict[str, Any] = {
         "noc.width": width,
         "noc.height": height,
-        "noc.port_router": draw(st.integers(0, width * height - 1)),
+        "noc.ports": [draw(st.integers(0, width * height - 1))],
         "noc.fifo": draw(st.integers(1, 4)),
         "noc.axon_in": draw(st.integers(1, 4)),
         "noc.axon_out": draw(st.integers(1, 4)),

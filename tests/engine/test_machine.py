@@ -184,7 +184,7 @@ def test_link_flow_in_free_deadlocks_by_name_and_end_to_end_does_not() -> None:
     # 4 x 1 mesh; layers on cores 2, 1, 3, 0, an acyclic core graph. p0 -> p1 goes west over (2 -> 1), p1 -> p2 east, p2 -> p3 west over
     # the same link: p2's packets wait behind p0's for the axon-in of p1, which waits for its own packets to p2
     network: dict[str, Any] = {"sizes": [8, 8, 8, 8, 1], "weights": [5] * 4, "cores": [2, 1, 3, 0], "sync": "free", "mesh": (4, 1)}
-    program = chain(**network, noc__port_router=2)
+    program = chain(**network, noc__ports=[2])
     stimulus = spikes(program, [(0, k) for k in range(8)])
     sink = Rows()
     with pytest.raises(Deadlock) as caught:

@@ -115,7 +115,12 @@ class Collector:
             window_ps=self.window_ps,
             server={name: self.servers[:, k].copy() for k, name in enumerate(("services", "busy_ps", "blocked_ps", "held_ps"))},
             core={name: t.cc[:, k].copy() for k, name in enumerate(CORE_COUNTERS)},
-            channel={"puts": self.channels[:, 0].copy(), "high_water": self.channels[:, 1].copy()},
+            channel={
+                "puts": self.channels[:, 0].copy(),
+                "high_water": self.channels[:, 1].copy(),
+                "drops": np.zeros(len(self.channels), np.int64),
+                "losses": np.zeros(len(self.channels), np.int64),
+            },  # fmt: skip
             sample={
                 "spikes": t.smp[:, c.X_SPIKES].copy(),
                 "synops": t.smp[:, c.X_SYNOPS].copy(),
@@ -123,6 +128,7 @@ class Collector:
                 "injected_spikes": t.smp[:, c.X_IN_SPIKES].copy(),
                 "injected_currents": t.smp[:, c.X_IN_CURRENTS].copy(),
                 "hops": t.smp[:, c.X_HOPS].copy(),
+                "cut": np.zeros(len(t.smp), np.int64),
             },
             slice_spikes=t.sspk.copy(),
             spikes=spikes,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.chip.spec import Figure
 from neurosim.engine.synapses import Box, Synapses, box_of, coordinates, decode, inside
 from neurosim.program import R_READOUT, Program
 
@@ -20,7 +21,7 @@ class Plan:
         self.program, self.chip, self.streamed = program, program.chip, streamed
         self.free = program.sync == "free"
         timing = self.chip.timing
-        self.time: dict[str, int] = {name: figure.value for name in type(timing).model_fields if (figure := getattr(timing, name)) is not None}
+        self.time: dict[str, int] = {name: figure.value for name in type(timing).model_fields if isinstance(figure := getattr(timing, name), Figure)}
         self.leak: int | None = self.time.get("leak")
         self.steps = program.steps
         self.rounds = 0 if self.free else program.steps * (samples if streamed else 1)

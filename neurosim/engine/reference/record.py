@@ -54,7 +54,7 @@ class Recorder:
         self.server = {name: [0] * len(program.server_kind) for name in SERVER_COUNTERS}
         self.core = {name: [0] * program.cores for name in CORE_COUNTERS}
         self.channel = {name: [0] * len(program.channel) for name in CHANNEL_COUNTERS}
-        names = ("spikes", "synops", "packets", "injected_spikes", "injected_currents", "hops")
+        names = ("spikes", "synops", "packets", "injected_spikes", "injected_currents", "hops", "cut")
         self.samples = {name: [0] * samples for name in names}
         self.slice_spikes = [[0] * program.slices for _ in range(samples)]
         self.scores = np.zeros((samples, plan.classes), np.int64)
