@@ -30,6 +30,7 @@ _HOMES = {
     "Program": "neurosim.program",
     "load_program": "neurosim.program",
     "load_run": "neurosim.trace",
+    "Faults": "neurosim.engine.faults",
     "first_difference": "neurosim.engine.compare",
     "NeurosimError": "neurosim.errors",
 }

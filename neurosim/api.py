@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,11 @@ from neurosim.frontends import load
 from neurosim.host import Samples, encode, host_macs, load_data
 from neurosim.network import Network
 from neurosim.program import Program
-from neurosim.trace import TraceWriter, summarise, write_run
+from neurosim.trace import TraceWriter, predict, summarise, write_run
+from neurosim.units import parse_time_ps
+
+if TYPE_CHECKING:
+    from neurosim.engine.faults import Faults
 
 
 def check(model: Any, chip: str | Path | Chip = "async-mesh", overrides: Iterable[str] = ()) -> list[CheckRow]:
@@ -73,14 +77,13 @@ class Run:
 
     @property
     def predictions(self) -> NDArray[np.int64]:
-        """[samples] class with the highest score; ties go to the lowest class."""
-        best: NDArray[np.int64] = np.argmax(self.result.scores, axis=1).astype(np.int64)
-        return best
+        """[samples] class with the highest score; ties go to the lowest class. Empty when the network has no readout."""
+        return predict(self.result)
 
     @property
     def accuracy(self) -> float | None:
         """Share of right predictions, None without labels."""
-        return None if self.labels is None else float(np.mean(self.predictions == self.labels))
+        return None if self.labels is None or not self.result.scores.shape[1] else float(np.mean(self.predictions == self.labels))
 
     @property
     def readout(self) -> NDArray[np.int64]:
@@ -170,6 +173,8 @@ def simulate(
     streamed: bool = False,
     jitter: int = 0,
     seed: int = 0,
+    window: str | int | None = None,
+    faults: Faults | None = None,
     record: str | Path | None = None,
     spikes: bool = True,
     state: bool = False,
@@ -181,7 +186,9 @@ def simulate(
     """Run the program on data: a DATA.npz, an array of images, or what ``load_data`` gave.
 
     ``record`` writes the event trace to a Parquet file; ``observe`` is called with every chunk of trace rows instead. ``jitter`` is the relative
-    spread of service times in 1/65536. Raises DataError, Deadlock, Livelock, RunError.
+    spread of service times in 1/65536. ``window`` (ps, or text such as "2 ms") ends a sample in free, where a network that feeds itself would never
+    come to rest, and paces streamed samples there. ``faults``: lost spikes, cores that died, weight bits (``neurosim.Faults``).
+    Raises DataError, Deadlock, Livelock, RunError.
     """
     if record is not None and observe is not None:
         raise DataError("record and observe both want the trace; give one of them")
@@ -189,9 +196,15 @@ def simulate(
     if samples is not None:
         loaded = loaded.first(samples)
     stimuli = encode(program, loaded)
+    link_loss = 0
+    if faults is not None:
+        from neurosim.engine.faults import apply_faults, silence
+
+        program, stimuli, link_loss = apply_faults(program, faults), silence(program, stimuli, faults), faults.link_loss_draw
     options = Options(
-        streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=bool(record or observe), spikes=spikes, state=state
-    )
+        streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=bool(record or observe), spikes=spikes, state=state,
+        link_loss=link_loss, window_ps=0 if window is None else parse_time_ps(window),
+    )  # fmt: skip
     began = time.perf_counter()
     if record is not None:
         with TraceWriter(Path(record), program) as writer:

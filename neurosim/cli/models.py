@@ -12,7 +12,7 @@ from neurosim.cli.console import ChipOption, Json, ModelArgument, SetOption, err
 from neurosim.errors import ChipError
 from neurosim.units import format_count, format_energy, format_time
 
-SyncOption = Annotated[str | None, typer.Option("--sync", help="free or wavefront; by default the chip's first.")]
+SyncOption = Annotated[str | None, typer.Option("--sync", help="free, wavefront or barrier; by default the chip's first.")]
 
 
 @friendly

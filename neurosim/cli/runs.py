@@ -22,9 +22,15 @@ def run(
     samples: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     engine: Annotated[str, typer.Option(help="fast or reference.")] = "fast",
     record: Annotated[Path | None, typer.Option(help="Write the event trace to this Parquet file.")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Samples follow each other without a pause (wavefront): gives the throughput.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Samples follow each other without a pause: gives the throughput.")] = False,
     jitter: Annotated[float, typer.Option(min=0, max=0.999, help="Relative spread of service times, 0.1 = plus or minus 10 %.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the jitter.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of jitter and faults.")] = 0,
+    window: Annotated[str | None, typer.Option(help='Length of a sample in free, for example "2 ms": for recurrent networks and --stream.')] = None,
+    link_loss: Annotated[float, typer.Option(min=0, max=1, help="Share of the spikes that a link between routers loses.")] = 0.0,
+    dead_core: Annotated[list[int] | None, typer.Option(help="A core that died after compilation (repeatable).")] = None,
+    weight_flip: Annotated[float, typer.Option(min=0, max=1, help="Share of the stored weight bits that are flipped.")] = 0.0,
+    stuck_at_0: Annotated[float, typer.Option(min=0, max=1, help="Share of the stored weight bits that are stuck at 0.")] = 0.0,
+    stuck_at_1: Annotated[float, typer.Option(min=0, max=1, help="Share of the stored weight bits that are stuck at 1.")] = 0.0,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes; the result does not depend on them.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a run directory.")] = None,
     json_: Json = False,
@@ -35,13 +41,18 @@ def run(
     from neurosim.trace import refuse_foreign
 
     loaded = load_program(program)
+    faults = None
+    if link_loss or dead_core or weight_flip or stuck_at_0 or stuck_at_1:
+        from neurosim.engine.faults import Faults
+
+        faults = Faults(link_loss, tuple(dead_core or ()), weight_flip, stuck_at_0, stuck_at_1, seed)
     refuse_overwriting(record, program, input_)
     if output is not None:
         refuse_foreign(output)  # before a long run, not after it
     with progress("simulating", quiet=json_) as update:
         result = api.simulate(
-            loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, record=record, workers=jobs,
-            progress=update,
+            loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, window=window,
+            faults=faults, record=record, workers=jobs, progress=update,
         )  # fmt: skip
     if result.events_left_out:
         err.print(f"warning: {result.events_left_out} events lie after the last of {loaded.steps} steps and were left out", style="yellow")
@@ -71,6 +82,8 @@ def print_summary(s: dict[str, Any]) -> None:
     shares = ", ".join(f"{name} {format_energy(e[name])}" for name in COMPONENTS)
     out.print(f"energy per sample: {format_energy(e['total'])} in all, {format_energy(e['chip'])} on the chip ({shares})")
     out.print(f"waiting for credits: {format_time(s['stalls_ps'] / n)} per sample, summed over stations; saturations {s['saturations']}")
+    if s["drops"] or s["losses"] or s["cut"]:
+        out.print(f"dropped by full FIFOs {s['drops']}, lost on links {s['losses']}, samples cut by their window {s['cut']}", style="yellow")
     out.print(f"simulated in {s['wall_s']:.1f} s" + (f"; run directory {s['run_dir']}" if s["run_dir"] else ""))
 
 

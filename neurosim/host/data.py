@@ -44,7 +44,8 @@ class Samples:
 
 
 def load_data(data: str | Path | NDArray[Any] | Samples, program: Program, *, labels: NDArray[Any] | None = None) -> Samples:
-    """A DATA.npz (``images``, or recordings ``t, x, y, p, offsets``; ``label`` or ``labels``), a .npy of images, or an array, as Samples.
+    """A DATA.npz, a .npy of images, or an array, as Samples. The npz holds ``images``, or recordings ``t, x, y, p, offsets``, or binary ``events``
+    [n, T, c, y, x] or [n, T, neurons]; and ``label`` or ``labels``.
 
     Raises DataError: file missing or broken, wrong shape, dtype, range, no samples, labels that do not fit.
     """
@@ -56,7 +57,9 @@ def load_data(data: str | Path | NDArray[Any] | Samples, program: Program, *, la
         arrays = _read(Path(data))
         if labels is None:
             labels = next((arrays[key] for key in ("label", "labels") if key in arrays), None)
-        if contract["kind"] == "spikes":
+        if contract["kind"] == "spikes" and "events" in arrays:
+            samples = Samples(_binary(arrays["events"], contract, program.steps, name), name=name)
+        elif contract["kind"] == "spikes":
             samples = _recordings(arrays, contract, program.steps, name)
         elif "images" in arrays:
             samples = Samples(_images(arrays["images"], contract, name), name=name)
@@ -104,6 +107,8 @@ def _images(images: NDArray[Any], contract: dict[str, Any], name: str) -> NDArra
 
 def _binary(events: NDArray[Any], contract: dict[str, Any], steps: int, name: str) -> NDArray[np.uint8]:
     wanted = (steps, *contract["shape"])
+    if events.ndim == 3 and events.shape[1:] == (steps, int(np.prod(contract["shape"]))):  # neurons in the flat order (c, y, x)
+        events = events.reshape(-1, *wanted)
     if events.shape[1:] != wanted or not len(events):
         raise DataError(f"{name}: events have shape {events.shape}, the program wants (n, {', '.join(map(str, wanted))}) with n of at least 1")
     if not np.isin(events, (0, 1)).all():

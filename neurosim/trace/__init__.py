@@ -3,7 +3,7 @@
 from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows, trace_window
 from neurosim.trace.rundir import StoredRun, load_run, refuse_foreign, write_run
 from neurosim.trace.store import TraceInfo, TraceWriter, read_trace, trace_info
-from neurosim.trace.summary import summarise
+from neurosim.trace.summary import predict, summarise
 
 __all__ = [
     "StoredRun",
@@ -14,6 +14,7 @@ __all__ = [
     "core_summary",
     "link_summary",
     "load_run",
+    "predict",
     "read_trace",
     "refuse_foreign",
     "summarise",

@@ -27,14 +27,15 @@ from neurosim.engine.events import SPIKE_DTYPE, Options, Result
 from neurosim.errors import DataError, RunError
 from neurosim.program import Program
 from neurosim.trace.names import server_names
-from neurosim.trace.summary import Priced
+from neurosim.trace.summary import Priced, predict
 
-FORMAT, FORMAT_VERSION = "neurosim-run", 1
+FORMAT, FORMAT_VERSION = "neurosim-run", 2
 RUN, COUNTERS, OUTPUTS, TRACE = "run.json", "counters.parquet", "outputs.npz", "trace.parquet"
 _OURS = {RUN, COUNTERS, OUTPUTS, TRACE}
 _PICTURES = {".svg", ".png", ".pdf", ".html"}
 _LAYOUT = (
-    "slice_core", "slice_population", "slice_box", "slice_rule", "neuron_ptr", "source_population", "source_box", "source_shape", "sync_pair",
+    "slice_core", "slice_population", "slice_box", "slice_rule", "slice_offset", "neuron_ptr", "source_population", "source_box", "source_shape",
+    "source_port", "sync_pair", "channel_drop",
     "server_kind", "server_owner", "server_hop_ps", "server_class", "server_channel", "channel", "next_server", "port_router", "core_router",
 )  # fmt: skip
 _NEEDED = ("options", "window_ps", "host_macs_per_sample", "summary", "chip", "meta")
@@ -223,7 +224,7 @@ def _version(name: str) -> str:
 
 def _write_outputs(path: Path, program: Program, result: Result, labels: NDArray[Any] | None) -> None:
     arrays: dict[str, NDArray[Any]] = {name: getattr(result, name) for name in _PER_SAMPLE}
-    arrays["predictions"] = np.argmax(result.scores, axis=1)
+    arrays["predictions"] = predict(result)
     if labels is not None:
         arrays["labels"] = np.asarray(labels, np.int64)
     arrays["slice_spikes"] = result.slice_spikes

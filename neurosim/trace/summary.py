@@ -40,18 +40,20 @@ def summarise(
 ) -> dict[str, Any]:
     """One JSON object; other people's scripts read its names (docs/trace.md).
 
-    ``spikes``, ``synops``, ``packets``, ``hops``, ``stalls_ps`` (waiting for credits, summed over all stations) and ``saturations`` are totals of the
-    run; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service); ``energy_fj`` is per sample.
+    ``spikes``, ``synops``, ``packets``, ``hops``, ``stalls_ps`` (waiting for credits, summed over all stations), ``saturations``, ``drops`` (spikes
+    that a full FIFO discarded), ``losses`` (spikes that faulty links lost) and ``cut`` (samples that their window ended) are totals of the run;
+    ``predictions`` is empty without a readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service);
+    ``energy_fj`` is per sample.
     Raises DataError when the labels do not fit the samples.
     """
     samples = len(result.scores)
-    predictions = np.argmax(result.scores, axis=1)
+    predictions = predict(result)
     if labels is not None and len(labels) != samples:
         raise DataError(f"{len(labels)} labels for {samples} samples; give one label per sample")
     hops = result.server["services"][program.server_kind == ROUTER_OUTPUT].sum()
     return {
         "samples": samples,
-        "accuracy": None if labels is None else float(np.mean(predictions == np.asarray(labels))),
+        "accuracy": None if labels is None or not result.scores.shape[1] else float(np.mean(predictions == np.asarray(labels))),
         "predictions": [int(p) for p in predictions],
         "spikes": int(result.core["fires"].sum()),
         "synops": int(result.core["synops"].sum()),
@@ -64,6 +66,9 @@ def summarise(
         "energy_fj": dict(energy.per_sample()),
         "stalls_ps": int(result.server["blocked_ps"].sum()),
         "saturations": int(result.core["saturations"].sum()),
+        "drops": int(result.channel["drops"].sum()),
+        "losses": int(result.channel["losses"].sum()),
+        "cut": int(result.sample["cut"].sum()),
         "engine": engine,
         "sync": program.sync,
         "streamed": streamed,
@@ -71,6 +76,14 @@ def summarise(
         "wall_s": wall_s,
         "run_dir": run_dir,
     }
+
+
+def predict(result: Result) -> NDArray[np.int64]:
+    """[samples] class with the highest score, ties to the lowest; empty when the network has no readout."""
+    if not result.scores.shape[1]:
+        return np.zeros(0, np.int64)
+    best: NDArray[np.int64] = np.argmax(result.scores, axis=1).astype(np.int64)
+    return best
 
 
 def latencies(result: Result) -> Mapping[str, float | None]:

@@ -52,7 +52,7 @@ def result(p: Program, samples: int = 2, **changes: Any) -> Result:
         server=server,
         core=core,
         channel=channel,
-        sample={key: np.arange(samples) for key in ("spikes", "packets", "injected_spikes", "injected_currents")},
+        sample={key: np.arange(samples) for key in ("spikes", "packets", "injected_spikes", "injected_currents", "cut")},
         slice_spikes=np.ones((samples, p.slices), np.int64),
     )
     for name, value in changes.items():
