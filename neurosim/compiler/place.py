@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from neurosim.chip import Chip
 from neurosim.compiler.banks import BankReport, raise_banks
 from neurosim.compiler.cores import Assignment, assign
-from neurosim.compiler.fabric import hop_matrix
 from neurosim.compiler.geometry import Box, hull, volume, whole
 from neurosim.compiler.mapping import Mapping, Slice, current_populations, port_populations
 from neurosim.compiler.partition import Partition, reached_boxes
+from neurosim.compiler.topology import hop_matrix
 from neurosim.errors import DoesNotFit
 from neurosim.graph import Graph
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.audit import audit
 from neurosim.compiler.cores import assign
-from neurosim.compiler.fabric import hop_matrix
+from neurosim.compiler.topology import hop_matrix
 from neurosim.compiler.geometry import Box, reach, whole
 from neurosim.compiler.place import map_graph, place
 from neurosim.errors import DoesNotFit
