@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,18 +36,25 @@ def covered_channels(projection: Projection, source: Shape, box: Box) -> Span:
 
 def reach(projection: Projection, source: Shape, inside: Box, box: Box) -> Box | None:
     """Bounding box of the source neurons within ``inside`` that have a synapse into the target box; None when there are none."""
+    return reach_all(projection, source, [inside], box)[0]
+
+
+def reach_all(projection: Projection, source: Shape, insides: Sequence[Box], box: Box) -> list[Box | None]:
+    """``reach`` for several source boxes; the synapses into the target box are looked up once."""
     low, high = covered_channels(projection, source, box)
     if low >= high:
-        return None
+        return [None] * len(insides)
     linear = projection.map
     if isinstance(linear, Sparse):
-        return _sparse_reach(linear, projection.channel_offset, source, inside, box)
-    channels, rows, columns = _window(linear, source, (low, high), box)
-    spans = (
-        _cut(channels, (inside[0], inside[1])),
-        _within(rows, (inside[2], inside[3])),
-        _within(columns, (inside[4], inside[5])),
-    )
+        near = _sparse_origins(linear, projection.channel_offset, source, box)
+        return [_hull_within(near, inside) for inside in insides]
+    axes = _window(linear, source, (low, high), box)
+    return [_cut_window(axes, inside) for inside in insides]
+
+
+def _cut_window(axes: tuple[Span, NDArray[np.int64], NDArray[np.int64]], inside: Box) -> Box | None:
+    channels, rows, columns = axes
+    spans = (_cut(channels, (inside[0], inside[1])), _within(rows, (inside[2], inside[3])), _within(columns, (inside[4], inside[5])))
     if any(span[0] >= span[1] for span in spans):
         return None
     return spans[0] + spans[1] + spans[2]
@@ -107,15 +116,19 @@ def _within(coordinates: NDArray[np.int64], span: Span) -> Span:
     return (int(inside.min()), int(inside.max()) + 1) if inside.size else (0, 0)
 
 
-def _sparse_reach(linear: Sparse, offset: int, source: Shape, inside: Box, box: Box) -> Box | None:
-    origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))
+def _sparse_origins(linear: Sparse, offset: int, source: Shape, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """(c, y, x) of the source neurons with a synapse into the target box, each once."""
     c, y, x = np.unravel_index(linear.targets, linear.shape)
-    hit = contains(box, c + offset, y, x)
-    i, j, k = np.unravel_index(origin[hit], source)
-    near = contains(inside, i, j, k)
-    if not near.any():
+    hits = np.flatnonzero(contains(box, c + offset, y, x))
+    i, j, k = np.unravel_index(np.unique(np.searchsorted(linear.indptr, hits, side="right") - 1), source)
+    return i, j, k
+
+
+def _hull_within(near: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], inside: Box) -> Box | None:
+    chosen = contains(inside, *near)
+    if not chosen.any():
         return None
-    i, j, k = i[near], j[near], k[near]
+    i, j, k = (axis[chosen] for axis in near)
     return int(i.min()), int(i.max()) + 1, int(j.min()), int(j.max()) + 1, int(k.min()), int(k.max()) + 1
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.compiler.geometry import Box, hull, reach, whole
-from neurosim.compiler.mapping import Mapping, chip_projections, current_populations, port_populations
+from neurosim.compiler.geometry import Box, hull, reach_all
+from neurosim.compiler.mapping import Mapping, chip_projections, current_populations, port_sources
 from neurosim.compiler.pack import Packed, pack
 from neurosim.graph import Graph
 from neurosim.program import E_DELAY, E_INDEX, E_MAP, E_PROJECTION, E_SLICE, E_WEIGHT, ENTRY_COLUMNS, M_SPARSE
@@ -80,8 +80,7 @@ class _Store:
 
 def sources(graph: Graph, mapping: Mapping) -> list[tuple[int, Box]]:
     """(population, box) of every source with neurons: the slices, then the port sources."""
-    ports = [(k, whole(graph.populations[k].shape)) for k in port_populations(graph)]
-    return [(s.population, s.box) for s in mapping.slices] + ports
+    return [(s.population, s.box) for s in mapping.slices] + [(population, box) for population, box, _ in port_sources(graph, mapping)]
 
 
 def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
@@ -108,8 +107,8 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
             if block is None:
                 continue
             stored: I64 | None = None
-            for s in of_population.get(index_of[projection.source], []):
-                box = reach(projection, shape, origins[s][1], mapping.slices[q].box)
+            near = of_population.get(index_of[projection.source], [])
+            for s, box in zip(near, reach_all(projection, shape, [origins[s][1] for s in near], mapping.slices[q].box), strict=True):
                 if box is None:
                     continue
                 if stored is None:
@@ -125,8 +124,8 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
     for q in fed:
         boxes.setdefault((control, mapping.core[q]), NO_BOX)
         rows.setdefault((control, mapping.core[q]), [])
-    # free has no markers, so no slice waits for any
-    waits = sorted(pairs | {(control, q, 0) for q in fed}, key=lambda p: (p[1], p[0], p[2])) if sync != "free" else []
+    # free and barrier have no markers, so no slice waits for any
+    waits = sorted(pairs | {(control, q, 0) for q in fed}, key=lambda p: (p[1], p[0], p[2])) if sync == "wavefront" else []
 
     keys = sorted(boxes)
     entries = [row for key in keys for row in rows[key]]
@@ -137,7 +136,7 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
         source_population=np.array([population for population, _ in origins] + [-1], np.int64),
         source_box=np.array([box for _, box in origins] + [NO_BOX], np.int64),
         source_shape=np.array(shapes, np.int64),
-        source_port=np.array([-1] * len(mapping.slices) + [0] * (len(origins) + 1 - len(mapping.slices)), np.int64),
+        source_port=np.array([-1] * len(mapping.slices) + [port for _, _, port in port_sources(graph, mapping)] + [0], np.int64),
         route_ptr=np.searchsorted([s for s, _ in keys], np.arange(len(origins) + 2)).astype(np.int64),
         route_core=np.array([core for _, core in keys], np.int64),
         route_box=np.array([boxes[key] for key in keys], np.int64).reshape(-1, 6),
@@ -152,4 +151,4 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
 def _fed_by_control(graph: Graph, sync: str, mapping: Mapping, reached: set[int]) -> list[int]:
     """Slices that the control source serves: those with host currents and, where there are markers, those without any upstream."""
     currents = set(current_populations(graph))
-    return [q for q, piece in enumerate(mapping.slices) if piece.population in currents or (sync != "free" and q not in reached)]
+    return [q for q, piece in enumerate(mapping.slices) if piece.population in currents or (sync == "wavefront" and q not in reached)]

@@ -38,7 +38,7 @@ def hop_matrix(chip: Chip, step: I32 | None = None) -> I64:
     """[routers, routers]: links on the path that the routing takes. ``step``: what ``next_hops`` gave, if it is at hand."""
     step = next_hops(chip) if step is None else step
     sites = len(step)
-    hops = (step != np.arange(sites)[:, None]).astype(np.int64)  # of the path's first 1, 2, 4, ... links
+    hops: I64 = (step != np.arange(sites)[:, None]).astype(np.int64)  # of the path's first 1, 2, 4, ... links
     jump = step.astype(np.int64)
     reach = 1
     while reach < sites:

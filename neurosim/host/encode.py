@@ -1,4 +1,4 @@
-"""Samples -> stimuli: what port 0 injects, in port order (docs/machine.md, sections 8 and 11)."""
+"""Samples -> stimuli: what the ports inject, in port order (docs/machine.md, sections 8 and 11)."""
 
 from __future__ import annotations
 
@@ -51,16 +51,17 @@ def _stimulus(program: Program, currents: dict[str, NDArray[np.int64]], spikes: 
             address = np.flatnonzero(local)
             injected.append((np.full(len(address), s), address, local[address]))
     current = [np.concatenate([part[k] for part in injected]) if injected else np.zeros(0, np.int64) for k in range(3)]
-    sources = [(s, names[program.source_population[s]]) for s in range(program.slices, program.control_source)]
+    # a population may enter through several sources, each a box of it
+    sources = [(s, names[program.source_population[s]], program.source_box[s].tolist()) for s in range(program.slices, program.control_source)]
     rows = []  # (step, item, slice, address, value)
     for step in range(program.steps):
         if step == 0 or not free:
             value = current[2] * program.steps if free else current[2]
             rows.append((np.full(len(value), step), np.full(len(value), CURRENT), current[0], current[1], value))
-        for s, name in sources:
+        for s, name, (c0, c1, y0, y1, x0, x1) in sources:
             if name not in spikes:
                 raise DataError(f"input population {name} has no data; this program was made with another version of the host section")
-            address = np.flatnonzero(spikes[name][sample, step].transpose(1, 2, 0))
+            address = np.flatnonzero(spikes[name][sample, step, c0:c1, y0:y1, x0:x1].transpose(1, 2, 0))
             ones = np.ones(len(address), np.int64)
             rows.append((ones * (0 if free else step), ones * SPIKE, ones * s, address, ones))
     step_, item, slice_, address_, value_ = (np.concatenate([row[k] for row in rows]) for k in range(5))
