@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from neurosim.arithmetic import DECAY_ONE, NO_CURRENT, NO_FLOOR, RESET_SUBTRACT, RESET_ZERO
 from neurosim.chip import Chip
+from neurosim.compiler.balance import offsets
 from neurosim.compiler.fabric import build_fabric
 from neurosim.compiler.geometry import Box
 from neurosim.compiler.mapping import Mapping
@@ -35,11 +36,14 @@ def assemble(
     """The Program of an integer graph, with a given mapping or, without one, the compiler's own.
 
     ``host`` is what ``neurosim.host.build_host`` returns; ``meta`` is added to the Program's JSON (input contract, network name, memory, warnings).
-    Raises ModelError when a weight, threshold or bias is no whole number.
+    Raises ModelError when a weight, threshold or bias is no whole number; in barrier UnsupportedLayer for a cycle with less delay than hops.
     """
     if mapping is None:
         mapping = map_graph(graph, chip, sync).mapping
+    offset = offsets(graph) if sync == "barrier" else dict.fromkeys((p.name for p in graph.populations), 0)
     routes = build_routes(graph, sync, mapping)
+    if routes.source_port.max() >= len(chip.noc.ports):
+        raise ModelError(f"mapping.ports names port {routes.source_port.max()}, {chip.name} has {len(chip.noc.ports)} (noc.ports), numbered from 0")
     fabric = build_fabric(chip, sync, axon_in_depth(chip, mapping, routes))
     host_meta, host_arrays = host if host is not None else ({}, {})
     populations = [graph.populations[piece.population] for piece in mapping.slices]
@@ -62,6 +66,8 @@ def assemble(
         "digests": {"graph": graph_digest(graph)},
         "host": host_meta,
     }
+    if sync == "barrier":
+        header["barrier"] = {"offsets": offset, "latency_steps": max(offset.values())}
     header.update(meta or {})
     return Program(
         meta=header,
@@ -70,7 +76,7 @@ def assemble(
         slice_population=np.array([piece.population for piece in mapping.slices], np.int64),
         slice_box=np.array(boxes, np.int64).reshape(-1, 6),
         slice_rule=np.array([_rule(p, b) for p, b in zip(populations, mapping.banks, strict=True)], np.int64).reshape(-1, 6),
-        slice_offset=np.zeros(len(mapping.slices), np.int64),
+        slice_offset=np.array([offset[graph.populations[piece.population].name] for piece in mapping.slices], np.int64),
         neuron_ptr=np.cumsum([0] + [len(p[0]) for p in parameters]).astype(np.int64),
         threshold=columns[0],
         bias=columns[1],
@@ -89,7 +95,7 @@ def axon_in_depth(chip: Chip, mapping: Mapping, routes: Routes) -> I64:
     senders: list[set[int]] = [set() for _ in range(chip.memory.cores)]
     for s in range(len(routes.route_ptr) - 1):
         for core in routes.route_core[routes.route_ptr[s] : routes.route_ptr[s + 1]]:
-            senders[int(core)].add(mapping.core[s] if s < len(mapping.core) else -1)
+            senders[int(core)].add(mapping.core[s] if s < len(mapping.core) else -1 - int(routes.source_port[s]))
     return np.array([max(1, chip.noc.window * len(found)) for found in senders], np.int64)
 
 

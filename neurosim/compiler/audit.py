@@ -2,7 +2,7 @@
 
 In order: structure (sizes, ranges), coverage (each neuron exactly once), neuron rules, sources, reach (routes, boxes, entries, sync pairs: exactly
 those that the geometry asks for), synapses (weight, shift, delay, target of all, or of a million drawn ones), limits (memory, banks, overflow,
-fan-in), fabric (channels, timing, every route walked over the next hops).
+fan-in), offsets of the barrier, fabric (channels, timing, every route walked over the next hops).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from neurosim.arithmetic import NO_FLOOR
 from neurosim.compiler.audit_fabric import check_fabric
 from neurosim.compiler.audit_limits import check_limits
+from neurosim.compiler.audit_offsets import check_offsets
 from neurosim.compiler.audit_reach import check_reach
 from neurosim.compiler.audit_synapses import check_synapses
 from neurosim.errors import AuditError
@@ -47,6 +48,7 @@ def audit(program: Program, graph: Graph, *, synapses: int = 1_000_000, seed: in
     check_reach(program, graph)
     compared, in_all = check_synapses(program, graph, synapses, seed)
     check_limits(program, graph)
+    check_offsets(program, graph)
     check_fabric(program)
     return AuditReport(compared, in_all, len(program.route_core), int(program.neuron_ptr[-1]))
 
@@ -61,8 +63,8 @@ def _structure(program: Program, graph: Graph) -> None:
     sources, routes, entries = len(program.source_population), len(program.route_core), len(program.entry)
     lengths = {
         "slice_population": slices, "slice_box": slices, "slice_rule": slices, "neuron_ptr": slices + 1, "threshold": neurons, "bias": neurons,
-        "floor": neurons, "reset_by": neurons, "source_box": sources, "source_shape": sources, "route_ptr": sources + 1, "route_box": routes,
-        "entry_ptr": routes + 1,
+        "floor": neurons, "reset_by": neurons, "source_box": sources, "source_shape": sources, "source_port": sources, "route_ptr": sources + 1,
+        "route_box": routes, "entry_ptr": routes + 1,
     }  # fmt: skip
     for name, length in lengths.items():
         if len(getattr(program, name)) != length:
@@ -144,14 +146,31 @@ def _rules(program: Program, graph: Graph) -> None:
 
 
 def _sources(program: Program, graph: Graph) -> None:
-    """Slices first, then one source per population that enters through the port, then the control source."""
+    """Slices first, then the boxes of the populations that enter through ports (each tiled once, ascending), then the control source."""
     read = {p.source for p in graph.projections if _on_chip(graph.population(p.target))}
     entering = [k for k, p in enumerate(graph.populations) if p.name in read and p.kind != "analog" and not _on_chip(p)]
-    populations = [*program.slice_population.tolist(), *entering, -1]
-    if program.source_population.tolist() != populations:
-        _fail(f"sources are of populations {program.source_population.tolist()}, the graph and the slices say {populations}")
-    for s, number in enumerate(populations):
+    found = program.source_population.tolist()
+    outside = found[program.slices : -1]
+    if found[: program.slices] != program.slice_population.tolist() or found[-1] != -1 or outside != sorted(outside) or set(outside) != set(entering):
+        _fail(f"sources are of populations {found}, the slices say {program.slice_population.tolist()} and from outside enter {entering}")
+    ports = program.source_port.tolist()
+    most = len(program.port_router)
+    if ports[: program.slices] != [-1] * program.slices or ports[-1] != 0 or not all(0 <= port < most for port in ports[program.slices :]):
+        _fail(f"sources have ports {ports}: slices have none (-1), the others one of {most}, the control source port 0")
+    count = {k: np.zeros(graph.populations[k].shape, np.int64) for k in entering}
+    for s, number in enumerate(found):
         shape = graph.populations[number].shape if number >= 0 else (0, 0, 0)
-        box = program.slice_box[s].tolist() if s < program.slices else [0, shape[0], 0, shape[1], 0, shape[2]]
-        if program.source_shape[s].tolist() != list(shape) or program.source_box[s].tolist() != box:
-            _fail(f"source {s} has shape {program.source_shape[s].tolist()} and box {program.source_box[s].tolist()}, not {list(shape)} and {box}")
+        box = program.source_box[s].tolist()
+        c0, c1, y0, y1, x0, x1 = box
+        if s >= program.slices and number >= 0:
+            inside = 0 <= c0 < c1 <= shape[0] and 0 <= y0 < y1 <= shape[1] and 0 <= x0 < x1 <= shape[2]
+            if inside:
+                count[number][c0:c1, y0:y1, x0:x1] += 1
+        else:
+            inside = box == (program.slice_box[s].tolist() if s < program.slices else [0] * 6)
+        if program.source_shape[s].tolist() != list(shape) or not inside:
+            _fail(f"source {s} has shape {program.source_shape[s].tolist()} and box {box}, which do not fit {list(shape)}")
+    for number, times in count.items():
+        if np.any(times != 1):
+            c, y, x = np.argwhere(times != 1)[0].tolist()
+            _fail(f"neuron {(c, y, x)} of population {graph.populations[number].name} enters through {times[c, y, x]} port sources, not through 1")

@@ -49,7 +49,7 @@ def check_reach(program: Program, graph: Graph) -> None:
                 hulls[key] = [pick(a, b) for pick, a, b in zip((min, max) * 3, old, found, strict=True)]
                 numbers.setdefault(key, []).append((number, q))
                 pairs.add((q, s, projection.delay))
-    if program.sync != "free":
+    if program.sync == "wavefront":
         fed = {q for q, _, _ in pairs}
         for q in range(program.slices):
             if q not in fed:

@@ -67,7 +67,7 @@ def raise_banks(
     graph: Graph, chip: Chip, sync: str, slices: tuple[Slice, ...], core: tuple[int, ...], banks: tuple[int, ...], reached: dict[tuple[int, int], Box]
 ) -> tuple[tuple[int, ...], list[BankReport]]:
     """Banks of every slice after the rounds in which each slice that wants one more bank gets it, lowest slice first, while its core has room."""
-    if sync == "free":
+    if sync != "wavefront":
         return banks, []
     model = MemoryModel(graph, chip, sync)
     found = skips(graph)

@@ -50,7 +50,8 @@ def assign(graph: Graph, chip: Chip, sync: str) -> Assignment:
         except DoesNotFit as error:
             failure = error
             break
-        banks = tuple(least_banks(graph, chip, graph.populations[piece.population].name, sync) for piece in parts.slices)
+        least = least_banks(graph, chip, sync)
+        banks = tuple(least[graph.populations[piece.population].name] for piece in parts.slices)
         count = len(parts.slices)
         if count <= chip.memory.cores:
             return Assignment(parts, tuple(range(count)), banks, "spread")

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from neurosim.chip import Chip
-from neurosim.compiler.geometry import Box, hull, reach, volume, whole
+from neurosim.compiler.balance import largest_chip_delays
+from neurosim.compiler.geometry import Box, hull, reach, reach_all, volume, whole
 from neurosim.compiler.mapping import Slice, chip_projections, largest_delay, on_chip
 from neurosim.compiler.memory import ROUTE_BITS, MemoryModel
 from neurosim.errors import DoesNotFit, UnsupportedLayer
@@ -53,24 +54,32 @@ class Partition:
     splits: tuple[Split, ...]
 
 
-def least_banks(graph: Graph, chip: Chip, name: str, sync: str) -> int:
-    """Banks that every slice of a population gets: 2 + the largest incoming delay, or what the chip has if that suffices; 1 in free.
+def least_banks(graph: Graph, chip: Chip, sync: str) -> dict[str, int]:
+    """Banks that every slice of each population on the chip gets; 1 in free.
 
-    Raises UnsupportedLayer when the chip has fewer than 1 + the delay.
+    Wavefront: 2 + the largest incoming delay, or what the chip has if that is at least 1 + the delay. Barrier: 2 + the largest chip delay.
+    Raises UnsupportedLayer when the chip has fewer.
     """
+    names = [p.name for p in graph.populations if on_chip(p)]
     if sync == "free":
-        return 1
-    delay = largest_delay(graph, name)
-    if chip.capabilities.banks < 1 + delay:
-        raise UnsupportedLayer(
-            name,
-            "delay",
-            f"a delay of {delay} steps needs {1 + delay} accumulation banks",
-            value=1 + delay,
-            limit=chip.capabilities.banks,
-            remedy="shorten the delay or raise capabilities.banks",
-        )
-    return min(2 + delay, chip.capabilities.banks)
+        return dict.fromkeys(names, 1)
+    most = chip.capabilities.banks
+    delays = largest_chip_delays(graph) if sync == "barrier" else {name: largest_delay(graph, name) for name in names}
+    result = {}
+    for name, delay in delays.items():
+        least = delay + (2 if sync == "barrier" else 1)
+        if most < least:
+            what = "chip delay" if sync == "barrier" else "delay"
+            raise UnsupportedLayer(
+                name,
+                "delay",
+                f"a {what} of {delay} steps needs {least} accumulation banks in sync {sync}",
+                value=least,
+                limit=most,
+                remedy="shorten the delay or raise capabilities.banks",
+            )
+        result[name] = min(2 + delay, most)
+    return result
 
 
 def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
@@ -81,13 +90,14 @@ def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
     model = MemoryModel(graph, chip, sync)
     chosen = [k for k, p in enumerate(graph.populations) if on_chip(p)]
     reserve = dict.fromkeys(chosen, ROUTE_BITS)
+    banks = least_banks(graph, chip, sync)
     grids: dict[int, Grid] = {}
     while len(grids) < len(chosen):
         for k in chosen:
             if k not in grids:
-                grids[k] = _best_grid(model, k, reserve[k], share)
+                grids[k] = _best_grid(model, k, banks[graph.populations[k].name], reserve[k], share)
         # what is cut finer for its own routes gives its sources more of them; ends because room to keep free only grows
-        for k, bits in _short_of_routes(model, grids, reserve, share).items():
+        for k, bits in _short_of_routes(model, grids, banks, reserve, share).items():
             reserve[k] = bits
             del grids[k]
     slices = tuple(Slice(k, box) for k in chosen for box in boxes_of(graph.populations[k].shape, grids[k]))
@@ -100,9 +110,8 @@ def boxes_of(shape: Shape, grid: Grid) -> list[Box]:
     return [c + y + x for c in cuts[0] for y in cuts[1] for x in cuts[2]]
 
 
-def _best_grid(model: MemoryModel, population: int, reserve_bits: int, share: int) -> Grid:
+def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: int, share: int) -> Grid:
     node, memory = model.graph.populations[population], model.chip.memory
-    banks = least_banks(model.graph, model.chip, node.name, model.sync)
 
     def fits(box: Box) -> bool:
         if volume(box) * share > memory.neurons.value:
@@ -191,14 +200,14 @@ def reached_boxes(graph: Graph, slices: tuple[Slice, ...], origins: list[tuple[i
         projection = graph.projections[number]
         shape = graph.population(projection.source).shape
         for q in targets[index_of[projection.target]]:
-            for s in of_population.get(index_of[projection.source], []):
-                box = reach(projection, shape, origins[s][1], slices[q].box)
+            near = of_population.get(index_of[projection.source], [])
+            for s, box in zip(near, reach_all(projection, shape, [origins[s][1] for s in near], slices[q].box), strict=True):
                 if box is not None:
                     result[s, q] = hull(result[s, q], box) if (s, q) in result else box
     return result
 
 
-def _short_of_routes(model: MemoryModel, grids: dict[int, Grid], reserve: dict[int, int], share: int) -> dict[int, int]:
+def _short_of_routes(model: MemoryModel, grids: dict[int, Grid], banks: dict[str, int], reserve: dict[int, int], share: int) -> dict[int, int]:
     """Populations whose slices have no room for their routes, with the bits to keep free."""
     graph, memory = model.graph, model.chip.memory
     slices = tuple(Slice(k, box) for k in sorted(grids) for box in boxes_of(graph.populations[k].shape, grids[k]))
@@ -207,7 +216,7 @@ def _short_of_routes(model: MemoryModel, grids: dict[int, Grid], reserve: dict[i
     for s, piece in enumerate(slices):
         k = piece.population
         routes = ROUTE_BITS * reached.count(s)
-        banks = least_banks(graph, model.chip, graph.populations[k].name, model.sync)
-        if routes > reserve[k] and model.contents(k, piece.box).bits(banks) + routes > 8 * memory.bytes.value // share:
+        held = model.contents(k, piece.box).bits(banks[graph.populations[k].name])
+        if routes > reserve[k] and held + routes > 8 * memory.bytes.value // share:
             short[k] = max(short.get(k, 0), routes)
     return short

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import networkx as nx
+
 from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
-from neurosim.compiler.mapping import on_chip
+from neurosim.compiler.balance import refuse_unbalanced
+from neurosim.compiler.mapping import chip_projections, on_chip
 from neurosim.errors import ChipError, UnsupportedLayer
 from neurosim.graph import Graph
 
 SYNCS = ("free", "wavefront", "barrier")
-SIMULATED = ("free", "wavefront")
 
 
 def choose_sync(chip: Chip, sync: str | None) -> str:
-    """``sync``, or the chip's first. Raises ChipError: unknown, not offered by the chip, or not simulated by this version."""
+    """``sync``, or the chip's first. Raises ChipError: unknown, or not offered by the chip."""
     chosen = chip.sync[0] if sync is None else sync
     if chosen not in SYNCS:
         raise ChipError(f"sync {chosen!r} is unknown; {chip.name} offers {', '.join(chip.sync)}")
@@ -21,24 +23,54 @@ def choose_sync(chip: Chip, sync: str | None) -> str:
         raise ChipError(
             f"sync {chosen} is not offered by {chip.name}, which has {', '.join(chip.sync)}; choose one of them or add it to the chip's sync"
         )
-    if chosen not in SIMULATED:
-        raise ChipError(f"sync {chosen} is not simulated by this version, which has {', '.join(SIMULATED)}; choose one of them")
     return chosen
 
 
 def refuse(graph: Graph, chip: Chip, sync: str) -> list[str]:
     """Warnings about what the discipline does to the network. Raises UnsupportedLayer for what cannot run."""
-    order = {p.name: k for k, p in enumerate(graph.populations)}
+    cycle = find_cycle(graph)
+    if cycle is not None and not chip.capabilities.recurrence:
+        raise UnsupportedLayer(
+            cycle[-1],
+            "connect",
+            f"{chip.name} has no recurrence, the network has the cycle {' -> '.join(cycle)}",
+            remedy="unroll it or use a chip with recurrence",
+        )
+    if sync == "free":
+        return _refuse_free(graph, chip, cycle)
+    if sync == "barrier":
+        refuse_unbalanced(graph, chip)
+        return []
+    most = chip.capabilities.max_delay
     for p in graph.projections:
-        if order[p.source] >= order[p.target]:
+        if p.delay > most:
             raise UnsupportedLayer(
-                p.target, p.map.op, f"recurrent projection from {p.source}, which this version does not simulate", remedy="unroll the recurrence"
+                p.target,
+                "delay",
+                f"{chip.name} delays by fewer steps in sync wavefront ({p.source} -> {p.target})",
+                value=p.delay,
+                limit=most,
+                remedy="shorten the delay, use sync barrier or a chip with more delay (capabilities.max_delay)",
             )
-    return _refuse_free(graph, chip) if sync == "free" else []
+    return []
 
 
-def _refuse_free(graph: Graph, chip: Chip) -> list[str]:
+def find_cycle(graph: Graph) -> list[str] | None:
+    """A shortest cycle of populations on the chip, its first name again at the end; the first in the graph's order, None without any."""
+    joined = nx.DiGraph([(graph.projections[k].source, graph.projections[k].target) for k in chip_projections(graph)])
+    looped = [part for part in nx.strongly_connected_components(joined) if len(part) > 1 or joined.has_edge(*(2 * tuple(part)))]
+    if not looped:
+        return None
+    order = {p.name: k for k, p in enumerate(graph.populations)}
+    first = min((name for part in looped for name in part), key=order.__getitem__)
+    ways = [nx.shortest_path(joined, name, first) for name in joined.successors(first) if nx.has_path(joined, name, first)]
+    return [first, *min(ways, key=len)]
+
+
+def _refuse_free(graph: Graph, chip: Chip, cycle: list[str] | None) -> list[str]:
     notes = []
+    if cycle is not None:
+        notes.append(f"free: the network feeds itself ({' -> '.join(cycle)}), so a sample need not end: runs need a window (window_ps)")
     for population in graph.populations:
         rule = population.rule
         if rule is None or not on_chip(population):

@@ -16,7 +16,7 @@ from neurosim.program import R_BANKS, Program
 
 
 def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Precision]) -> dict[str, Any]:
-    """The report of one compilation as JSON; names are stable."""
+    """The report of one compilation as JSON; names are stable. In barrier: offsets of the populations in steps, and their greatest as the latency."""
     memory, meta = program.chip.memory, program.meta
     served = [graph.projections[k] for k in chip_projections(graph)]
     on_host = host_macs(program)
@@ -54,6 +54,7 @@ def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Preci
             "limited_by": [asdict(b) for b in mapped.banks],
             "rate_bound": min((b.bound for b in mapped.banks), default=1.0),
         },
+        **({"barrier": {**meta["barrier"], "barrier_ps": program.barrier_ps}} if program.sync == "barrier" else {}),
         "placement": {"packing": mapped.strategy, "traffic_hops_before": mapped.traffic_hops[0], "traffic_hops": mapped.traffic_hops[1]},
         "precision": [
             {

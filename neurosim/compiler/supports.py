@@ -116,7 +116,7 @@ def _layer(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
     elif layer.op == "lif":
         yield from _neuron(layer, chip)
     elif layer.op == "delay":
-        steps, most = layer.params["steps"], chip.capabilities.max_delay
+        steps, most = layer.params["steps"], _longest_delay(chip)
         if steps > most:
             yield _refused(layer.name, "delay", steps, most, f"{chip.name} delays by fewer steps", "shorten the delay or use a chip with longer ones")
 
@@ -154,8 +154,13 @@ def _recurrence(network: Network, chip: Chip, needed: set[str]) -> Iterator[Chec
             yield _refused(
                 target, "connect", f"{source} -> {target}", None, f"{chip.name} has no recurrence", "unroll it or use a chip with recurrence"
             )
-        elif target in needed and delay > chip.capabilities.max_delay:
-            yield _refused(target, "connect", delay, chip.capabilities.max_delay, f"{chip.name} delays by fewer steps", "shorten the delay")
+        elif target in needed and delay > _longest_delay(chip):
+            yield _refused(target, "connect", delay, _longest_delay(chip), f"{chip.name} delays by fewer steps", "shorten the delay")
+
+
+def _longest_delay(chip: Chip) -> int:
+    """Longest trained delay under the discipline that allows most: with a barrier every hop takes one step of it."""
+    return chip.capabilities.max_delay + ("barrier" in chip.sync)
 
 
 def _population(population: Population, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
@@ -210,8 +215,8 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
     if op not in ops:
         yield _refused(layer, op, op, ", ".join(ops) or "no ops", f"{chip.name} has no {op} ({where})", "use a chip that has it")
         return
-    if p.delay > chip.capabilities.max_delay:
-        yield _refused(layer, "delay", p.delay, chip.capabilities.max_delay, f"{chip.name} delays by fewer steps ({where})", "shorten the delay")
+    if p.delay > _longest_delay(chip):
+        yield _refused(layer, "delay", p.delay, _longest_delay(chip), f"{chip.name} delays by fewer steps ({where})", "shorten the delay")
     limits = ops[op]
     channels, height, width = p.map.out_shape(source.shape)
     needs: list[tuple[str, int, int | tuple[int, ...] | None]] = [

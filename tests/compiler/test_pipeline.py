@@ -77,8 +77,6 @@ def test_disciplines_are_refused_by_name() -> None:
         compile_network(net, "tiny", "lockstep")
     with pytest.raises(ChipError, match="sync barrier is not offered by tiny"):
         compile_network(net, "tiny", "barrier")
-    with pytest.raises(ChipError, match="sync barrier is not simulated by this version"):
-        compile_network(net, load_chip("tiny", ["sync=['barrier']"]))
     with pytest.raises(ChipError, match="sync free is not offered by tiny"):
         compile_network(net, load_chip("tiny", ["sync=['wavefront']"]), "free")
 
