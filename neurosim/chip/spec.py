@@ -11,6 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from neurosim import arithmetic
+from neurosim.chip.edges import check_edges
 from neurosim.units import parse_energy_fj, parse_time_ps
 
 Sync = Literal["free", "wavefront", "barrier"]
@@ -302,16 +303,18 @@ class Chip(Strict):
         noc, routers = self.noc, self.noc.routers
         if routers > MOST_ROUTERS:
             raise ValueError(f"noc.topology {noc.topology} has {routers} routers, at most {MOST_ROUTERS} can be simulated")
-        if self.memory.cores > routers * noc.cores_per_router:
-            raise ValueError(
-                f"memory.cores {self.memory.cores} > {routers} routers x noc.cores_per_router {noc.cores_per_router}; enlarge the network or the clusters"
-            )
-        if max(noc.ports) >= routers:
-            raise ValueError(f"noc.ports {max(noc.ports)} >= {routers} routers; routers are numbered from 0, row by row")
         if (noc.topology == "graph") != bool(noc.edges):
             raise ValueError(
                 f"noc.edges holds {len(noc.edges)} links with noc.topology {noc.topology}; edges belong to topology graph and to no other"
             )
+        check_edges(noc.edges, routers if noc.edges else 1)
+        if self.memory.cores > routers * noc.cores_per_router:
+            raise ValueError(
+                f"memory.cores {self.memory.cores} > {routers} routers x noc.cores_per_router {noc.cores_per_router}; "
+                "enlarge the network or the clusters"
+            )
+        if max(noc.ports) >= routers:
+            raise ValueError(f"noc.ports {max(noc.ports)} >= {routers} routers; routers are numbered from 0, row by row")
         if max(self.memory.dead_cores, default=0) >= self.memory.cores:
             raise ValueError(f"memory.dead_cores {max(self.memory.dead_cores)} >= memory.cores {self.memory.cores}; cores are numbered from 0")
         if len(set(self.memory.dead_cores)) >= self.memory.cores:

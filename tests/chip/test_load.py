@@ -9,7 +9,7 @@ from neurosim.errors import ChipError
 
 
 def test_every_preset_loads_and_every_figure_has_a_source() -> None:
-    assert {"async-mesh", "ideal", "tiny"} <= set(presets())
+    assert {"async-mesh", "ideal", "loihi", "tiny"} <= set(presets())
     for name in presets():
         chip = load_chip(name)
         assert chip.name == name
@@ -28,6 +28,17 @@ def test_async_mesh_keeps_to_small_cores() -> None:
     assert chip.memory.bytes.value <= 192 * 1024
     assert chip.memory.neurons.value <= 8192
     assert (chip.arithmetic.weight_bits, chip.arithmetic.state_bits, chip.noc.flow) == (8, 16, "end_to_end")
+
+
+def test_loihi_is_the_chip_of_the_reference_folder() -> None:
+    chip = load_chip("loihi")
+    assert (chip.noc.routers, chip.noc.cores_per_router, chip.memory.cores, chip.memory.neurons.value) == (32, 4, 128, 1024)
+    assert chip.sync == ("barrier", "wavefront")
+    assert (chip.arithmetic.rounding, chip.arithmetic.visit, chip.arithmetic.weight_bits, chip.arithmetic.state_bits) == ("zero", "all", 8, 24)
+    assert [(row.tiles, row.duration.value) for row in chip.timing.barrier] == [(1, 600_000), (2, 1_000_000), (4, 1_400_000), (29, 1_800_000)]
+    figures = [*(getattr(chip.prices, name) for name in ("synop", "soma_access", "soma_update", "soma_fire", "packet", "hop_north_south"))]
+    assert [figure.value for figure in figures] == [35_500, 51_200, 21_600, 69_300, 111_000, 4_200]
+    assert {figure.status for figure in figures} == {"fitted"}
 
 
 def test_override_and_base(tmp_path: Path) -> None:
@@ -55,6 +66,13 @@ def test_override_and_base(tmp_path: Path) -> None:
         ("timing.synop=soon", "time 'soon' not understood"),
         ("memory.cores=5", "memory.cores 5 > 4 routers x noc.cores_per_router 1"),
         ("noc.ports=[4]", "noc.ports 4 >= 4 routers"),
+        ("noc.ports=[]", "noc.ports: .* at least 1 item"),
+        ("noc.edges=[[0, 1]]", "noc.edges holds 1 links with noc.topology mesh"),
+        ("noc.topology=graph", "noc.edges holds 0 links"),
+        ("noc.topology=cube", "noc.topology: 'cube'"),
+        ("noc.chip_width=1", "links between chips need timing.hop_chip"),
+        ("memory.dead_cores=[4]", "memory.dead_cores 4 >= memory.cores 4"),
+        ("memory.dead_cores=[0, 1, 2, 3]", "lists all 4 cores"),
         ("sync=[]", "sync lists no discipline"),
         ("noc.fifo", "not of the form table.key=value"),
         ("prices.synop=-1", "price -1 must lie between"),
