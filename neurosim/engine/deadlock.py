@@ -11,30 +11,33 @@ from neurosim.errors import Deadlock
 from neurosim.program import C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK, C_PORT, R_BANKS, Program
 
 PORT, SYNAPSE, SOMA, SENDER, OUTPUT = range(5)
+GRIDS = ("mesh", "torus")
+"""Topologies whose routers have a column and a row."""
 
 
 @dataclass
 class Stuck:
-    """The state of a machine in which no decision is due and something is left to do."""
+    """The state of a machine in which no decision is due and something is left to do. Filled alike for all disciplines, topologies and trees."""
 
     time_ps: int
-    """Latest start of a service or put."""
+    """Latest start of a service or put (a drop or loss counts as a put)."""
     sample: int
     """Number of the sample; 0 when streamed."""
     channels: dict[int, int] = field(default_factory=dict)
     """Blocked server -> the channel whose credit it lacks."""
     windows: dict[int, int] = field(default_factory=dict)
-    """Blocked server -> destination core whose window credit it lacks, where the channel has a credit."""
+    """Blocked server -> destination core whose window credit it lacks, where the channel has a credit; of several cores of a tree the lowest."""
     heads: dict[int, int] = field(default_factory=dict)
-    """Router input channel with a packet in its queue -> the router output that its head needs."""
+    """Router input channel with a packet in its queue -> the router output that its head needs; of a tree the lowest whose copy has not begun."""
     next_step: dict[int, int] = field(default_factory=dict)
-    """Slice with steps left -> its next (or blocked) global step; empty in ``free``."""
-    port_step: int | None = None
-    """Global step of the port's next (or blocked) packet; None when the port is empty."""
+    """Wavefront: slice with steps left -> its next (or blocked) global step. Used only where no server is blocked, so ``free`` and ``barrier``, in
+    which a server always is, may leave it empty."""
+    port_steps: dict[int, int] = field(default_factory=dict)
+    """Port that is not empty -> global step of its next (or blocked) packet."""
 
 
 def server_name(program: Program, server: int) -> str:
-    """``"port 0"``, ``"core 5 soma"``, ``"core 5"`` (in free), ``"router (2, 1) east"``, ``"router (2, 1) core 9"``; routers by column and row."""
+    """``"port 0"``, ``"core 5 soma"``, ``"core 5"`` (in free), ``"router (2, 1) east"``, ``"router (2, 1) core 9"``, ``"router 3 to router 7"``."""
     kind, owner = int(program.server_kind[server]), int(program.server_owner[server])
     if kind == PORT:
         return f"port {owner}"
@@ -42,20 +45,34 @@ def server_name(program: Program, server: int) -> str:
         return f"core {owner}" if program.sync == "free" else f"core {owner} synapse"
     if kind in (SOMA, SENDER):
         return f"core {owner} {'soma' if kind == SOMA else 'sender'}"
-    what, _, reader = (int(v) for v in program.channel[program.server_channel[server]][:3])
-    towards = f"core {reader}" if what == C_AXON_IN else _direction(program, owner, reader)
-    return f"{router_name(program, owner)} {towards}"
+    return f"{router_name(program, owner)} {_towards(program, server)}"
 
 
 def router_name(program: Program, router: int) -> str:
-    """``"router (2, 1)"``: column 2, row 1."""
+    """``"router (2, 1)"``, column 2 and row 1, on a mesh or torus; ``"router 7"`` elsewhere."""
+    if program.chip.noc.topology not in GRIDS:
+        return f"router {router}"
     row, column = divmod(router, program.chip.noc.width)
     return f"router ({column}, {row})"
 
 
-def _direction(program: Program, router: int, other: int) -> str:
-    (row, column), (there_row, there_column) = divmod(router, program.chip.noc.width), divmod(other, program.chip.noc.width)
-    return {(0, 1): "east", (0, -1): "west", (1, 0): "south", (-1, 0): "north"}[there_row - row, there_column - column]
+def _towards(program: Program, server: int) -> str:
+    """Where a router output leads: a core, on a mesh or torus a direction (a link round the torus goes the way it was numbered), else a router."""
+    owner = int(program.server_owner[server])
+    what, _, other = (int(v) for v in program.channel[program.server_channel[server]][:3])
+    if what == C_AXON_IN:
+        return f"core {other}"
+    if program.chip.noc.topology not in GRIDS:
+        return f"to {router_name(program, other)}"
+    width, height = program.chip.noc.width, program.chip.noc.height
+    (row, column), (there_row, there_column) = divmod(owner, width), divmod(other, width)
+    return _step(column, there_column, width, "east", "west") if row == there_row else _step(row, there_row, height, "south", "north")
+
+
+def _step(here: int, there: int, size: int, up: str, down: str) -> str:
+    """``up`` for one place on, also from the last to the first of more than two; else ``down``."""
+    round_trip = size > 2 and abs(there - here) == size - 1
+    return up if (there > here) != round_trip else down
 
 
 def channel_name(program: Program, channel: int) -> str:
@@ -76,8 +93,11 @@ def diagnose(program: Program, stuck: Stuck) -> Deadlock:
     """The Deadlock to raise: its cycle alternates stations and what each of them waits for."""
     if stuck.channels or stuck.windows:
         steps, closed = _servers(program, stuck)
-        deeper = "deepen noc.axon_out" if program.chip.noc.flow == "end_to_end" else "use noc.flow = end_to_end"
-        remedy = f"{deeper}, or map the slices so that no core feeds itself over others"
+        if program.sync == "free":
+            deeper = "deepen noc.axon_out" if program.chip.noc.flow == "end_to_end" else "use noc.flow = end_to_end"
+            remedy = f"{deeper}, or map the slices so that no core feeds itself over others"
+        else:
+            remedy = "deepen noc.fifo, or use routes that close no cycle of links (mesh, star, tree)"
     else:
         steps, closed = _markers(program, stuck)
         remedy = "give the slices more banks, or look for a source whose markers are not routed"
@@ -104,13 +124,13 @@ def _servers(program: Program, stuck: Stuck) -> tuple[list[tuple[str, str]], boo
 
 def _waits_for(program: Program, stuck: Stuck, server: int) -> int | None:
     if server in stuck.windows:
-        return 1 + 3 * stuck.windows[server]
+        return program.ports + 3 * stuck.windows[server]
     channel = stuck.channels[server]
     kind, _, reader = (int(v) for v in program.channel[channel][:3])
     if kind == C_AXON_IN:
-        return 1 + 3 * reader
+        return program.ports + 3 * reader
     if kind == C_AXON_OUT:
-        return 3 + 3 * reader
+        return program.ports + 3 * reader + 2
     return stuck.heads.get(channel)
 
 
@@ -121,22 +141,31 @@ def _wanted(program: Program, stuck: Stuck, server: int) -> str:
 
 
 def _markers(program: Program, stuck: Stuck) -> tuple[list[tuple[str, str]], bool]:
-    """No server is blocked: follow missing markers and ends of steps from the lowest slice (then the port, as -1) with steps left."""
+    """No server is blocked: follow missing markers and ends of steps from the lowest slice (without one: port) with steps left.
+
+    On the walk slices have their numbers and port p of P is p - P, so that ports come first as their servers do.
+    """
     waits: dict[int, tuple[int | None, str]] = {}  # in the order of the walk
-    here: int | None = min(stuck.next_step, default=-1)
+    ports = {p - program.ports: step for p, step in stuck.port_steps.items()}
+    here: int | None = min(stuck.next_step, default=min(ports, default=-program.ports))
     while here is not None and here not in waits:
-        waits[here] = _wait_of_slice(program, stuck, here) if here >= 0 else _wait_for_ends(program, stuck, -1, stuck.port_step)
+        waits[here] = _wait_of_slice(program, stuck, here) if here >= 0 else _wait_for_ends(program, stuck, here, ports.get(here))
         here = waits[here][0]
     walk = list(waits)
     if here is not None:
         walk = walk[walk.index(here) :]
         low = walk.index(min(walk))
         walk = walk[low:] + walk[:low]
-    return [(_slice_name(stuck, q), waits[q][1]) for q in walk], here is not None
+    return [(_walker_name(program, stuck, q), waits[q][1]) for q in walk], here is not None
 
 
-def _slice_name(stuck: Stuck, q: int) -> str:
-    return "port 0" if q < 0 else f"slice {q} (step {stuck.next_step[q]})"
+def _walker_name(program: Program, stuck: Stuck, q: int) -> str:
+    return f"port {q + program.ports}" if q < 0 else f"slice {q} (step {stuck.next_step[q]})"
+
+
+def _walker(program: Program, source: int) -> int:
+    """The slice, or the port as p - P, that sends a source's markers."""
+    return source if source < program.slices else int(program.source_port[source]) - program.ports
 
 
 def _wait_of_slice(program: Program, stuck: Stuck, q: int) -> tuple[int | None, str]:
@@ -145,20 +174,19 @@ def _wait_of_slice(program: Program, stuck: Stuck, q: int) -> tuple[int | None, 
     for source, target, delay in program.sync_pair.tolist():
         if target != q or g % program.steps < delay:
             continue
-        wanted = f"the marker of source {source}, step {g - delay}"
-        if source >= program.slices and stuck.port_step is not None and stuck.port_step <= g - delay:
-            return -1, wanted
-        if source < program.slices and stuck.next_step.get(source, g + 1) <= g - delay:
-            return source, wanted
+        sender = _walker(program, source)
+        step = stuck.next_step.get(sender, g + 1) if sender >= 0 else stuck.port_steps.get(sender + program.ports, g + 1)
+        if step <= g - delay:
+            return sender, f"the marker of source {source}, step {g - delay}"
     return _wait_for_ends(program, stuck, q, g)
 
 
 def _wait_for_ends(program: Program, stuck: Stuck, p: int, g: int | None) -> tuple[int | None, str]:
-    """The first downstream slice whose bank for step ``g`` of slice ``p`` (-1: the port) is not free yet."""
+    """The first downstream slice whose bank for step ``g`` of slice or port ``p`` is not free yet."""
     for source, q, delay in program.sync_pair.tolist():
         if g is None:
             break
         needed = g + delay - int(program.slice_rule[q, R_BANKS])
-        if (source == p or (p < 0 and source >= program.slices)) and stuck.next_step.get(q, needed + 1) <= needed:
+        if _walker(program, source) == p and stuck.next_step.get(q, needed + 1) <= needed:
             return q, f"the end of step {needed} of slice {q}"
     return None, "nothing that is known"

@@ -47,6 +47,8 @@ def chain(
         )
     graph = Graph("chain", steps, tuple(populations), tuple(projections))
     settings = {
+        "sync": '["free", "wavefront", "barrier"]',
+        "timing.barrier": "[{tiles = 1, duration = 50}, {tiles = 2, duration = 60}]",
         "noc.width": mesh[0],
         "noc.height": mesh[1],
         "memory.cores": mesh[0] * mesh[1],

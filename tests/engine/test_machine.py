@@ -212,7 +212,7 @@ def test_a_missing_marker_is_named() -> None:
     program = chain([1, 1, 1], [5, 1], [0, 1])
     error = diagnose(program, Stuck(time_ps=7, sample=2, next_step={1: 0}))
     assert error.cycle == ("slice 1 (step 0)", "nothing that is known")
-    error = diagnose(program, Stuck(time_ps=7, sample=2, next_step={0: 0, 1: 0}, port_step=0))
+    error = diagnose(program, Stuck(time_ps=7, sample=2, next_step={0: 0, 1: 0}, port_steps={0: 0}))
     assert error.cycle == ("slice 0 (step 0)", "the marker of source 2, step 0", "port 0", "nothing that is known")
     assert (error.time_ps, error.sample) == (7, 2)
 

@@ -36,8 +36,8 @@ def raise_deadlock(program: Program, tables: Tables, sample: int) -> None:
         left = np.flatnonzero(t.sl[:, c.S_ENDED] < t.par[c.P_GLOBAL_STEPS])
         stuck.next_step = {int(q): int(t.sl[q, c.S_ENDED]) for q in left}
     if t.sv[0, c.V_OPEN]:
-        stuck.port_step = int(t.sv[0, c.V_STEP])
+        stuck.port_steps[0] = int(t.sv[0, c.V_STEP])
     elif int(t.reg[c.G_PHASE]) != c.PHASE_DONE:
         start = int(t.reg[c.G_SAMPLE]) * program.steps if t.par[c.P_STREAMED] else 0
-        stuck.port_step = start + int(t.reg[c.G_STEP])
+        stuck.port_steps[0] = start + int(t.reg[c.G_STEP])
     raise diagnose(program, stuck)

@@ -1,18 +1,22 @@
 """The reference engine: docs/machine.md as code that a person can read, single-step and extend.
 
 ``kernel``: instants over SimPy's Environment. ``plan``: the Program's tables as Python objects. ``fabric``: channels, servers, the put rule.
-``stations``: port, sender, router. ``cores``: synapse, soma, and the core station of the free discipline. ``record``: trace rows and counters.
+``stations``: port, sender, router. ``synapse``, ``soma``, ``barrier``: the stepped disciplines. ``core``: the station of the free discipline.
+``record``: trace rows and counters.
 ``engine``: ``run_reference``.
 """
 
-from neurosim.engine.reference.cores import Core, Soma, Synapse
+from neurosim.engine.reference.core import Core
 from neurosim.engine.reference.engine import run_reference
 from neurosim.engine.reference.fabric import Channel, Item, Server, Service, Station
 from neurosim.engine.reference.machine import Machine
 from neurosim.engine.reference.record import Probe
+from neurosim.engine.reference.soma import BarrierSoma, Soma
 from neurosim.engine.reference.stations import Port, Router, Sender
+from neurosim.engine.reference.synapse import Synapse
 
 __all__ = [
+    "BarrierSoma",
     "Channel",
     "Core",
     "Item",

@@ -32,12 +32,11 @@ def run_reference(
     of messages and stations within every instant, which must not change anything. ``probes`` watch services, puts and steps. ``stations`` replaces
     station classes by kind (port, synapse, core, soma, sender, router); a class is made with (machine, number).
 
-    Raises RunError: a discipline that is not built; Deadlock or Livelock, the trace up to then being with the sink; DataError: a malformed stimulus.
+    Raises RunError: streamed in free without a window; Deadlock or Livelock, the trace up to then being with the sink; DataError: a malformed
+    stimulus.
     """
-    if program.sync == "barrier":
-        raise RunError("sync barrier is not built in this version; compile with sync wavefront or free")
-    if options.streamed and program.sync == "free":
-        raise RunError("sync free cannot stream samples in this version; use isolated samples or sync wavefront")
+    if options.streamed and program.sync == "free" and not options.window_ps:
+        raise RunError("sync free streams samples in fixed windows without reset; give window_ps, or use isolated samples or sync wavefront")
     plan = Plan(program, options.streamed, len(stimuli))
     record = Recorder(plan, options, len(stimuli), sink, tuple(probes))
     shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)
@@ -51,10 +50,10 @@ def run_reference(
         except RunError:
             record.flush(machine)
             raise
-        if stuck is not None:
+        if stuck is not None and machine.closes is None:
             record.flush(machine)
             raise diagnose(program, stuck)
-        record.sample_ended(machine)
+        record.sample_ended(machine, cut=stuck is not None)
         if progress is not None:
             progress(len(stimuli) if options.streamed else k + 1, len(stimuli))
     return record.result()

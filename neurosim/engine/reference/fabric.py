@@ -1,4 +1,4 @@
-"""Items, channels and servers: sections 1 and 2 of docs/machine.md.
+"""Items, channels and servers: sections 1 and 2 of docs/machine.md, drops and losses of section 11.
 
 A server serves one item at a time and puts its results by the put rule. Stations own servers; a router owns one per output, every other station one.
 """
@@ -6,12 +6,13 @@ A server serves one item at a time and puts its results by the put rule. Station
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from neurosim.arithmetic import jitter_draw, jittered
-from neurosim.engine.events import MARKER
+from neurosim.arithmetic import is_lost, jitter_draw, jittered
+from neurosim.engine.events import MARKER, ROW_DROP, ROW_LOSS, SPIKE
 from neurosim.errors import Livelock
+from neurosim.program import C_LINK
 
 if TYPE_CHECKING:
     from neurosim.engine.reference.machine import Machine
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Item:
-    """A packet, an item in axon-out, or what a service is about. Fields as in a trace row; ``cause``: (server, service) of the latest put."""
+    """A packet, an item in axon-out, or what a service is about. Fields as in a trace row; ``cause``: (server, service) of the latest put.
+
+    ``dests``: the cores that a packet serves, ascending, ``dest`` being the first; several only on chips with multicast trees.
+    """
 
     item: int
     slice: int
@@ -29,10 +33,19 @@ class Item:
     dest: int
     origin: int
     cause: tuple[int, int]
+    dests: tuple[int, ...] = ()
 
-    def sent(self, dest: int, cause: tuple[int, int]) -> Item:
+    def __post_init__(self) -> None:
+        if not self.dests and self.dest >= 0:
+            self.dests = (self.dest,)
+
+    def sent(self, cause: tuple[int, int]) -> Item:
         """The same item after a put."""
-        return Item(self.item, self.slice, self.address, self.value, self.step, dest, self.origin, cause)
+        return replace(self, cause=cause)
+
+    def towards(self, dests: tuple[int, ...]) -> Item:
+        """The copy for some cores, ascending."""
+        return replace(self, dest=dests[0], dests=dests)
 
 
 class Station:
@@ -52,6 +65,9 @@ class Station:
     def sent(self, server: Server, service: Service, item: Item, time: int) -> None:
         """One result was put at ``time``."""
 
+    def discarded(self, server: Server, service: Service, item: Item, time: int) -> None:
+        """A spike was dropped, or lost on a link, at ``time``, when it was ready."""
+
     def finished(self, server: Server, service: Service, end: int) -> None:
         """A service ended; the next item may be taken in this same decision."""
 
@@ -63,10 +79,12 @@ class Station:
 class Channel:
     """A bounded FIFO: the writer's side owns ``credits``, the reader's side owns ``queue`` (section 1)."""
 
-    __slots__ = ("ack", "credits", "depth", "forward", "head_since", "high_water", "index", "machine", "puts", "queue", "reader", "writer")
+    __slots__ = (
+        "ack", "credits", "depth", "drops", "forward", "head_since", "high_water", "index", "kind", "machine", "puts", "queue", "reader", "writer",
+    )  # fmt: skip
 
-    def __init__(self, machine: Machine, index: int, depth: int, forward: int, ack: int) -> None:
-        self.machine, self.index = machine, index
+    def __init__(self, machine: Machine, index: int, kind: int, depth: int, forward: int, ack: int, drops: bool) -> None:
+        self.machine, self.index, self.kind, self.drops = machine, index, kind, drops
         self.depth, self.forward, self.ack = depth, forward, ack
         self.credits = depth
         self.queue: deque[Item] = deque()
@@ -80,11 +98,13 @@ class Channel:
         assert self.credits > 0, f"channel {self.index}: put without a credit"
         self.credits -= 1
         self.puts += 1
+        self.machine.active += 1
         self.machine.kernel.post(now + self.forward, self._arrive, item)
 
     def take(self, now: int) -> Item:
         """Reader's side: removes the head; its slot is usable by the writer from now + ack."""
         self.head_since = now
+        self.machine.active -= 1
         self.machine.kernel.post(now + self.ack, self._credit)
         return self.queue.popleft()
 
@@ -133,7 +153,7 @@ class Server:
         self.jitters = jitters
         self.windows: dict[int, int] | None = None  # end-to-end credits per destination core, for a port and senders
         self.service: Service | None = None
-        self.services = self.puts = 0
+        self.services = self.puts = self.discarded = 0
         self.blocked_since = -1  # q_k of a put that waits for a credit, else -1
         self.machine.servers[number] = self
 
@@ -148,6 +168,7 @@ class Server:
             duration = jittered(duration, r)
             results = [(jittered(nominal, r), result) for nominal, result in results]
         self.service = Service(n, now, item, duration, results, synops)
+        machine.active += 1
         machine.note_time(now)
         machine.latest = max(machine.latest, now)
         self._aim(self.service, now)
@@ -171,42 +192,73 @@ class Server:
                 self._end(service, now)
                 return
             item = service.results[service.made][1]
-            if not self._may_put(item):
+            fate = self._fate(service, item, now)
+            if fate != "put":
+                self._discard(service, item, now, ROW_LOSS if fate == "loss" else ROW_DROP)
+            elif self.lacks(item):
                 self.blocked_since = service.ready
                 return
-            self._put(service, item, now)
+            else:
+                self._put(service, item, now)
+
+    def _fate(self, service: Service, item: Item, now: int) -> str:
+        """``"put"``, or ``"loss"`` or ``"drop"`` of a spike, at the one look that its writer takes at q_k."""
+        if item.item != SPIKE or now > service.ready:
+            return "put"
+        channel, options = self.channel, self.machine.options
+        assert channel is not None
+        if options.link_loss and channel.kind == C_LINK and is_lost(options.seed, self.machine.number, self.number, service.n, options.link_loss):
+            return "loss"
+        return "drop" if channel.drops and channel.credits == 0 else "put"
 
     def lacks(self, item: Item) -> str:
         """What a put waits for: ``"channel"``, ``"window"`` or nothing, the channel first (section 11, deadlock)."""
         assert self.channel is not None
         if self.channel.credits == 0:
             return "channel"
-        return "window" if self.windows is not None and self.windows[item.dest] == 0 else ""
+        return "window" if self.lacking_windows(item) else ""
 
-    def _may_put(self, item: Item) -> bool:
-        return not self.lacks(item)
+    def lacking_windows(self, item: Item) -> list[int]:
+        """Destination cores, ascending, whose window credit is missing."""
+        return [core for core in item.dests if self.windows[core] == 0] if self.windows is not None else []
 
     def _put(self, service: Service, item: Item, now: int) -> None:
         assert self.channel is not None
         waited = now - service.ready
         self.blocked_since = -1
         service.blocked += waited
+        if self.windows is not None:
+            for core in item.dests:
+                self.windows[core] -= 1
+        self.channel.put(item.sent((self.number, service.n)), now)
+        self.machine.record.put(self, service, item, service.ready, now, waited)
+        self.puts += 1
+        self.station.sent(self, service, item, now)
+        self._go_on(service, now)
+
+    def _discard(self, service: Service, item: Item, now: int, kind: int) -> None:
+        """A spike goes no further: p_k = q_k, no credit is used, and the windows that a packet under way held go back."""
+        assert self.channel is not None
+        self.machine.record.discarded(self, service, item, now, kind)
+        self.discarded += 1
+        if self.windows is None and self.machine.plan.end_to_end:
+            for core in item.dests:  # none for items in axon-out
+                self.machine.return_window(item, core, now)
+        self.station.discarded(self, service, item, now)
+        self._go_on(service, now)
+
+    def _go_on(self, service: Service, now: int) -> None:
+        """After result ``made`` left at p_k = now."""
         service.shift += now - service.nominal
         service.last_put = now
         service.made += 1
         self.machine.note_time(now)
         self.machine.latest = max(self.machine.latest, now)
-        cause = (self.number, service.n)
-        if self.windows is not None:
-            self.windows[item.dest] -= 1
-        self.channel.put(item.sent(item.dest, cause), now)
-        self.machine.record.put(self, service, item, service.ready, now, waited)
-        self.puts += 1
-        self.station.sent(self, service, item, now)
         self._aim(service, now + self.spacing)
 
     def _end(self, service: Service, end: int) -> None:
         self.service = None
+        self.machine.active -= 1
         self.machine.record.service(self, service, end)
         self.station.finished(self, service, end)
 
@@ -243,6 +295,6 @@ def row_of(item: Item) -> tuple[int, int, int, int, int, int, int, int, int]:
     return item.item, item.slice, item.address, item.value, item.step, item.dest, item.origin, item.cause[0], item.cause[1]
 
 
-def marker(source: int, step: int, dest: int, origin: int) -> Item:
-    """A marker of ``source``; its cause is set by the put."""
-    return Item(MARKER, source, -1, 0, step, dest, origin, (-1, -1))
+def marker(source: int, step: int, origin: int) -> Item:
+    """A marker of ``source`` without a destination yet; its cause is set by the put."""
+    return Item(MARKER, source, -1, 0, step, -1, origin, (-1, -1))

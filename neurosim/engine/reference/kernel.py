@@ -38,6 +38,7 @@ class Kernel:
     def __init__(self, shuffle: random.Random | None = None) -> None:
         self.env = simpy.Environment(initial_time=-1)  # so that time 0 lies ahead while the machine is built
         self.now = -1
+        self.closing: Callable[[int], None] | None = None  # called at the end of every instant: the global barrier
         self._shuffle = shuffle
         self._due: dict[int, Instant] = {}
         self._deciding = False
@@ -77,3 +78,5 @@ class Kernel:
             station.decide(self.now)
         self._deciding = False
         del self._due[self.now]
+        if self.closing is not None:
+            self.closing(self.now)

@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from neurosim.engine.deadlock import Stuck
-from neurosim.engine.events import CURRENT, Options, Stimulus
-from neurosim.engine.reference.cores import Core, Soma, Synapse
+from neurosim.engine.events import Options, Stimulus
+from neurosim.engine.reference.barrier import Barrier
+from neurosim.engine.reference.core import Core
 from neurosim.engine.reference.fabric import Channel, Item, Server, Station, check_time
 from neurosim.engine.reference.kernel import Kernel
 from neurosim.engine.reference.plan import Plan
 from neurosim.engine.reference.record import Recorder
+from neurosim.engine.reference.soma import BarrierSoma, Soma
 from neurosim.engine.reference.stations import Port, Router, Sender
+from neurosim.engine.reference.synapse import Synapse
 from neurosim.program import C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK, C_PORT, R_BANKS
 
 STATIONS: dict[str, type[Any]] = {"port": Port, "synapse": Synapse, "core": Core, "soma": Soma, "sender": Sender, "router": Router}
-"""Station classes by kind. ``run_reference(stations={"synapse": MySynapse})`` replaces one; its constructor takes (machine, number)."""
+"""Station classes by kind; in barrier the soma is a BarrierSoma. ``run_reference(stations={"synapse": MySynapse})`` replaces one; its constructor
+takes (machine, number)."""
 KIND_OF_INPUT = {"axon-in": C_AXON_IN, "axon-out": C_AXON_OUT}
 
 
@@ -39,15 +43,24 @@ class Machine:
         self.kernel = Kernel(shuffle)
         self.latest = 0  # latest start of a service or put: the time of a deadlock
         self.last = 0  # last end of a service or put: completion
+        self.active = 0  # packets and items in channels and services open: none ends a step of the barrier
+        # no service begins later (free discipline with a window)
+        self.closes = options.window_ps * (len(stimuli) if plan.streamed else 1) if plan.free and options.window_ps else None
         program = plan.program
         self.banks: list[int] = program.slice_rule[:, R_BANKS].tolist()
-        self.channels = [Channel(self, k, *row[4:]) for k, row in enumerate(program.channel.tolist())]
+        drops = program.channel_drop.tolist()
+        self.channels = [
+            Channel(self, k, kind, depth, forward, ack, bool(drops[k]))
+            for k, (kind, _, _, _, depth, forward, ack) in enumerate(program.channel.tolist())
+        ]
         self.servers: dict[int, Server] = {}
         self._outputs: dict[int, list[int]] = {}
         for v, (kind, owner) in enumerate(zip(program.server_kind.tolist(), program.server_owner.tolist(), strict=True)):
             if kind == 4:
                 self._outputs.setdefault(owner, []).append(v)
-        make = STATIONS | dict(stations)
+        barrier = program.sync == "barrier"
+        make = STATIONS | ({"soma": BarrierSoma} if barrier else {}) | dict(stations)
+        self.barrier = Barrier(self) if barrier else None
         self.ports = [make["port"](self, p) for p in range(len(program.port_router))]
         cores = range(program.cores)
         self.cores: list[Any] = [make["core"](self, c) for c in cores] if plan.free else []
@@ -82,17 +95,15 @@ class Machine:
         """Servers of a router's outputs, in their order."""
         return self._outputs.get(router, [])
 
-    def sender_of(self, packet: Item) -> Server:
-        """The port or sender that put a packet into the network: the holder of its window."""
-        plan = self.plan
-        if packet.item == CURRENT or packet.slice >= plan.program.slices:
-            return self.servers[0]
-        return self.servers[3 + 3 * plan.core_of[packet.slice]]
+    def return_window(self, packet: Item, core: int, now: int) -> None:
+        """The window credit of a destination core that a packet under way holds is usable again t_wire from now."""
+        self.kernel.post(now + self.plan.time["wire"], self.servers[self.plan.holder(packet)].window_credit, core)
 
     def upstream(self, q: int) -> list[Any]:
         """Soma stations and ports that wait for the ends of slice q's steps."""
         senders = self.plan.above[q]
-        return [self.somas[core] for core in sorted({self.plan.core_of[p] for p in senders if p >= 0})] + (self.ports if -1 in senders else [])
+        somas = [self.somas[core] for core in sorted({self.plan.core_of[p] for p in senders if p >= 0})]
+        return somas + [port for port in self.ports if -1 - port.number in senders]
 
     def neurons(self, q: int) -> int:
         """Neurons of a slice."""
@@ -111,6 +122,10 @@ class Machine:
 
     # ---- run ----------------------------------------------------------------------------------------------------------------------------------
 
+    def closed(self, now: int) -> bool:
+        """Whether it is too late for a service to begin (section 11, windows of the free discipline)."""
+        return self.closes is not None and now > self.closes
+
     def note_time(self, time: int) -> None:
         """Something starts, ends or is put at ``time``."""
         if time > self.last:
@@ -120,9 +135,8 @@ class Machine:
     def run(self) -> Stuck | None:
         """Until nothing is due; what is stuck then, or None."""
         self.kernel.run()
-        plan = self.plan
         pending = any(server.service is not None for server in self.servers.values()) or any(channel.queue for channel in self.channels)
-        unfinished = any(port.next is not None for port in self.ports) or any(soma.step[q] < plan.rounds for soma in self.somas for q in soma.slices)
+        unfinished = any(port.next is not None for port in self.ports) or any(soma.steps_left() for soma in self.somas)
         return self._stuck() if pending or unfinished else None
 
     def _stuck(self) -> Stuck:
@@ -137,12 +151,12 @@ class Machine:
             if server.lacks(item) == "channel":
                 stuck.channels[v] = server.channel.index
             else:
-                stuck.windows[v] = item.dest
+                stuck.windows[v] = server.lacking_windows(item)[0]
         for router in self.routers:
-            for channel in router.inputs:
+            for k, channel in enumerate(router.inputs):
                 if channel.queue:
-                    stuck.heads[channel.index] = router.towards[channel.queue[0].dest].number
+                    stuck.heads[channel.index] = min(router.pending(k))
         for soma in self.somas:
-            stuck.next_step |= {q: soma.step[q] for q in soma.slices if soma.step[q] < self.plan.rounds}
-        stuck.port_step = min((port.next[1].step for port in self.ports if port.next is not None), default=None)
+            stuck.next_step |= soma.steps_left()
+        stuck.port_steps = {port.number: port.next[1].step for port in self.ports if port.next is not None}
         return stuck

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from neurosim.chip.spec import Figure
+from neurosim.engine.events import CURRENT
+from neurosim.engine.reference.fabric import Item
 from neurosim.engine.synapses import Box, Synapses, box_of, coordinates, decode, inside
 from neurosim.program import R_READOUT, Program
 
@@ -19,7 +21,11 @@ class Plan:
 
     def __init__(self, program: Program, streamed: bool, samples: int) -> None:
         self.program, self.chip, self.streamed = program, program.chip, streamed
+        self.samples = samples
         self.free = program.sync == "free"
+        self.markers = program.sync == "wavefront"  # the other disciplines have none
+        self.tree = self.chip.noc.multicast == "tree"
+        self.wraps = bool(program.meta.get("faulty"))  # faulty weights: the compiler's proof against overflow of banks no longer holds
         timing = self.chip.timing
         self.time: dict[str, int] = {name: figure.value for name in type(timing).model_fields if isinstance(figure := getattr(timing, name), Figure)}
         self.leak: int | None = self.time.get("leak")
@@ -29,12 +35,14 @@ class Plan:
         bits = self.chip.arithmetic.state_bits
         self.low, self.high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         acc = self.chip.arithmetic.acc_bits
-        self.acc_low, self.acc_high = -(2 ** (acc - 1)), 2 ** (acc - 1) - 1
+        self.acc_bits, self.acc_high = acc, 2 ** (acc - 1) - 1
 
         slices = program.slices
         self.core_of: list[int] = program.slice_core.tolist()
         self.slices_of = [[q for q in range(slices) if self.core_of[q] == core] for core in range(program.cores)]
         self.boxes: list[Box] = [box_of(row) for row in program.source_box]
+        self.port_of: list[int] = program.source_port.tolist()
+        self.sources_of = [[s for s in range(slices, len(self.port_of)) if self.port_of[s] == port] for port in range(program.ports)]
         ptr = program.route_ptr.tolist()
         self.routes = [
             [(int(program.route_core[r]), box_of(program.route_box[r]), r) for r in range(ptr[s], ptr[s + 1])] for s in range(len(self.boxes))
@@ -45,11 +53,11 @@ class Plan:
         # markers (section 6): who waits for whom
         self.pairs_at: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (core, source) -> [(slice, delay)]
         self.needs: list[list[tuple[int, int]]] = [[] for _ in range(slices)]  # slice -> [(source, delay)]
-        below: dict[int, dict[int, int]] = {}  # sender of markers (slice, or -1 for the port) -> {downstream slice: largest delay}
+        below: dict[int, dict[int, int]] = {}  # sender of markers (slice, or -1 - p for port p) -> {downstream slice: largest delay}
         for source, q, delay in program.sync_pair.tolist():
             self.pairs_at.setdefault((self.core_of[q], source), []).append((q, delay))
             self.needs[q].append((source, delay))
-            near = below.setdefault(source if source < slices else -1, {})
+            near = below.setdefault(source if source < slices else -1 - self.port_of[source], {})
             near[q] = max(delay, near.get(q, 0))
         self.below = {p: sorted(near.items()) for p, near in below.items()}
         self.above = [sorted({p for p, near in below.items() if q in near}) for q in range(slices)]
@@ -99,9 +107,21 @@ class Plan:
         """(sample within the simulation, step within the sample) of a global step."""
         return divmod(step, self.steps) if self.streamed else (0, step)
 
-    def senders_of(self, source: int, item_is_current: bool) -> int:
-        """Core whose sender put a packet of this source into the network, -1 for the port."""
-        return -1 if item_is_current or source >= len(self.core_of) else self.core_of[source]
+    def packets(self, item: Item, cores: list[int]) -> list[Item]:
+        """The packets that carry an item to cores, ascending: one each, or one for all of them that branches on its way."""
+        if self.tree and cores:
+            return [item.towards(tuple(cores))]
+        return [item.towards((core,)) for core in cores]
+
+    def sender(self, core: int) -> int:
+        """Server of a core's sender; its synapse (core) station comes two before, its soma one before."""
+        return self.program.ports + 3 * core + 2
+
+    def holder(self, packet: Item) -> int:
+        """The port or sender that put a packet into the network: the holder of its window."""
+        if packet.item == CURRENT:
+            return 0
+        return self.port_of[packet.slice] if packet.slice >= len(self.core_of) else self.sender(self.core_of[packet.slice])
 
     def parameters(self, q: int) -> dict[str, Any]:
         """Neuron parameters of a slice as Python integers."""

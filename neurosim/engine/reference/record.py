@@ -12,6 +12,7 @@ from neurosim.engine.events import (
     CORE_COUNTERS,
     CURRENT,
     MARKER,
+    ROW_DROP,
     ROW_PUT,
     ROW_SERVICE,
     SERVER_COUNTERS,
@@ -60,6 +61,10 @@ class Recorder:
         self.scores = np.zeros((samples, plan.classes), np.int64)
         self.start, self.first_spike = [-1] * samples, [-1] * samples
         self.decision, self.completion = [0] * samples, [0] * samples
+        self.windows = options.window_ps if plan.free and plan.streamed else 0  # streamed free: length of a sample
+        if self.windows:
+            self.start = [n * self.windows for n in range(samples)]
+            self.decision, self.completion = self.start.copy(), self.start.copy()
         self.window = 0
         self.tracing = options.record or sink is not None
         self.rows: list[tuple[int, ...]] = []
@@ -68,12 +73,15 @@ class Recorder:
         self.state_v: list[list[int]] = []
         self.state_i: list[list[int]] = []
         self.sample = 0
+        self._opened: dict[int, int] = {}  # barrier, streamed: S of each sample's first global step
         self._readout: list[tuple[int, int, Service, dict[int, list[int]]]] = []
 
     # ---- what the machine reports -------------------------------------------------------------------------------------------------------------
 
-    def sample_of(self, step: int) -> int:
-        """Row of the sample that a global step belongs to."""
+    def sample_of(self, step: int, start: int) -> int:
+        """Row of the sample that something belongs to: of a global step, or of a service that starts then where windows make the samples."""
+        if self.windows:
+            return max(0, start - 1) // self.windows
         return self.plan.sample_of(step)[0] if self.plan.streamed else self.sample
 
     @property
@@ -88,6 +96,9 @@ class Recorder:
         counters["services"][v] += 1
         counters["blocked_ps"][v] += service.blocked
         counters["busy_ps"][v] += end - service.start - service.blocked
+        if self.windows:
+            sample = self.sample_of(0, service.start)
+            self.completion[sample] = max(self.completion[sample], end)
         if self.tracing:
             self.rows.append(self._row(server, service, end))
         for probe in self.probes:
@@ -100,27 +111,42 @@ class Recorder:
     def put(self, server: Server, service: Service, item: Item, ready: int, time: int, waited: int) -> None:
         """A put of any server; only cores, somas and senders have rows of their puts."""
         if self.tracing and server.put_rows:
-            what = (item.item, item.slice, item.address, item.value, item.step, item.dest, item.origin, server.number, service.n)
-            self.rows.append((self.trace_sample, time, server.number, ROW_PUT, server.puts, ready, service.n) + what + (waited, 0))
+            self.rows.append(self._put_row(server, service, item, ready, time, ROW_PUT, server.puts, waited))
         for probe in self.probes:
             probe.put(server.station, server, item, ready, time)
 
-    def injected(self, item: Item, start: int) -> None:
-        """A service of the port."""
-        sample = self.sample_of(item.step)
+    def discarded(self, server: Server, service: Service, item: Item, time: int, kind: int) -> None:
+        """A spike was dropped (ROW_DROP) or lost (ROW_LOSS) instead of put."""
+        assert server.channel is not None
+        self.channel["drops" if kind == ROW_DROP else "losses"][server.channel.index] += 1
+        if self.tracing:
+            self.rows.append(self._put_row(server, service, item, time, time, kind, server.discarded, 0))
+
+    def _put_row(self, server: Server, service: Service, item: Item, ready: int, time: int, kind: int, index: int, waited: int) -> tuple[int, ...]:
+        what = row_of(item.sent((server.number, service.n)))
+        return (self.trace_sample, time, server.number, kind, index, ready, service.n) + what + (waited, 0)
+
+    def injected(self, item: Item, start: int, stimulus: int) -> None:
+        """A service of a port, for a packet of stimulus number ``stimulus`` of the simulation."""
+        sample = stimulus if self.plan.streamed else self.sample
         if item.item != MARKER:
             self.samples["injected_spikes" if item.item == SPIKE else "injected_currents"][sample] += 1
-        if self.start[sample] < 0:
+        if self.start[sample] < 0 or start < self.start[sample]:
             self.start[sample] = start
 
-    def packet(self, core: int, item: Item) -> None:
+    def step_began(self, g: int, now: int) -> None:
+        """S_g of the barrier discipline: where a streamed sample starts if no port serves anything for it."""
+        if self.plan.streamed and g % self.plan.steps == 0 and g < self.plan.rounds:
+            self._opened[g // self.plan.steps] = now
+
+    def packet(self, core: int, item: Item, service: Service) -> None:
         """A packet put by a sender."""
         self.core["packets_sent"][core] += 1
-        self.samples["packets"][self.sample_of(item.step)] += 1
+        self.samples["packets"][self.sample_of(item.step, service.start)] += 1
 
-    def hop(self, item: Item) -> None:
+    def hop(self, service: Service) -> None:
         """A service of a router output."""
-        self.samples["hops"][self.sample_of(item.step)] += 1
+        self.samples["hops"][self.sample_of(service.item.step, service.start)] += 1
 
     def decoded(self, core: int, packet: Item) -> None:
         """A packet taken by a synapse or core station."""
@@ -128,16 +154,16 @@ class Recorder:
 
     def synapses(self, core: int, packet: Item, count: int, dropped: int, reads_out: bool, now: int) -> None:
         """The synapses served for a spike packet."""
-        sample = self.sample_of(packet.step)
+        sample = self.sample_of(packet.step, now)
         self.core["synops"][core] += count
         self.core["synops_dropped"][core] += dropped
         self.samples["synops"][sample] += count
         if reads_out and (self.first_spike[sample] < 0 or now < self.first_spike[sample]):
             self.first_spike[sample] = now
 
-    def fire(self, core: int, item: Item, time: int) -> None:
-        """A spike was put into axon-out."""
-        sample = self.sample_of(item.step)
+    def fire(self, core: int, item: Item, time: int, service: Service) -> None:
+        """A spike was put into axon-out, or dropped there."""
+        sample = self.sample_of(item.step, service.start)
         self.core["fires"][core] += 1
         self.samples["spikes"][sample] += 1
         self.slice_spikes[sample][item.slice] += 1
@@ -151,7 +177,7 @@ class Recorder:
 
     def step_ended(self, q: int, g: int, end: int, membranes: list[int]) -> None:
         """A soma ended a step: scores, decision, streamed completion."""
-        sample, step = self.sample_of(g), self.plan.sample_of(g)[1]
+        sample, step = self.sample_of(g, end), self.plan.sample_of(g)[1]
         if step != self.plan.steps - 1:
             return
         if q in self.plan.readout:
@@ -166,27 +192,39 @@ class Recorder:
 
     # ---- ends ---------------------------------------------------------------------------------------------------------------------------------
 
-    def sample_ended(self, machine: Machine) -> None:
-        """A simulation came to rest: one sample, or the whole streamed run."""
+    def sample_ended(self, machine: Machine, cut: bool) -> None:
+        """A simulation came to rest: one sample, or the whole streamed run; ``cut``: at the end of its window, with something left."""
         self.window += machine.last
+        self.samples["cut"][len(self.start) - 1 if self.plan.streamed else self.sample] = int(cut)
         if not self.plan.streamed:
             self.completion[self.sample] = machine.last
             self.start[self.sample] = 0
+        for sample, opened in self._opened.items():
+            if self.start[sample] < 0:
+                self.start[sample] = opened
         if self.plan.free:
-            self._decide_free(machine)
+            self._decide_free()
         if self.options.state:
             for name, kept in (("v", self.state_v), ("i", self.state_i)):
                 kept.append([x for values in machine.membranes(name) for x in values])
         self.flush(machine)
 
-    def _decide_free(self, machine: Machine) -> None:
-        """End of the last service after which the argmax differs from before it, services ordered by (start, server)."""
-        scores, best = self.scores[self.sample], 0
-        for _, _, service, membranes in sorted(self._readout, key=lambda entry: entry[:2]):
-            for q, values in membranes.items():
-                scores[self.plan.readout[q]] = values
-            if int(scores.argmax()) != best:
-                best, self.decision[self.sample] = int(scores.argmax()), service.end
+    def _decide_free(self) -> None:
+        """Scores, and the end of the last service after which the argmax differs from before it, services ordered by (start, server).
+
+        A service that the end of the window left open counts with its start. Windows inherit membranes and argmax from those before them.
+        """
+        changes: dict[int, list[tuple[int, int, Service, dict[int, list[int]]]]] = {}
+        for change in sorted(self._readout, key=lambda entry: entry[:2]):
+            changes.setdefault(self.sample_of(0, change[0]), []).append(change)
+        membranes, best = np.zeros(self.plan.classes, np.int64), 0
+        for sample in range(len(self.start)) if self.windows else [self.sample]:
+            for start, _, service, touched in changes.get(sample, []):
+                for q, values in touched.items():
+                    membranes[self.plan.readout[q]] = values
+                if int(membranes.argmax()) != best:
+                    best, self.decision[sample] = int(membranes.argmax()), service.end if service.end >= 0 else start
+            self.scores[sample] = membranes
         self._readout.clear()
 
     def flush(self, machine: Machine) -> None:

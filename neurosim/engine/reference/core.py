@@ -1,0 +1,126 @@
+"""Core station of ``free``, synapse and soma in one: sections 4, 5 and 11 of docs/machine.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from neurosim.arithmetic import decay, fires, integrate, reset
+from neurosim.engine.events import CURRENT, MARKER, SPIKE, START
+from neurosim.engine.reference.fabric import Item, Results, Server, Service
+from neurosim.engine.reference.synapse import AxonIn
+from neurosim.program import R_DECAY_V, R_READOUT, R_RESET, R_STRICT
+
+if TYPE_CHECKING:
+    from neurosim.engine.reference.machine import Machine
+
+
+class Core(AxonIn):
+    """Free: synapse and soma in one station; neurons fire when a synapse lifts them over the threshold (section 5)."""
+
+    def __init__(self, machine: Machine, number: int) -> None:
+        super().__init__(machine, number)
+        self.server = Server(self, self.plan.sender(number) - 2, spacing=self.plan.time["put"], put_rows=True)
+        self.slices = self.plan.slices_of[number]
+        self.parameters = {q: self.plan.parameters(q) for q in self.slices}
+        self.rule = {q: self.plan.program.slice_rule[q].tolist() for q in self.slices}
+        self.v = {q: [0] * machine.neurons(q) for q in self.slices}
+        self.touched = {q: [0] * machine.neurons(q) for q in self.slices}  # start of the last service that touched the neuron
+        self.biased = [q for q in self.slices if any(self.parameters[q]["bias"])]
+        self.started = not self.biased
+        if self.biased:
+            self.wake(0)
+
+    def decide(self, now: int) -> None:
+        """Puts, else the start item, else the next packet."""
+        self.server.progress(now)
+        if self.server.service is not None or self.machine.closed(now):
+            return
+        if not self.started:
+            self.started = True
+            self._start_item(now)
+        elif self.input.queue:
+            self._packet(self.take(now), now)
+
+    def _start_item(self, now: int) -> None:
+        """T times the bias into the slices that have one (section 5); service 0 of the core, at time 0."""
+        update, fire, done = self.plan.time["update"], self.plan.time["fire"], 0
+        results: Results = []
+        for q in self.biased:
+            bias = self.parameters[q]["bias"]
+            nominal = [(done + m + 1) * update + fire for m in range(len(bias))]
+            self._integrate(q, list(range(len(bias))), [self.plan.steps * b for b in bias], nominal, now, results)
+            done += len(bias)
+        self.machine.record.core["accesses"][self.number] += done
+        self.machine.record.core["updates"][self.number] += done
+        self.server.begin(Item(START, -1, -1, 0, 0, -1, -1, (-1, -1)), done * update, results)
+        self._note_readout(self.biased)
+
+    def _packet(self, packet: Item, now: int) -> None:
+        fire, record = self.plan.time["fire"], self.machine.record
+        results: Results = []
+        if packet.item == CURRENT:
+            self._integrate(packet.slice, [packet.address], [packet.value], [self.group_end(0) + fire], now, results)
+            record.core["current_writes"][self.number] += 1
+            self.server.begin(packet, self.group_end(0), results)
+            self._note_readout([packet.slice])
+        else:
+            assert packet.item != MARKER, "a marker in the free discipline"
+            entries, count, reads_out = self.plan.synapses(packet.slice, packet.address, self.number)
+            self.served(packet, entries)
+            k = 0
+            for e in entries:
+                nominal = [self.group_end(k + j) + fire for j in range(len(e.targets))]
+                contributions = (e.weights * packet.value) << e.shift
+                self._integrate(e.slice, e.targets.tolist(), contributions.tolist(), nominal, now, results)
+                k += len(e.targets)
+            record.synapses(self.number, packet, count, 0, reads_out, now)
+            self.server.begin(packet, self.group_end(count - 1) if count else self.plan.time["decode"], results, count)
+            self._note_readout([e.slice for e in entries])
+        record.decoded(self.number, packet)
+
+    def _integrate(self, q: int, targets: list[int], contributions: list[int], nominal: list[int], now: int, results: Results) -> None:
+        """Per synapse: leak by local time, v = max(sat(v + c), floor), then the test, up to ``spikes_per_update`` times.
+
+        ``nominal``: when a fire of each synapse is ready, from the start of the service.
+        """
+        plan, rule, parameters = self.plan, self.rule[q], self.parameters[q]
+        membranes, touched, low, high, saturations = self.v[q], self.touched[q], plan.low, plan.high, 0
+        leak, readout, most = rule[R_DECAY_V], rule[R_READOUT], plan.chip.arithmetic.spikes_per_update
+        for m, contribution, ready in zip(targets, contributions, nominal, strict=True):
+            v = membranes[m]
+            if leak:
+                assert plan.leak is not None, "a leak in free on a chip without timing.leak; the compiler refuses it"
+                for _ in range(now // plan.leak - touched[m] // plan.leak):
+                    decayed = decay(v, leak, plan.chip.rounding)
+                    if decayed == v:
+                        break
+                    v = decayed
+            touched[m] = now
+            v, clipped = integrate(v, contribution, parameters["floor"][m], low, high)
+            saturations += clipped
+            for _ in range(0 if readout else most):
+                if not fires(v, parameters["threshold"][m], rule[R_STRICT]):
+                    break
+                v = reset(v, rule[R_RESET], parameters["reset_by"][m])
+                results.append((ready, Item(SPIKE, q, m, 1, 0, -1, self.server.services, (-1, -1))))
+            assert low <= v <= high, f"slice {q} neuron {m}: membrane {v} outside state_bits"
+            membranes[m] = v
+        self.machine.record.core["saturations"][self.number] += saturations
+
+    def _note_readout(self, slices: list[int]) -> None:
+        """The service now running may change the argmax over the readout."""
+        service = self.server.service
+        assert service is not None
+        changed = {q: list(self.v[q]) for q in slices if q in self.plan.readout}
+        if changed:
+            self.machine.record.readout_changed(self.server.number, service, changed)
+        for q in slices:
+            self.machine.record.step(self, q, 0, self.v[q])
+
+    def sent(self, server: Server, service: Service, item: Item, time: int) -> None:
+        """A spike entered axon-out."""
+        self.machine.record.fire(self.number, item, time, service)
+
+    def discarded(self, server: Server, service: Service, item: Item, time: int) -> None:
+        """A spike found axon-out full: it is a fire all the same."""
+        self.machine.record.fire(self.number, item, time, service)
