@@ -18,6 +18,7 @@ from neurosim.errors import ModelError
 
 Shape = tuple[int, int, int]
 Array = NDArray[Any]
+Rounding = Literal["floor", "zero", "nearest"]
 Kind = Literal["analog", "input", "spiking", "readout"]
 
 
@@ -207,6 +208,10 @@ class Graph:
     dense_macs: int = 0
     """Dense multiply-accumulates per step of the unlowered network, for the host's share."""
     warnings: tuple[str, ...] = field(default=())
+    integers: Rounding | None = None
+    """The network's numbers are whole and meant as they are, its decays rounded like this; None: they are real."""
+    exact: tuple[str, ...] = ()
+    """After quantising: populations whose integers are the network's own numbers."""
 
     def population(self, name: str) -> Population:
         """The population of that name; raises ModelError with the names there are."""

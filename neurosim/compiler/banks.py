@@ -1,11 +1,15 @@
 """Accumulation banks beyond the least, for skips, while memory lasts (docs/machine.md section 6: a skip costs rate, not safety).
 
-A skip of delay d with L slices between its ends allows B - d steps in flight; L + 3 + d banks approach the full rate.
+A skip of delay d with L slices between its ends allows B - d steps in flight; L + 3 + d banks approach the full rate. A cycle of H projections with
+D steps of delay allows D steps in flight, whatever the banks, and wants H + 1.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
+
+import networkx as nx
 
 from neurosim.chip import Chip
 from neurosim.compiler.geometry import Box
@@ -61,6 +65,56 @@ def skips(graph: Graph) -> list[Skip]:
                 longest[population.name] = max(steps)
         found |= {Skip(s, t, d, longest[t] - 1) for s, t, d in arcs if s == start and longest[t] > 1}
     return sorted(found, key=lambda skip: (order[skip.target], order[skip.source], skip.delay))
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The cycle of populations with the least delay per hop, and the share of the full rate that it allows, about D / (H + 1)."""
+
+    populations: tuple[str, ...]
+    delay: int
+    hops: int
+    bound: float
+
+
+def slowest_loop(graph: Graph) -> Loop | None:
+    """The cycle that bounds the rate most (the shortest of those with the least delay per hop), None in a network without cycles."""
+    arcs: dict[tuple[str, str], int] = {}
+    for k in chip_projections(graph):
+        p = graph.projections[k]
+        arcs[p.source, p.target] = min(p.delay, arcs.get((p.source, p.target), p.delay))
+    delay, hops = sum(arcs.values()) + 1, 1  # per hop more than any cycle has
+    found: list[str] | dict[str, int]
+    while isinstance(found := _cycle_below(arcs, delay, hops), list):
+        delay, hops = sum(arcs[arc] for arc in pairwise([*found, found[0]])), len(found)
+    tight = nx.DiGraph(arc for arc, d in arcs.items() if found[arc[0]] + d * hops - delay == found[arc[1]])
+    ways = [nx.shortest_path(tight, target, source) for source, target in tight.edges if nx.has_path(tight, target, source)]
+    if not ways:
+        return None
+    cycle = min(ways, key=len)
+    delay = sum(arcs[arc] for arc in pairwise([*cycle, cycle[0]]))
+    return Loop(tuple(cycle), delay, len(cycle), round(min(1.0, delay / (len(cycle) + 1)), 4))
+
+
+def _cycle_below(arcs: dict[tuple[str, str], int], delay: int, hops: int) -> list[str] | dict[str, int]:
+    """A cycle with less than ``delay`` per ``hops`` hops, or shortest distances under arcs of d * hops - delay (Bellman, Ford)."""
+    length = {name: 0 for arc in arcs for name in arc}
+    before: dict[str, str] = {}
+    moved = None
+    for _ in range(len(length) + 1):
+        moved = None
+        for (source, target), d in arcs.items():
+            if length[source] + d * hops - delay < length[target]:
+                length[target], before[target], moved = length[source] + d * hops - delay, source, target
+        if moved is None:
+            return length
+    assert moved is not None
+    for _ in length:  # far enough back to be on the cycle
+        moved = before[moved]
+    cycle = [moved]
+    while before[cycle[-1]] != moved:
+        cycle.append(before[cycle[-1]])
+    return cycle[::-1]
 
 
 def raise_banks(

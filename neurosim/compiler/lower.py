@@ -72,7 +72,7 @@ class _Lowering:
         self.projections.sort(key=lambda p: order[p.target])
         graph = Graph(
             net.name, net.steps, tuple(self.populations.values()), tuple(self.projections), class_names=net.class_names, dense_macs=net.dense_macs(),
-            warnings=tuple(self.warnings),
+            warnings=tuple(self.warnings), integers=net.integers,
         )  # fmt: skip
         graph.verify()
         return replace(graph, rewrites=self.log.rewrites(graph, needed))
@@ -160,7 +160,7 @@ class _Lowering:
                 limit=origin,
                 remedy="lower the floor",
             )
-        if p["decay_current"] is not None and np.any(bias):
+        if p["decay_current"] and np.any(bias):
             raise UnsupportedLayer(
                 layer.name, "lif", "a bias enters its synaptic current, where it would build up over the steps", value=float(np.abs(bias).max()),
                 limit=0, remedy="move the bias to the lif layer itself, lif(bias=...)",
@@ -170,7 +170,7 @@ class _Lowering:
         total = bias + (1 - p["decay"]) * (p["v_rest"] - origin) + (0.0 if p["bias"] is None else p["bias"])
         return NeuronRule(
             threshold, _compact(_whole(total, layer.shape)), self._fraction(layer, "decay"), p["reset"], reset_by, floor, p["strict"],
-            None if p["decay_current"] is None else self._fraction(layer, "decay_current"),
+            self._fraction(layer, "decay_current") if p["decay_current"] else None,  # one that keeps nothing is its input
         )  # fmt: skip
 
     def _fraction(self, layer: Layer, key: str) -> int:

@@ -133,7 +133,8 @@ def _quantize(state: _State) -> str:
         if not np.issubdtype(np.asarray(projection.map.weight).dtype, np.integer):
             raise ModelError(f"projection {projection.source} -> {projection.target} still has real weights after quantising")
     finite = [p.snr_db for p in state.snr if math.isfinite(p.snr_db)]
-    return f"{state.chip.arithmetic.weight_bits}-bit weights, lowest SNR {min(finite, default=math.inf):.1f} dB"
+    quality = f"lowest SNR {min(finite):.1f} dB" if finite else "exact"
+    return f"{state.chip.arithmetic.weight_bits}-bit weights, {quality}"
 
 
 def _partition(state: _State) -> str:

@@ -1,4 +1,5 @@
-"""Real Graph + Chip -> integer Graph: scales, shifts, weights, thresholds; the host's fixed point; and how much precision each projection keeps.
+"""Real Graph + Chip -> integer Graph: whole numbers as they are (``exact``), else scales, shifts, weights and thresholds; the host's fixed point;
+and how much precision each projection keeps.
 
 One unit of a population's integers is worth ``scale`` (per channel where the chip has per-channel thresholds, shared where channels share weights;
 one for a readout). A projection's real weight is ``weight * 2**shift * scale``. Proved for every possible input: banks fit ``acc_bits``, currents fit
@@ -14,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
 from neurosim.compiler.adapt import adapt
+from neurosim.compiler.exact import HEADROOM, exact_integers
 from neurosim.compiler.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, reach, span
 from neurosim.errors import ModelError
 from neurosim.graph import Graph, NeuronRule, Population, Projection, TokenMix
@@ -24,8 +27,6 @@ Floats = NDArray[np.float64]
 
 WIDE = 24
 """From so many weight bits on a scale is a power of two and no search is made: the network is then exact to rounding."""
-HEADROOM = 2**50
-"""Bound of every membrane: 4096 times it still fits int64, which the decay needs."""
 RATE = 0.15
 """Share of active inputs assumed when errors of weights are weighed against those of thresholds and biases."""
 READOUT_SHARE = 0.2
@@ -56,6 +57,12 @@ def quantize(graph: Graph, chip: Chip, *, pixels: tuple[int, int] = (0, 255)) ->
     populations: list[Population] = []
     projections: dict[int, Projection] = {}
     warnings = list(graph.warnings)
+    exact: list[str] = []
+    if graph.integers not in (None, chip.arithmetic.rounding) and any(_rounds(p) for p in graph.populations):
+        warnings.append(
+            f"{graph.name} is made for decays rounded by {graph.integers}, {chip.name} rounds by {chip.arithmetic.rounding}: spikes may differ; "
+            f"set arithmetic.rounding={graph.integers}"
+        )
     positions = {id(p): k for k, p in enumerate(adapted.projections)}
     for population in adapted.populations:
         if population.rule is None:
@@ -63,13 +70,20 @@ def quantize(graph: Graph, chip: Chip, *, pixels: tuple[int, int] = (0, 255)) ->
             continue
         work = _Work(adapted, population, chip, pixels, warnings)
         done, into = work.run()
+        if work.exact:
+            exact.append(population.name)
         populations.append(done)
         for real, integer in into:
             projections[positions[id(real)]] = integer
     ordered = tuple(projections[k] for k in range(len(projections)))
-    result = replace(adapted, populations=tuple(populations), projections=ordered, warnings=tuple(warnings))
+    result = replace(adapted, populations=tuple(populations), projections=ordered, warnings=tuple(warnings), exact=tuple(exact))
     precision = [_precision(adapted, real, integer, result) for real, integer in zip(adapted.projections, ordered, strict=True)]
     return result, precision
+
+
+def _rounds(population: Population) -> bool:
+    rule = population.rule
+    return rule is not None and not {rule.decay, rule.decay_current} <= {0, DECAY_ONE, None}
 
 
 class _Work:
@@ -82,6 +96,7 @@ class _Work:
         self.analog = [p for p in into if graph.population(p.source).kind == "analog"]
         self.spiking = [p for p in into if graph.population(p.source).kind != "analog"]
         self.reach: Reach = reach(graph, population, pixels)
+        self.exact = False
         self.largest = 2 ** (chip.arithmetic.weight_bits - 1) - 1
 
     def run(self) -> tuple[Population, list[tuple[Projection, Projection]]]:
@@ -90,6 +105,13 @@ class _Work:
             bound = float(membrane_bound(self.population, self.reach, self.graph.steps).max())
             scale = np.full(self.population.shape[0], 2.0 ** math.ceil(math.log2(bound / HEADROOM)))
             return self._population(scale), [(p, self._analog(p, scale, host=True)) for p in self.analog]
+        done = exact_integers(self.graph, self.population, self.chip, self.reach)
+        if not isinstance(done, str):
+            self.exact = True
+            self._warn_of_saturation(np.asarray(done[0].scale))
+            return done
+        if done:
+            self.warnings.append(f"{self.population.name}: its whole numbers do not fit {self.chip.name} and are scaled: {done}")
         scale, shifts = self._scale()
         while True:
             quantised = [(p, self._weights(p, scale, shift)) for p, shift in zip(self.spiking, shifts, strict=True)]
@@ -237,13 +259,17 @@ class _Work:
             self._warn(scale, readout)
         return replace(self.population, rule=integer, scale=scale)
 
-    def _warn(self, scale: Floats, readout: bool) -> None:
+    def _warn_of_saturation(self, scale: Floats) -> None:
         limit = 2 ** (self.chip.arithmetic.state_bits - 1) - 1
         name = self.population.name
         bound = float((membrane_bound(self.population, self.reach, self.graph.steps) / scale[:, None, None]).max())
         if bound > limit:
             bits = self.chip.arithmetic.state_bits
             self.warnings.append(f"{name}: membranes may saturate; their proven bound is {bound:.3g} units, the limit of {bits} bits {limit}")
+
+    def _warn(self, scale: Floats, readout: bool) -> None:
+        self._warn_of_saturation(scale)
+        name = self.population.name
         if not readout:
             least = float((np.broadcast_to(np.asarray(self.rule.threshold), self.population.shape) / scale[:, None, None]).min())
             if least < 16:

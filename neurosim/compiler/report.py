@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+from neurosim.compiler.banks import slowest_loop
 from neurosim.compiler.geometry import synapses
 from neurosim.compiler.mapping import chip_projections
 from neurosim.compiler.place import Mapped
@@ -16,10 +17,13 @@ from neurosim.program import R_BANKS, Program
 
 
 def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Precision]) -> dict[str, Any]:
-    """The report of one compilation as JSON; names are stable. In barrier: offsets of the populations in steps, and their greatest as the latency."""
+    """The report of one compilation as JSON; names are stable. ``exact``: populations whose numbers went to the chip as they are.
+
+    In barrier: offsets of the populations in steps, and their greatest as the latency."""
     memory, meta = program.chip.memory, program.meta
     served = [graph.projections[k] for k in chip_projections(graph)]
     on_host = host_macs(program)
+    loop = slowest_loop(graph) if program.sync == "wavefront" else None
     dense = graph.dense_macs * graph.steps
     return {
         "network": meta["network"],
@@ -52,10 +56,12 @@ def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Preci
         "banks": {
             "per_slice": program.slice_rule[:, R_BANKS].tolist(),
             "limited_by": [asdict(b) for b in mapped.banks],
-            "rate_bound": min((b.bound for b in mapped.banks), default=1.0),
+            "loop": None if loop is None else asdict(loop),
+            "rate_bound": min((b.bound for b in (*mapped.banks, *(() if loop is None else (loop,)))), default=1.0),
         },
         **({"barrier": {**meta["barrier"], "barrier_ps": program.barrier_ps}} if program.sync == "barrier" else {}),
         "placement": {"packing": mapped.strategy, "traffic_hops_before": mapped.traffic_hops[0], "traffic_hops": mapped.traffic_hops[1]},
+        "exact": list(graph.exact),
         "precision": [
             {
                 "source": p.source,
@@ -63,6 +69,7 @@ def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Preci
                 "op": p.op,
                 "bits": p.bits,
                 "shift": p.shift,
+                "exact": math.isinf(p.snr_db),
                 "snr_db": p.snr_db if math.isfinite(p.snr_db) else None,
             }
             for p in snr

@@ -128,7 +128,7 @@ def _neuron(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
         (p["reset"] not in n.resets, p["reset"], ", ".join(n.resets), f"its neurons do not reset by {p['reset']}", "train with a reset that it has"),
         (p["floor"] is not None and not n.floor, "floor", None, "its membranes have no floor", "train without a floor"),
         (p["strict"] and not n.strict, "v > threshold", "v >= threshold", "its test is not strict", "train with >="),
-        (p["decay_current"] is not None and not n.current, p["decay_current"], None, "its neurons have no synaptic current (CUBA)", "use plain lif"),
+        (p["decay_current"] and not n.current, p["decay_current"], None, "its neurons have no synaptic current (CUBA)", "use plain lif"),
     )
     for wrong, value, limit, reason, remedy in tests:
         if wrong:

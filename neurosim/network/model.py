@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from neurosim.arithmetic import ROUNDINGS
 from neurosim.errors import ModelError
-from neurosim.graph import Shape
+from neurosim.graph import Rounding, Shape
 from neurosim.network import nsnet
 from neurosim.network.layers import (
     INTEGER_DTYPES,
@@ -34,12 +35,16 @@ class Network:
     """The model as trained. Layers are kept in the order of definition, which is topological; cycles only through ``connect``.
 
     ``layers``: name -> Layer. ``connections``: (source, target lif, delay in steps) of ``connect``. ``output_name``: the layer whose mean over the
-    steps gives the scores. ``input_contract``: what the user's data must look like.
+    steps gives the scores. ``input_contract``: what the user's data must look like. ``integers``: the numbers are whole and meant as they are on the
+    chip, decays rounded floor, zero (toward it) or nearest; None: they are real, and the compiler scales them.
     """
 
-    def __init__(self, name: str, steps: int = 1, class_names: Sequence[str] = ()) -> None:
+    def __init__(self, name: str, steps: int = 1, class_names: Sequence[str] = (), integers: Rounding | None = None) -> None:
         if not isinstance(steps, int | np.integer) or steps < 1:
             raise ModelError(f"network {name}: steps {steps!r} must be a whole number of at least 1")
+        if integers is not None and integers not in ROUNDINGS:
+            raise ModelError(f"network {name}: integers {integers!r} must be None or the rounding of its decays, {', '.join(ROUNDINGS)}")
+        self.integers = integers
         self.name, self.steps, self.class_names = name, int(steps), tuple(str(c) for c in class_names)
         self.layers: dict[str, Layer] = {}
         self.connections: list[tuple[str, str, int]] = []

@@ -30,7 +30,7 @@ def save_network(net: Network, path: Path) -> None:
     contract = net._contract
     header = {
         "format": FORMAT, "version": FORMAT_VERSION, "name": net.name, "steps": net.steps, "class_names": net.class_names, "layers": layers,
-        "connections": net.connections, "output": net.output_name, "input": None if contract is None else asdict(contract),
+        "integers": net.integers, "connections": net.connections, "output": net.output_name, "input": None if contract is None else asdict(contract),
     }  # fmt: skip
     write_zip(path, header, arrays)
 
@@ -44,7 +44,7 @@ def load_network(path: str | os.PathLike[str]) -> Network:
     except ProgramError as error:
         raise ModelError(str(error)) from None
     try:
-        net = Network(header["name"], header["steps"], header["class_names"])
+        net = Network(header["name"], header["steps"], header["class_names"], header.get("integers"))
         for k, entry in enumerate(header["layers"]):
             prefix = f"{k}."
             params: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry["params"].items()}
