@@ -1,4 +1,7 @@
-"""Clock-driven golden model of a Graph: in real numbers, or in the integers of a chip, bit for bit (docs/machine.md, sections 4 and 6).
+"""Clock-driven golden model of a Graph: in real numbers, or in the integers of a chip, bit for bit (docs/machine.md, sections 4, 6 and 7).
+
+Per sample and step it is the function of wavefront and of barrier alike. A projection against the order of populations, or of a population onto
+itself, is a recurrence and has a delay of at least one step.
 
 All inputs of a step are summed by matrix products over whole maps, then every neuron is updated once. Products run in float32 or float64 while a
 proven bound keeps every partial sum exact (below 2**24, 2**53), else in int64.
@@ -6,7 +9,7 @@ proven bound keeps every partial sum exact (below 2**24, 2**53), else in int64.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +29,7 @@ HOST_LIMIT = 2**62
 
 @dataclass(frozen=True)
 class GraphResult:
-    """``scores`` [n, classes]: membranes of the readout after the last step (int64, or float64 for a real Graph).
+    """``scores`` [n, classes]: membranes of the readout after the last step (int64, or float64 for a real Graph); [n, 0] without a readout.
 
     ``spikes`` population -> [n, T, c, y, x] uint8 when kept; ``counts`` population -> [n, T] int64 spikes per step; ``membranes`` population ->
     [n, c, y, x] after the last step, when kept; ``saturations`` population -> clipped updates in all.
@@ -40,33 +43,60 @@ class GraphResult:
 
 
 def run_graph(
-    graph: Graph, data: NDArray[Any], chip: Chip | None = None, *, spikes: bool | Collection[str] = True, membranes: bool = False, batch: int = 50
+    graph: Graph,
+    data: NDArray[Any] | Mapping[str, NDArray[Any]],
+    chip: Chip | None = None,
+    *,
+    spikes: bool | Collection[str] = True,
+    membranes: bool = False,
+    batch: int = 50,
 ) -> GraphResult:
-    """Run raw pixels [n, c, y, x] or binary events [n, T, c, y, x] through a Graph.
+    """Run raw pixels [n, c, y, x] or binary events [n, T, c, y, x] through a Graph; several inputs by the names of their populations.
 
     With ``chip`` the Graph must be quantised and its integer rules are followed; without, real arithmetic in float64. ``spikes``: which populations'
-    spikes to keep (True: all). Raises DataError on a wrong shape, ModelError when the Graph's numbers are not of the wanted kind.
+    spikes to keep (True: all). A Graph without a readout gives its spikes and no scores.
+    Raises DataError on a wrong shape, ModelError on several readouts, an undelayed cycle, or numbers that are not of the wanted kind.
     """
-    source = next(p for p in graph.populations if p.kind in ("analog", "input"))
+    graph.verify()
     readouts = [p for p in graph.populations if p.kind == "readout"]
-    if len(readouts) != 1:
-        raise ModelError(f"graph {graph.name} has {len(readouts)} readouts, wanted 1")
-    x = np.asarray(data)
-    if source.kind == "analog" and x.ndim == 3 and source.shape[0] == 1:
-        x = x[:, None]
-    if x.shape[1:] != (source.shape if source.kind == "analog" else (graph.steps, *source.shape)):
-        raise DataError(
-            f"data has shape {x.shape}, the graph's input {source.name} wants {source.shape}" + (" per step" if source.kind == "input" else "")
-        )
+    if len(readouts) > 1:
+        raise ModelError(f"graph {graph.name} has {len(readouts)} readouts, at most 1 can be scored; join them into one population")
+    inputs = _inputs(graph, data)
     keep = {p.name for p in graph.populations} if spikes is True else set(spikes or ())
-    run = _Run(graph, chip, source.name, keep)
-    parts = [run.batch(x[k : k + batch]) for k in range(0, max(len(x), 1), batch)]
+    run = _Run(graph, chip, keep)
+    samples = len(next(iter(inputs.values())))
+    parts = [run.batch({name: x[k : k + batch] for name, x in inputs.items()}) for k in range(0, max(samples, 1), batch)]
     wanted = ("spikes", "counts", "membranes") if membranes else ("spikes", "counts")
     merged: dict[str, dict[str, NDArray[Any]]] = {"membranes": {}}
     for name in wanted:
         merged[name] = {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
     saturations = {key: sum(p.saturations[key] for p in parts) for key in parts[0].saturations}
     return GraphResult(np.concatenate([p.scores for p in parts]), merged["spikes"], merged["counts"], merged["membranes"], saturations)
+
+
+def _inputs(graph: Graph, data: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The array of every analog and input population, checked."""
+    sources = [p for p in graph.populations if p.kind in ("analog", "input")]
+    if not isinstance(data, Mapping):
+        if len(sources) != 1:
+            raise DataError(f"graph {graph.name} has {len(sources)} inputs ({', '.join(p.name for p in sources)}); give a dict of one array for each")
+        data = {sources[0].name: data}
+    found = {}
+    for source in sources:
+        if source.name not in data:
+            raise DataError(f"the graph's input {source.name} has no data; there are {', '.join(data) or 'none'}")
+        x = np.asarray(data[source.name])
+        if source.kind == "analog" and x.ndim == 3 and source.shape[0] == 1:
+            x = x[:, None]
+        if x.shape[1:] != (source.shape if source.kind == "analog" else (graph.steps, *source.shape)):
+            raise DataError(
+                f"data has shape {x.shape}, the graph's input {source.name} wants {source.shape}" + (" per step" if source.kind == "input" else "")
+            )
+        found[source.name] = x
+    counts = {len(x) for x in found.values()}
+    if len(counts) != 1:
+        raise DataError(f"the inputs of graph {graph.name} hold {sorted(counts)} samples; give the same number for each")
+    return found
 
 
 def exact_dtype(m: LinearMap, shape: tuple[int, int, int], largest: int) -> type[Any]:
@@ -78,9 +108,9 @@ def exact_dtype(m: LinearMap, shape: tuple[int, int, int], largest: int) -> type
 class _Run:
     """One Graph made ready: weights cast once, rules as arrays."""
 
-    def __init__(self, graph: Graph, chip: Chip | None, source: str, keep: set[str]) -> None:
-        self.graph, self.chip, self.source, self.keep = graph, chip, source, keep
-        largest = 2**16 if graph.population(source).kind == "analog" else 1
+    def __init__(self, graph: Graph, chip: Chip | None, keep: set[str]) -> None:
+        self.graph, self.chip, self.keep = graph, chip, keep
+        self.kind: type[Any] = np.float64 if chip is None else np.int64
         self.maps: list[tuple[Projection, LinearMap, type[Any]]] = []
         for p in graph.projections:
             if chip is None:
@@ -88,23 +118,24 @@ class _Run:
             elif not np.issubdtype(p.map.weight.dtype, np.integer):
                 raise ModelError(f"projection {p.source} -> {p.target} is in real numbers; quantise the graph for {chip.name} first")
             else:
-                kind = exact_dtype(p.map, graph.population(p.source).shape, largest if p.source == source else 1)
+                source = graph.population(p.source)
+                kind = exact_dtype(p.map, source.shape, 2**16 if source.kind == "analog" else 1)
             self.maps.append((p, replace(p.map, weight=p.map.weight.astype(kind)), kind))
 
-    def batch(self, data: NDArray[Any]) -> GraphResult:
+    def batch(self, data: dict[str, NDArray[Any]]) -> GraphResult:
         """All steps of some samples."""
-        graph, n = self.graph, len(data)
-        state = {p.name: _Neurons(p, n, self.chip) for p in graph.populations if p.rule is not None}
+        graph, n = self.graph, len(next(iter(data.values())))
+        state = {p.name: _Neurons(p, n, self.chip) for p in graph.populations if p.kind in ("spiking", "readout")}
         history: dict[str, list[NDArray[np.uint8]]] = {p.name: [] for p in graph.populations if p.kind != "analog"}
-        analog = {k: self._product(k, data) for k, (p, _, _) in enumerate(self.maps) if graph.population(p.source).kind == "analog"}
+        analog = {k: self._product(k, data[p.source]) for k, (p, _, _) in enumerate(self.maps) if graph.population(p.source).kind == "analog"}
         for step in range(graph.steps):
             for population in graph.populations:
                 if population.kind == "analog":
                     continue
                 if population.kind == "input":
-                    history[population.name].append(data[:, step].astype(np.uint8))
+                    history[population.name].append(data[population.name][:, step].astype(np.uint8))
                     continue
-                bank = np.zeros((n, *population.shape), np.int64 if self.chip else np.float64)
+                bank = np.zeros((n, *population.shape), self.kind)
                 for k, (p, _, _) in enumerate(self.maps):
                     if p.target != population.name:
                         continue
@@ -118,10 +149,10 @@ class _Run:
                 fired = state[population.name].step(bank)
                 if population.kind == "spiking":
                     history[population.name].append(fired)
-        readout = next(p.name for p in graph.populations if p.kind == "readout")
+        scores = next((state[p.name].v.reshape(n, -1) for p in graph.populations if p.kind == "readout"), np.zeros((n, 0), self.kind))
         spiking = {name: steps for name, steps in history.items() if steps}
         return GraphResult(
-            state[readout].v.reshape(n, -1),
+            scores,
             {name: np.stack(steps, axis=1) for name, steps in spiking.items() if name in self.keep},
             {name: np.stack([s.reshape(n, -1).sum(axis=1, dtype=np.int64) for s in steps], axis=1) for name, steps in spiking.items()},
             {name: neurons.v.reshape(n, *neurons.population.shape) for name, neurons in state.items()},
@@ -144,8 +175,7 @@ class _Neurons:
     """State of one population for n samples."""
 
     def __init__(self, population: Population, n: int, chip: Chip | None) -> None:
-        rule = population.rule
-        assert rule is not None
+        rule = population.rule or NeuronRule(np.zeros(1, np.int64), np.zeros(1, np.int64))  # a readout without one accumulates
         self.population, self.rule, self.integer = population, rule, chip is not None
         self.saturations = 0
         kind: type[Any] = np.int64 if chip else np.float64

@@ -117,3 +117,30 @@ def test_products_stay_exact_beyond_float64() -> None:
     populations = (Population("in", (2, 1, 1), "input"), Population("out", (3, 1, 1), "readout", rule))
     graph = Graph("wide", 1, populations, (Projection("in", "out", m),))
     assert run_graph(graph, np.ones((1, 1, 2, 1, 1), np.uint8), load_chip("ideal")).scores.tolist() == [[2**60 + 1, 2**40 + 3, 2**20 + 1]]
+
+
+def test_two_inputs_a_loop_of_two_populations_and_no_readout() -> None:
+    # a: 3 x left + back of two steps ago, threshold 3; b: a of this step x 2 + right, threshold 3; the loop b -> a goes against the order
+    one = (1, 1, 1)
+    rule = NeuronRule(np.full(one, 3), np.zeros(one, np.int64))
+    graph = Graph(
+        "loop", 5,
+        (Population("left", one, "input"), Population("right", one, "input"), Population("a", one, "spiking", rule), Population("b", one, "spiking", rule)),
+        (
+            Projection("left", "a", Dense(np.array([[3]]), one)), Projection("b", "a", Dense(np.array([[4]]), one), delay=2),
+            Projection("a", "b", Dense(np.array([[2]]), one)), Projection("right", "b", Dense(np.array([[1]]), one)),
+        ),
+    )  # fmt: skip
+    left, right = (np.array([bits], np.uint8).reshape(1, 5, 1, 1, 1) for bits in ([1, 0, 0, 0, 0], [1, 0, 0, 1, 0]))
+    found = run_graph(graph, {"left": left, "right": right}, load_chip("async-mesh"), membranes=True)
+    # step 0: a fires, b = 2 + 1 fires; step 2: a = 4 fires, b = 2; step 3: b = 3 fires; beyond step 4 nothing arrives
+    assert found.spikes["a"].ravel().tolist() == [1, 0, 1, 0, 0]
+    assert found.spikes["b"].ravel().tolist() == [1, 0, 0, 1, 0]
+    assert found.scores.shape == (1, 0)
+    with pytest.raises(DataError, match="give a dict"):
+        run_graph(graph, left, load_chip("async-mesh"))
+    with pytest.raises(DataError, match="input right has no data"):
+        run_graph(graph, {"left": left}, load_chip("async-mesh"))
+    undelayed = graph.with_(projections=(*graph.projections[:1], Projection("b", "a", Dense(np.array([[4]]), one)), *graph.projections[2:]))
+    with pytest.raises(ModelError, match="cycle without delay"):
+        run_graph(undelayed, {"left": left, "right": right}, load_chip("async-mesh"))
