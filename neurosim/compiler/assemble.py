@@ -44,6 +44,8 @@ def assemble(
     routes = build_routes(graph, sync, mapping)
     if routes.source_port.max() >= len(chip.noc.ports):
         raise ModelError(f"mapping.ports names port {routes.source_port.max()}, {chip.name} has {len(chip.noc.ports)} (noc.ports), numbered from 0")
+    if dead := sorted(set(mapping.core) & set(chip.memory.dead_cores)):
+        raise ModelError(f"the mapping uses core {dead[0]}, which {chip.name} lists in memory.dead_cores; map its slices to cores that are alive")
     fabric = build_fabric(chip, sync, axon_in_depth(chip, mapping, routes))
     host_meta, host_arrays = host if host is not None else ({}, {})
     populations = [graph.populations[piece.population] for piece in mapping.slices]

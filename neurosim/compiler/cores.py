@@ -7,12 +7,13 @@ leaves loops of a core with itself at most. Largest-first packing takes the fewe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from neurosim.chip import Chip
 from neurosim.compiler.mapping import Slice, chip_projections
-from neurosim.compiler.memory import ROUTE_BITS, MemoryModel
+from neurosim.compiler.memory import ROUTE_BITS, MemoryModel, alive_cores
 from neurosim.compiler.partition import Partition, least_banks, partition, reached_boxes
 from neurosim.errors import DoesNotFit
 from neurosim.graph import Graph
@@ -42,6 +43,7 @@ class Assignment:
 
 def assign(graph: Graph, chip: Chip, sync: str) -> Assignment:
     """Partition the graph and give every slice a core. Raises DoesNotFit with the number of cores that would be needed."""
+    alive = len(alive_cores(chip))
     fewest: int | None = None
     failure: DoesNotFit | None = None
     for share in SHARES:
@@ -53,18 +55,20 @@ def assign(graph: Graph, chip: Chip, sync: str) -> Assignment:
         least = least_banks(graph, chip, sync)
         banks = tuple(least[graph.populations[piece.population].name] for piece in parts.slices)
         count = len(parts.slices)
-        if count <= chip.memory.cores:
+        if count <= alive:
             return Assignment(parts, tuple(range(count)), banks, "spread")
         loads = _loads(graph, chip, sync, parts.slices, banks)
         for strategy, groups in _strategies(graph, sync, parts.slices, loads):
             core, used = _pack(groups, loads, chip)
             fewest = used if fewest is None else min(fewest, used)
-            if used <= chip.memory.cores:
+            if used <= alive:
                 return Assignment(parts, tuple(core[s] for s in range(count)), banks, strategy)
     if failure is not None and fewest is None:
         raise failure
+    dead = chip.memory.cores - alive
+    have = f"{chip.memory.cores} (memory.cores)" if not dead else f"{alive} alive ({chip.memory.cores} less {dead} in memory.dead_cores)"
     raise DoesNotFit(
-        f"network {graph.name} needs {fewest} cores, {chip.name} has {chip.memory.cores} (memory.cores); use a larger chip, "
+        f"network {graph.name} needs {fewest} cores, {chip.name} has {have}; use a larger chip, "
         "raise memory.bytes and memory.neurons, or use a smaller network"
     )
 
@@ -81,10 +85,10 @@ def depths(graph: Graph) -> dict[str, int]:
 
 def _loads(graph: Graph, chip: Chip, sync: str, slices: tuple[Slice, ...], banks: tuple[int, ...]) -> list[Load]:
     model = MemoryModel(graph, chip, sync)
-    reached = [s for s, _ in reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices])]
+    reached = Counter(s for s, _ in reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices]))
     loads = []
     for s, piece in enumerate(slices):
-        held, routes = model.contents(piece.population, piece.box), reached.count(s)
+        held, routes = model.contents(piece.population, piece.box), reached[s]
         loads.append(Load(held.neurons, held.bits(banks[s]) + ROUTE_BITS * routes, routes))
     return loads
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,24 +41,21 @@ def reach(projection: Projection, source: Shape, inside: Box, box: Box) -> Box |
 
 
 def reach_all(projection: Projection, source: Shape, insides: Sequence[Box], box: Box) -> list[Box | None]:
-    """``reach`` for several source boxes; the synapses into the target box are looked up once."""
+    """``reach`` for several source boxes that do not overlap; what lies before the target box is looked up once."""
     low, high = covered_channels(projection, source, box)
-    if low >= high:
+    if low >= high or not insides:
         return [None] * len(insides)
     linear = projection.map
+    bounds = np.array(insides, np.int64)
     if isinstance(linear, Sparse):
-        near = _sparse_origins(linear, projection.channel_offset, source, box)
-        return [_hull_within(near, inside) for inside in insides]
-    axes = _window(linear, source, (low, high), box)
-    return [_cut_window(axes, inside) for inside in insides]
-
-
-def _cut_window(axes: tuple[Span, NDArray[np.int64], NDArray[np.int64]], inside: Box) -> Box | None:
-    channels, rows, columns = axes
-    spans = (_cut(channels, (inside[0], inside[1])), _within(rows, (inside[2], inside[3])), _within(columns, (inside[4], inside[5])))
-    if any(span[0] >= span[1] for span in spans):
-        return None
-    return spans[0] + spans[1] + spans[2]
+        found, some = _sparse_hulls(linear, projection.channel_offset, source, bounds, box)
+    else:
+        channels, rows, columns = _window(linear, source, (low, high), box)
+        axes = (np.arange(*channels), np.unique(rows), np.unique(columns))
+        spans = [_within(axis, bounds[:, 2 * k], bounds[:, 2 * k + 1]) for k, axis in enumerate(axes)]
+        found = np.stack([bound for first, last, _ in spans for bound in (first, last)], axis=1)
+        some = spans[0][2] & spans[1][2] & spans[2][2]
+    return [(row[0], row[1], row[2], row[3], row[4], row[5]) if hit else None for row, hit in zip(found.tolist(), some.tolist(), strict=True)]
 
 
 def synapses(linear: LinearMap, source: Shape) -> int:
@@ -107,29 +105,31 @@ def _pairs(outputs: int, stride: int, kernel: int, dilation: int, padding: int, 
     return int(np.count_nonzero((taps >= 0) & (taps < size)))
 
 
-def _cut(a: Span, b: Span) -> Span:
-    return max(a[0], b[0]), min(a[1], b[1])
+def _within(coordinates: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+    """Per span low..high: first of the ascending coordinates inside, last + 1, whether there is any (else the two mean nothing)."""
+    first, last = np.searchsorted(coordinates, low), np.searchsorted(coordinates, high) - 1
+    some: NDArray[np.bool_] = first <= last
+    if not len(coordinates):
+        return low, low, some
+    return coordinates[np.minimum(first, len(coordinates) - 1)], coordinates[np.maximum(last, 0)] + 1, some
 
 
-def _within(coordinates: NDArray[np.int64], span: Span) -> Span:
-    inside = coordinates[(coordinates >= span[0]) & (coordinates < span[1])]
-    return (int(inside.min()), int(inside.max()) + 1) if inside.size else (0, 0)
-
-
-def _sparse_origins(linear: Sparse, offset: int, source: Shape, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(c, y, x) of the source neurons with a synapse into the target box, each once."""
+def _sparse_hulls(linear: Sparse, offset: int, source: Shape, insides: NDArray[np.int64], box: Box) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Per source box the hull of its neurons with a synapse into the target box, and whether there are any."""
     c, y, x = np.unravel_index(linear.targets, linear.shape)
     hits = np.flatnonzero(contains(box, c + offset, y, x))
-    i, j, k = np.unravel_index(np.unique(np.searchsorted(linear.indptr, hits, side="right") - 1), source)
-    return i, j, k
-
-
-def _hull_within(near: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]], inside: Box) -> Box | None:
-    chosen = contains(inside, *near)
-    if not chosen.any():
-        return None
-    i, j, k = (axis[chosen] for axis in near)
-    return int(i.min()), int(i.max()) + 1, int(j.min()), int(j.max()) + 1, int(k.min()), int(k.max()) + 1
+    origin = np.unique(np.searchsorted(linear.indptr, hits, side="right") - 1)
+    owner = np.full(source, -1, np.int64)
+    for k, (c0, c1, y0, y1, x0, x1) in enumerate(insides.tolist()):
+        owner[c0:c1, y0:y1, x0:x1] = k
+    owned = owner.ravel()[origin]
+    origin, owned = origin[owned >= 0], owned[owned >= 0]
+    hulls = np.empty((len(insides), 6), np.int64)
+    hulls[:, 0::2], hulls[:, 1::2] = np.iinfo(np.int64).max, 0
+    for k, axis in enumerate(np.unravel_index(origin, source)):
+        np.minimum.at(hulls[:, 2 * k], owned, axis)
+        np.maximum.at(hulls[:, 2 * k + 1], owned, axis + 1)
+    return hulls, hulls[:, 1] > 0
 
 
 def contains(box: Box, c: NDArray[np.int64], y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -23,6 +23,11 @@ from neurosim.program import E_INDEX, E_PROJECTION, E_SLICE, E_WEIGHT
 ROUTE_BITS, TARGET_BITS, POINTER_BITS = 64, 16, 32
 
 
+def alive_cores(chip: Chip) -> list[int]:
+    """Cores of the chip that may hold slices, ascending."""
+    return sorted(set(range(chip.memory.cores)) - set(chip.memory.dead_cores))
+
+
 @dataclass(frozen=True)
 class Contents:
     """Bits of one slice, without its routes."""

@@ -10,6 +10,7 @@ and a duplicated packet is one source neuron sending to one box more: a spike pa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn
@@ -211,11 +212,11 @@ def _short_of_routes(model: MemoryModel, grids: dict[int, Grid], banks: dict[str
     """Populations whose slices have no room for their routes, with the bits to keep free."""
     graph, memory = model.graph, model.chip.memory
     slices = tuple(Slice(k, box) for k in sorted(grids) for box in boxes_of(graph.populations[k].shape, grids[k]))
-    reached = [s for s, _ in reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices])]
+    reached = Counter(s for s, _ in reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices]))
     short: dict[int, int] = {}
     for s, piece in enumerate(slices):
         k = piece.population
-        routes = ROUTE_BITS * reached.count(s)
+        routes = ROUTE_BITS * reached[s]
         held = model.contents(k, piece.box).bits(banks[graph.populations[k].name])
         if routes > reserve[k] and held + routes > 8 * memory.bytes.value // share:
             short[k] = max(short.get(k, 0), routes)

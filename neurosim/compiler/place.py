@@ -1,7 +1,8 @@
 """Which logical core goes where on the chip: least traffic x hops, the port's router considered. Deterministic.
 
 Traffic is an estimate from geometry: one spike in eight neurons and steps, a marker per step and route, a current per neuron and step.
-The start is greedy (most connected first), the descent swaps the best pair of sites until none helps or the work limit is reached.
+The start is greedy (most connected first), the descent swaps the best pair of sites until none helps. Sites are the cores that are alive; the
+distance of two sites is the number of links between their routers, on whatever topology, so cores of one cluster are 0 apart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from neurosim.compiler.banks import BankReport, raise_banks
 from neurosim.compiler.cores import Assignment, assign
 from neurosim.compiler.geometry import Box, hull, volume, whole
 from neurosim.compiler.mapping import Mapping, Slice, current_populations, port_populations
+from neurosim.compiler.memory import alive_cores
 from neurosim.compiler.partition import Partition, reached_boxes
 from neurosim.compiler.topology import hop_matrix
 from neurosim.errors import DoesNotFit
@@ -24,8 +26,12 @@ from neurosim.graph import Graph
 
 SPIKES_PER_MARKER = 8
 """Neurons whose spikes weigh as much as one marker or current."""
-WORK = 2_000_000_000
-"""Multiplications that the descent may take; a step over n sites takes n**3."""
+PAIRS_AT_A_TIME = 65_536
+"""Swaps weighed in one step of the descent: all of them up to 256 sites, a band of rows beyond."""
+MOST_FOR_TWO_STARTS = 256
+"""Sites up to which the descent is tried from the greedy placement and from the given order; beyond, from the better one."""
+WORK = 20_000_000_000
+"""Entries of tables that the descent may touch before it stops where it is."""
 
 F64 = NDArray[np.float64]
 
@@ -54,7 +60,7 @@ def place_slices(graph: Graph, chip: Chip, sync: str, chosen: Assignment, seed: 
     reached = reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices] + ports)
     _check_routes(graph, chip, slices, chosen.core, reached)
     banks, reports = raise_banks(graph, chip, sync, slices, chosen.core, chosen.banks, reached)
-    traffic, from_port = estimate_traffic(graph, slices, chosen.core, reached, chip.memory.cores)
+    traffic, from_port = estimate_traffic(graph, slices, chosen.core, reached, len(alive_cores(chip)))
     site, before, after = place(traffic, from_port, chip, seed)
     mapping = Mapping(slices, tuple(int(site[c]) for c in chosen.core), banks)
     return Mapped(mapping, chosen.partition, chosen.strategy, reports, (before, after))
@@ -103,51 +109,84 @@ def estimate_traffic(
 
 
 def place(traffic: F64, from_port: F64, chip: Chip, seed: int = 0) -> tuple[NDArray[np.int64], int, int]:
-    """(core of the chip for every logical core, cost of the identity, cost of the result)."""
-    cores = len(traffic)
-    hops = hop_matrix(chip)[:cores, :cores].astype(np.float64)
-    distance = (hops + hops.T) / 2
-    port = hop_matrix(chip)[chip.noc.ports[0], :cores].astype(np.float64)
+    """(core of the chip for every logical core, cost of the identity, cost of the result).
+
+    ``traffic`` [n, n] and ``from_port`` [n] are of the n logical cores, as many as are alive. Deterministic; 1,024 cores take seconds.
+    """
+    sites = np.array(alive_cores(chip), np.int64)
+    home = sites // chip.noc.cores_per_router
+    hops = hop_matrix(chip)
+    distance = ((hops + hops.T) / 2)[np.ix_(home, home)]
+    port = hops[chip.noc.ports[0], home].astype(np.float64)
     flow = traffic + traffic.T
     np.fill_diagonal(flow, 0)
-    identity = np.arange(cores)
-    start = _greedy(flow, from_port, distance, port) if seed == 0 else np.random.default_rng(seed).permutation(cores)
-    site = min((_descend(flow, from_port, distance, port, s) for s in (start, identity)), key=lambda s: _cost(flow, from_port, distance, port, s))
-    return site.astype(np.int64), round(_cost(flow, from_port, distance, port, identity)), round(_cost(flow, from_port, distance, port, site))
+    problem = _Problem(flow, from_port, distance, port)
+    identity = np.arange(len(sites))
+    start = _greedy(problem) if seed == 0 else np.random.default_rng(seed).permutation(len(sites))
+    starts = [start, identity] if len(sites) <= MOST_FOR_TWO_STARTS else [min(start, identity, key=problem.cost)]
+    found = min((_descend(problem, s) for s in starts), key=problem.cost)
+    return sites[found], round(problem.cost(identity)), round(problem.cost(found))
 
 
-def _cost(flow: F64, from_port: F64, distance: F64, port: F64, site: NDArray[np.int64]) -> float:
-    return float((flow * distance[np.ix_(site, site)]).sum() / 2 + (from_port * port[site]).sum())
+@dataclass(frozen=True)
+class _Problem:
+    """A quadratic assignment: flow [cores, cores] (symmetric), from_port [cores], distance [sites, sites] (symmetric), port [sites]."""
+
+    flow: F64
+    from_port: F64
+    distance: F64
+    port: F64
+
+    def cost(self, site: NDArray[np.int64]) -> float:
+        """Traffic x hops of a placement."""
+        return float((self.flow * self.distance[np.ix_(site, site)]).sum() / 2 + (self.from_port * self.port[site]).sum())
 
 
-def _greedy(flow: F64, from_port: F64, distance: F64, port: F64) -> NDArray[np.int64]:
+def _greedy(problem: _Problem) -> NDArray[np.int64]:
     """Place the core that is most connected to those placed (the port is placed first) at the free site that costs least."""
-    cores = len(flow)
+    cores = len(problem.flow)
     site = np.full(cores, -1, np.int64)
     free = np.ones(cores, np.bool_)
-    pull = from_port.copy()
-    cost = from_port[:, None] * port[None, :]  # of core i at site j, given those placed
+    pull = problem.from_port.copy()
+    cost = problem.from_port[:, None] * problem.port[None, :]  # of core i at site j, given those placed
     for _ in range(cores):
         core = int(np.argmax(np.where(site < 0, pull, -1.0)))
         goal = int(np.argmin(np.where(free, cost[core], np.inf)))
         site[core], free[goal] = goal, False
-        pull += flow[core]
-        cost += flow[core][:, None] * distance[goal][None, :]
+        near = np.flatnonzero(problem.flow[core])
+        pull[near] += problem.flow[core, near]
+        cost[near] += problem.flow[core, near][:, None] * problem.distance[goal][None, :]
     return site
 
 
-def _descend(flow: F64, from_port: F64, distance: F64, port: F64, start: NDArray[np.int64]) -> NDArray[np.int64]:
+def _descend(problem: _Problem, start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Swap the best pair of a band of rows until no band has one that helps: then no swap of two sites does."""
+    flow, distance = problem.flow, problem.distance
+    cores = len(start)
     site = start.copy()
-    for _ in range(max(4, WORK // max(1, len(flow)) ** 3)):
-        near = distance[np.ix_(site, site)]
-        pulled = flow @ near
-        own = np.diag(pulled) + from_port * port[site]
-        exchanged = pulled + from_port[:, None] * port[site][None, :]
-        # change of the cost when cores i and j swap sites
-        change = exchanged + exchanged.T - own[:, None] - own[None, :] + 2 * flow * near
+    # cost of core i at the place of core j, all others where they are; kept up to date swap by swap
+    at = flow @ distance[site][:, site] + problem.from_port[:, None] * problem.port[site][None, :]
+    band = max(1, PAIRS_AT_A_TIME // cores)
+    quiet = first = 0  # rows in a row without a swap; first row of the band
+    work = WORK
+    while quiet < cores and work > 0:
+        rows = np.arange(first, min(first + band, cores))
+        own = np.diagonal(at)
+        change = at[rows] + at[:, rows].T - own[rows][:, None] - own[None, :]
+        change += 2 * flow[rows] * distance[np.ix_(site[rows], site)]
         best = int(np.argmin(change))
-        i, j = divmod(best, len(flow))
-        if change[i, j] > -0.5:
-            break
+        i, j = int(rows[best // cores]), best % cores
+        work -= 4 * change.size
+        if change[best // cores, j] > -0.5:
+            quiet += len(rows)
+            first = 0 if first + band >= cores else first + band
+            continue
+        quiet = 0
+        # the costs of the cores that talk to i or j change by how much nearer the two have come
+        nearer = distance[site[j]][site] - distance[site[i]][site]
+        talking = np.flatnonzero(flow[i] - flow[j])
+        at[talking] += (flow[i, talking] - flow[j, talking])[:, None] * nearer[None, :]
         site[i], site[j] = site[j], site[i]
+        at[:, [i, j]] = at[:, [j, i]]
+        work -= len(talking) * cores
     return site
