@@ -7,7 +7,8 @@ only sends markers). Local index of a neuron in a box (c0, c1, y0, y1, x0, x1): 
 ascending local index is (y, x, c), channel last. The box of a port source is its whole population.
 
 *Routes*: a spike of source s goes to core ``route_core[r]`` for every r in route_ptr[s]..route_ptr[s+1] whose ``route_box`` (population coordinates)
-contains it; markers go to all of them. Cores ascend. At the destination the *entries* entry_ptr[r]..entry_ptr[r+1] are served in order.
+contains it and that ``carried`` does not exclude; markers go to all of them. Cores ascend. At the destination the *entries*
+entry_ptr[r]..entry_ptr[r+1] are served in order.
 
 *Entries*: one row of ``entry`` per (route, projection, destination slice); columns ``E_*`` below. Weights are in ``weights`` from ``E_WEIGHT``:
 
@@ -156,6 +157,22 @@ class Program:
         if name not in names:
             raise ProgramError(f"population {name!r} does not exist; there are {', '.join(names)}")
         return names.index(name)
+
+    def carried(self, source: int, route: int) -> NDArray[np.bool_] | None:
+        """[neurons of the source, by local index] which of them send their spikes along a route as far as its entries decide; None: all do.
+
+        Only sparse maps decide: a neuron without a synapse in any entry of the route sends nothing there. A zero weight counts as a synapse.
+        """
+        rows = self.entry[self.entry_ptr[route] : self.entry_ptr[route + 1]]
+        if not len(rows) or np.any(rows[:, E_MAP] != M_SPARSE):
+            return None
+        c0, c1, y0, y1, x0, x1 = (int(v) for v in self.source_box[source])
+        channels, _, columns = (int(v) for v in self.source_shape[source])
+        y, x, c = np.meshgrid(np.arange(y0, y1), np.arange(x0, x1), np.arange(c0, c1), indexing="ij")
+        flat = ((y * columns + x) * channels + c).ravel()
+        first = rows[:, E_INDEX][:, None] + flat
+        found: NDArray[np.bool_] = (self.index[first] < self.index[first + 1]).any(axis=0)
+        return None if found.all() else found
 
     def digest(self) -> str:
         """SHA-256 over everything that the engines read, in hexadecimal."""

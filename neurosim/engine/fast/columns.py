@@ -68,8 +68,8 @@ W_PUTS, W_TAKES, W_WAITING = range(3)
 # so: sources
 (O_C0, O_C1, O_Y0, O_Y1, O_X0, O_X1, O_CHANNELS, O_HEIGHT, O_WIDTH, O_ROUTE, O_ROUTE_END, O_COLUMNS) = range(12)
 
-# rt: routes
-(T_CORE, T_C0, T_C1, T_Y0, T_Y1, T_X0, T_X1, T_ENTRY, T_ENTRY_END, T_MARK, T_MARK_END, T_COLUMNS) = range(12)
+# rt: routes, then words of masks (Program.carried), T_COLUMNS a row; T_MASK: the first word of a route, -1 without a mask
+(T_CORE, T_C0, T_C1, T_Y0, T_Y1, T_X0, T_X1, T_ENTRY, T_ENTRY_END, T_MARK, T_MARK_END, T_MASK, T_COLUMNS) = range(13)
 
 # co: cores
 K_SLICE, K_SLICE_END, K_AXON_IN, K_AXON_OUT, K_BUFFER, K_START, K_COLUMNS = range(7)

@@ -110,7 +110,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         wf=np.zeros((program.cores + 1) * program.cores * window if window else 1, np.int64),
         sl=slices,
         so=_table(*program.source_box.T, *program.source_shape.T, program.route_ptr[:-1], program.route_ptr[1:]),
-        rt=_table(program.route_core, *program.route_box.T, program.entry_ptr[:-1], program.entry_ptr[1:], route_mark[:-1], route_mark[1:]),
+        rt=_routes(program, route_mark),
         en=np.ascontiguousarray(program.entry, np.int64),
         mk=mk,
         up=up,
@@ -207,6 +207,22 @@ def _slices(program: Program, options: Options, steps: int) -> A:
     for q in range(program.slices):
         table[q, c.S_BIASED] = np.any(program.bias[program.neuron_ptr[q] : program.neuron_ptr[q + 1]] != 0)
     return table
+
+
+def _routes(program: Program, route_mark: A) -> A:
+    """Table of the routes and, below it, the masks of those that some neurons in their box do not take."""
+    source_of = np.repeat(np.arange(len(program.route_ptr) - 1), np.diff(program.route_ptr))
+    masks, first, place = [], np.full(len(source_of), -1, np.int64), len(source_of) * c.T_COLUMNS
+    for r, s in enumerate(source_of.tolist()):
+        if (mask := program.carried(s, r)) is not None:
+            masks.append(mask.astype(np.int64))
+            first[r], place = place, place + len(mask)
+    ends = program.entry_ptr
+    table = _table(program.route_core, *program.route_box.T, ends[:-1], ends[1:], route_mark[:-1], route_mark[1:], first)
+    words = np.concatenate([np.zeros(0, np.int64), *masks])
+    below = np.zeros((-(-len(words) // c.T_COLUMNS), c.T_COLUMNS), np.int64)
+    below.ravel()[: len(words)] = words
+    return np.ascontiguousarray(np.concatenate([table, below]))
 
 
 def _markers(program: Program) -> tuple[A, A]:

@@ -37,9 +37,11 @@ def next_route(rt: A, so: A, source: int, address: int, route: int) -> int:
     pixel = address // channels
     x = pixel % columns + so[source, O_X0]
     y = pixel // columns + so[source, O_Y0]
-    while route < end and not (
-        rt[route, T_C0] <= c < rt[route, T_C1] and rt[route, T_Y0] <= y < rt[route, T_Y1] and rt[route, T_X0] <= x < rt[route, T_X1]
-    ):
+    while route < end:
+        if rt[route, T_C0] <= c < rt[route, T_C1] and rt[route, T_Y0] <= y < rt[route, T_Y1] and rt[route, T_X0] <= x < rt[route, T_X1]:
+            word = rt[route, T_MASK] + address
+            if rt[route, T_MASK] < 0 or rt[word // T_COLUMNS, word % T_COLUMNS] != 0:
+                break
         route += 1
     return route
 

@@ -67,6 +67,7 @@ class Plan:
         self.classes = sum(len(places) for places in self.readout.values())
         self._cache: OrderedDict[tuple[int, int], tuple[list[Synapses], int, bool]] = OrderedDict()
         self._cached = 0
+        self._masks: dict[int, Any] = {}  # Program.carried by route
 
     def _classes(self, q: int) -> list[int]:
         """Class number of every neuron of a readout slice; several readout populations follow each other."""
@@ -88,7 +89,13 @@ class Plan:
     def destinations(self, source: int, address: int) -> list[int]:
         """Cores that a spike goes to, ascending (section 3)."""
         c, y, x = coordinates(self.boxes[source], address)
-        return [core for core, box, _ in self.routes[source] if inside(box, c, y, x)]
+        near = [(core, self._carried(source, route)) for core, box, route in self.routes[source] if inside(box, c, y, x)]
+        return [core for core, carried in near if carried is None or carried[address]]
+
+    def _carried(self, source: int, route: int) -> Any:
+        if route not in self._masks:
+            self._masks[route] = self.program.carried(source, route)
+        return self._masks[route]
 
     def synapses(self, source: int, address: int, core: int) -> tuple[list[Synapses], int, bool]:
         """(entries, synapses served, one of them into a readout slice) of a spike packet at a core."""
