@@ -67,6 +67,9 @@ def _check_words(program: Program) -> None:
 
 def _check_memory(program: Program) -> None:
     memory = program.chip.memory
+    for q, core in enumerate(program.slice_core.tolist()):
+        if core in memory.dead_cores:
+            _fail(f"core {core} holds slice {q} but is dead (memory.dead_cores)")
     rows = {row["core"]: row for row in program.meta["memory"]}
     for core in np.unique(program.slice_core).tolist():
         found = {"neurons": 0, "route_entries": 0, "bytes": (core_bits(program, core) + 7) // 8}

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.audit import audit
 from neurosim.compiler.cores import assign
-from neurosim.compiler.topology import hop_matrix
 from neurosim.compiler.geometry import Box, reach, whole
 from neurosim.compiler.place import map_graph, place
+from neurosim.compiler.topology import hop_matrix
 from neurosim.errors import DoesNotFit
 from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection
 from neurosim.program import R_BANKS, load_program
