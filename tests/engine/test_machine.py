@@ -10,31 +10,16 @@ import pytest
 from neurosim.chip import load_chip
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.mapping import Mapping, Slice
-from neurosim.engine.deadlock import Stuck, diagnose, server_name
-from neurosim.engine.events import CURRENT, MARKER, ROW_PUT, ROW_SERVICE, SPIKE, STEP, Options, Result, Stimulus
+from neurosim.engine.deadlock import Stuck, diagnose
+from neurosim.engine.events import CURRENT, MARKER, ROW_PUT, ROW_SERVICE, SPIKE, STEP, Options, Stimulus
 from neurosim.engine.reference import Item, Machine, Probe, Synapse, run_reference
 from neurosim.engine.reference.plan import Plan
 from neurosim.engine.reference.record import Recorder
 from neurosim.errors import DataError, Deadlock, Livelock, RunError
 from neurosim.graph import Graph, Population, Projection, SumPool
-from neurosim.program import Program
-from tests.engine.networks import Rows, chain, rule, spikes
+from tests.engine.networks import Rows, chain, puts, rule, services, spikes
 
 RECORD = Options(record=True, state=True)
-
-
-def services(program: Program, result: Result, name: str) -> list[tuple[int, int]]:
-    """(start, end) of the services of a server."""
-    server = next(v for v in range(len(program.server_kind)) if server_name(program, v) == name)
-    rows = result.trace[(result.trace["server"] == server) & (result.trace["kind"] == ROW_SERVICE)]
-    assert rows["index"].tolist() == list(range(len(rows)))
-    return list(zip(rows["time"].tolist(), rows["end"].tolist(), strict=True))
-
-
-def puts(result: Result, server: int) -> list[tuple[int, int, int]]:
-    """(put, ready, blocked) of a server."""
-    rows = result.trace[(result.trace["server"] == server) & (result.trace["kind"] == ROW_PUT)]
-    return list(zip(rows["time"].tolist(), rows["end"].tolist(), rows["blocked"].tolist(), strict=True))
 
 
 def test_two_core_chain_two_steps_one_bank() -> None:

@@ -125,7 +125,10 @@ def test_two_inputs_a_loop_of_two_populations_and_no_readout() -> None:
     rule = NeuronRule(np.full(one, 3), np.zeros(one, np.int64))
     graph = Graph(
         "loop", 5,
-        (Population("left", one, "input"), Population("right", one, "input"), Population("a", one, "spiking", rule), Population("b", one, "spiking", rule)),
+        (
+            Population("left", one, "input"), Population("right", one, "input"),
+            Population("a", one, "spiking", rule), Population("b", one, "spiking", rule),
+        ),
         (
             Projection("left", "a", Dense(np.array([[3]]), one)), Projection("b", "a", Dense(np.array([[4]]), one), delay=2),
             Projection("a", "b", Dense(np.array([[2]]), one)), Projection("right", "b", Dense(np.array([[1]]), one)),
