@@ -41,9 +41,9 @@ class Outcome:
 
 def outcome(run: Callable[..., Result], case: Case, options: Options | None = None, **extra: Any) -> Outcome:
     """The outcome of one engine. Of a livelock only the fact counts: its message and rows say how far the engine had come."""
-    sink = Rows()
+    sink, options = Rows(), options or case.options
     try:
-        result = run(case.program, case.stimuli, options or case.options, sink=sink, **extra)
+        result = run(case.program, case.stimuli, options, sink=sink if options.record else None, **extra)
     except Deadlock as error:
         return Outcome(None, ("deadlock", error.cycle, error.time_ps, error.sample, str(error)), np.concatenate(sink.chunks))
     except Livelock:

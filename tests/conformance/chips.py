@@ -62,7 +62,7 @@ def networks_on_chip(draw: st.DrawFn, drops: bool) -> dict[str, Any]:
     if topology in ("mesh", "torus"):
         width, height = draw(st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (1, 4)]))
         routers = width * height
-        if features.CHIP_LINKS and draw(st.integers(0, 3)) == 0:
+        if features.CHIP_LINKS and draw(st.integers(0, 3)) == 3:
             settings |= {"noc.chip_width": draw(st.integers(1, width)), "noc.chip_height": draw(st.integers(1, height))}
     else:
         routers = draw(st.integers(2, 7))
@@ -72,12 +72,12 @@ def networks_on_chip(draw: st.DrawFn, drops: bool) -> dict[str, Any]:
         if topology == "tree":
             settings["noc.arity"] = draw(st.integers(1, 3))
     cluster = draw(st.integers(1, 3)) if features.CLUSTERS and draw(st.booleans()) else 1
-    cores = routers * cluster if draw(st.integers(0, 3)) else draw(st.integers(1, routers * cluster))
+    cores = routers * cluster if draw(st.integers(0, 3)) < 3 else draw(st.integers(1, routers * cluster))
     ports = draw(st.lists(st.integers(0, routers - 1), min_size=1, max_size=3 if features.PORTS and draw(st.booleans()) else 1))
     dead: list[int] = []
-    if features.DEAD_CORES and cores > 1 and draw(st.integers(0, 3)) == 0:
+    if features.DEAD_CORES and cores > 1 and draw(st.integers(0, 3)) == 3:
         dead = draw(st.lists(st.integers(0, cores - 1), max_size=cores - 1, unique=True))
-    drops = drops and draw(st.integers(0, 2)) == 0
+    drops = drops and draw(st.integers(0, 2)) == 2
     settings |= {
         "noc.width": width,
         "noc.height": height,
@@ -88,7 +88,7 @@ def networks_on_chip(draw: st.DrawFn, drops: bool) -> dict[str, Any]:
         "noc.axon_out": draw(st.integers(1, 4)),
         "noc.flow": draw(st.sampled_from(["end_to_end", "link"])),
         "noc.window": draw(st.integers(1, 3)),
-        "noc.multicast": "tree" if features.TREES and draw(st.integers(0, 2)) == 0 else "unicast",
+        "noc.multicast": "tree" if features.TREES and draw(st.integers(0, 2)) == 2 else "unicast",
         "noc.overflow": "drop" if drops and draw(st.integers(0, 3)) else "stall",
         "noc.axon_out_overflow": "drop" if drops and draw(st.booleans()) else "stall",
         "memory.cores": cores,

@@ -123,7 +123,7 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False) -> Graph
             image = Population(f"image{k}", shape, "analog")
             populations.insert(0, image)
             projections.append(Projection(image.name, name, SumPool(np.ones(shape[0], np.int64)), layers=(name,)))
-    if features.RECURRENCE and draw(st.integers(0, 2)) == 0:
+    if features.RECURRENCE and draw(st.integers(0, 2)) == 2:
         projections = draw(_with_loops(sync, populations, projections, weights))
     graph = Graph("drawn", draw(st.integers(1, 4)), tuple(populations), tuple(projections), class_names=())
     graph.verify()

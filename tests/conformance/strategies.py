@@ -155,10 +155,10 @@ def cases(draw: st.DrawFn, sync: str | None = None, plain: bool = False, reliabl
     if streamed is None:
         streamed = (sync != "free" or features.WINDOWS) and draw(st.booleans())
     window = 0
-    if sync == "free" and (streamed or feeds_itself(program) is not None or (features.WINDOWS and draw(st.integers(0, 3)) == 0)):
+    if sync == "free" and (streamed or feeds_itself(program) is not None or (features.WINDOWS and draw(st.integers(0, 3)) == 3)):
         window = draw(st.sampled_from([1000, 100, 10])) * draw(st.integers(1, 9)) * chip.timing.put.value
     stimuli = draw(stimuli_of(graph, program, samples, draw(st.booleans()), streamed, currents=not plain))
-    lossy = features.LOSS and faulty and draw(st.integers(0, 3)) == 0
+    lossy = features.LOSS and faulty and draw(st.integers(0, 3)) == 3
     options = Options(
         streamed=streamed,
         jitter=draw(st.sampled_from([0, 0, 1, 6554, 65535])),
@@ -166,7 +166,7 @@ def cases(draw: st.DrawFn, sync: str | None = None, plain: bool = False, reliabl
         first_sample=draw(st.sampled_from([0, 0, 3])),
         link_loss=draw(st.sampled_from([2**29, 2**31, 2**32])) if lossy else 0,
         window_ps=window,
-        max_time_ps=300 * chip.timing.put.value if faulty and draw(st.integers(0, 9)) == 0 else 10**15,
+        max_time_ps=300 * chip.timing.put.value if faulty and draw(st.integers(0, 9)) == 9 else 10**15,
         record=True,
         spikes=True,
         state=True,
