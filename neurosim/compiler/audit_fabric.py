@@ -1,12 +1,19 @@
-"""Audit: servers, channels and next hops are a consistent network with the chip's timing, and every route leads to its core."""
+"""Audit: servers, channels and next hops are the chip's network, numbered and timed as docs/machine.md says, and every route leads to its core.
+
+The links come from networkx's generators and the distances from its breadth-first searches; next hops are judged by distance and tie, not computed.
+"""
 
 from __future__ import annotations
 
+import networkx as nx
 import numpy as np
+from numpy.typing import NDArray
 
+from neurosim.chip import Chip
 from neurosim.errors import AuditError
 from neurosim.program import C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK, C_PORT, Program
 
+I64 = NDArray[np.int64]
 PORT, SYNAPSE, SOMA, SENDER, OUTPUT = range(5)
 
 
@@ -15,120 +22,235 @@ def _fail(message: str) -> None:
 
 
 def check_fabric(program: Program) -> None:
-    """Raise AuditError for the first server, channel or route that is wrong."""
-    _check_servers(program)
-    _check_channels(program)
-    _check_next_hops(program)
-    _check_routes(program)
+    """Raise AuditError for the first server, channel, next hop or route that is wrong."""
+    graph = network(program.chip)
+    _check_servers(program, graph)
+    _check_channels(program, graph)
+    _check_inputs(program)
+    _check_next_hops(program, graph)
+    check_routes(program)
 
 
-def _check_servers(program: Program) -> None:
-    cores, routers = program.cores, len(program.next_server)
-    kinds, owners = program.server_kind.tolist(), program.server_owner.tolist()
-    ports = len(program.port_router)
-    head = [(PORT, p) for p in range(ports)] + [(kind, c) for c in range(cores) for kind in (SYNAPSE, SOMA, SENDER)]
-    if list(zip(kinds, owners, strict=True))[: len(head)] != head or any(kind != OUTPUT for kind in kinds[len(head) :]):
-        _fail("servers are not numbered ports, then synapse, soma and sender of every core, then router outputs")
-    if cores != program.chip.memory.cores or routers != program.chip.noc.width * program.chip.noc.height:
-        _fail(f"the Program has {cores} cores and {routers} routers, the chip {program.chip.memory.cores} and its mesh")
-    time = program.chip.timing
-    hops = (time.hop_local.value, time.hop_east_west.value, time.hop_north_south.value)
-    for v in range(len(kinds)):
-        wanted = hops[int(program.server_class[v])] if kinds[v] == OUTPUT else 0
-        if program.server_hop_ps[v] != wanted:
-            _fail(f"server {v} has t_hop {program.server_hop_ps[v]} ps, the chip says {wanted}")
+def network(chip: Chip) -> nx.Graph:
+    """Routers and links of the chip; edge attribute ``group``: class of the link."""
+    noc = chip.noc
+    if noc.topology in ("mesh", "torus"):
+        grid = nx.grid_2d_graph(noc.height, noc.width, periodic=noc.topology == "torus")
+        graph = nx.relabel_nodes(grid, {(y, x): y * noc.width + x for y, x in grid})
+    elif noc.topology == "graph":
+        graph = nx.Graph([edge[:2] for edge in noc.edges])
+    elif noc.routers == 1:
+        graph = nx.empty_graph(1)
+    elif noc.topology == "ring":
+        graph = nx.cycle_graph(noc.routers)
+    elif noc.topology == "star":
+        graph = nx.star_graph(noc.routers - 1)
+    else:
+        graph = nx.full_rary_tree(noc.arity, noc.routers)
+    marked = {frozenset(edge[:2]) for edge in noc.edges if len(edge) == 3 and edge[2] == "chip"}
+    for a, b in graph.edges:
+        group = 1
+        if noc.topology in ("mesh", "torus"):
+            (ya, xa), (yb, xb) = divmod(a, noc.width), divmod(b, noc.width)
+            group = 1 if ya == yb else 2
+            if noc.chip_width is not None and xa // noc.chip_width != xb // noc.chip_width:
+                group = 3
+            if noc.chip_height is not None and ya // noc.chip_height != yb // noc.chip_height:
+                group = 3
+        graph.edges[a, b]["group"] = 3 if frozenset((a, b)) in marked else group
+    return graph
 
 
-def _check_channels(program: Program) -> None:
+def _check_servers(program: Program, graph: nx.Graph) -> None:
+    """Numbers, owners, classes and service times of all servers; router outputs one by one against the network."""
+    chip, cores = program.chip, program.cores
+    if (cores, len(program.next_server)) != (chip.memory.cores, len(graph)) or program.port_router.tolist() != list(chip.noc.ports):
+        _fail(
+            f"the Program has {cores} cores, {len(program.next_server)} routers and ports at {program.port_router.tolist()}, "
+            f"the chip {chip.memory.cores}, {len(graph)} and {list(chip.noc.ports)}"
+        )
+    homes = [core // chip.noc.cores_per_router for core in range(cores)]
+    if program.core_router.tolist() != homes:
+        _fail(
+            f"cores sit on routers {program.core_router.tolist()[:8]} ..., with {chip.noc.cores_per_router} per router it should be {homes[:8]} ..."
+        )
+    time = chip.timing
+    hops = [time.hop_local.value, time.hop_east_west.value, time.hop_north_south.value, time.hop_chip.value if time.hop_chip else 0]
+    wanted = [(PORT, port, -1, 0, -1) for port in range(program.ports)]  # (kind, owner, class, t_hop, reader of an output)
+    wanted += [(kind, core, -1, 0, -1) for core in range(cores) for kind in (SYNAPSE, SOMA, SENDER)]
+    on: dict[int, list[int]] = {}
+    for core, home in enumerate(homes):
+        on.setdefault(home, []).append(core)
+    for router in range(len(graph)):
+        wanted += [(OUTPUT, router, 0, hops[0], core) for core in on.get(router, [])]
+        near = sorted((other, graph.edges[router, other]["group"]) for other in graph[router])
+        wanted += [(OUTPUT, router, group, hops[group], other) for other, group in near]
+    columns = (program.server_kind, program.server_owner, program.server_class, program.server_hop_ps, program.server_channel)
+    if {len(column) for column in columns} != {len(wanted)}:
+        _fail(f"there are {[len(column) for column in columns]} kinds, owners, classes, times and channels of servers, the chip has {len(wanted)}")
+    for v, row in enumerate(wanted):
+        found = (*(int(column[v]) for column in columns[:4]), _reader(program, v) if row[0] == OUTPUT else -1)
+        if found != row:
+            _fail(f"server {v} has kind, owner, class, t_hop and reader {found}, the chip says {row}")
+
+
+def _reader(program: Program, server: int) -> int:
+    """The core or router that reads what a server puts; -1 for none."""
+    k = int(program.server_channel[server])
+    return int(program.channel[k, 2]) if 0 <= k < len(program.channel) else -1
+
+
+def _check_channels(program: Program, graph: nx.Graph) -> None:
+    """Every channel: written by its writer only, read where that leads, depth, latency, what it does when it is full."""
     noc, time = program.chip.noc, program.chip.timing
-    link, axon = (time.forward.value, time.ack.value), (time.axon_forward.value, time.axon_ack.value)
-    inputs: set[tuple[bool, int, int]] = set()
-    for k, (kind, writer, reader, number, depth, forward, ack) in enumerate(program.channel.tolist()):
-        if program.server_channel[writer] != k:
-            _fail(f"channel {k} is written by server {writer}, which writes channel {program.server_channel[writer]}")
-        end = (kind in (C_AXON_IN, C_AXON_OUT), reader, number if kind not in (C_AXON_IN, C_AXON_OUT) else kind)
-        if end in inputs:
-            _fail(f"channel {k} shares input {number} of its reader {reader} with another channel")
-        inputs.add(end)
-        if (forward, ack) != (axon if kind in (C_AXON_IN, C_AXON_OUT) else link):
-            _fail(f"channel {k} has forward {forward} ps and ack {ack} ps, not those of the chip")
-        wanted = _window_depth(program, reader) if kind == C_AXON_IN else noc.axon_out if kind == C_AXON_OUT else noc.fifo
+    idle = SOMA if program.sync == "free" else SYNAPSE
+    if np.any((program.server_channel < 0) != (program.server_kind == idle)) or len(program.channel_drop) != len(program.channel):
+        _fail("a server that puts has no channel, or one that does not has one, or channels lack their overflow")
+    kinds = {PORT: C_PORT, idle ^ SYNAPSE ^ SOMA: C_AXON_OUT, SENDER: C_INJECT}
+    axon, link = (time.axon_forward.value, time.axon_ack.value), (time.forward.value, time.ack.value)
+    between = (time.chip_forward.value, time.chip_ack.value) if time.chip_forward and time.chip_ack else link
+    windows = _window_depths(program)
+    for k, (kind, writer, reader, _, depth, forward, ack) in enumerate(program.channel.tolist()):
+        if not 0 <= writer < len(program.server_channel) or program.server_channel[writer] != k:
+            _fail(f"channel {k} names server {writer} as its writer, which does not write it")
+        what, owner, group = (int(column[writer]) for column in (program.server_kind, program.server_owner, program.server_class))
+        if kind != (kinds[what] if what != OUTPUT else C_AXON_IN if group == 0 else C_LINK) or reader != _end(program, kind, owner, reader):
+            _fail(f"channel {k} of kind {kind} leads from server {writer} (kind {what} of {owner}) to {reader}")
+        latency = axon if kind in (C_AXON_IN, C_AXON_OUT) else between if group == 3 else link
+        if (forward, ack) != latency:
+            _fail(f"channel {k} has forward {forward} ps and ack {ack} ps, not the chip's {latency}")
+        wanted = windows[reader] if kind == C_AXON_IN else noc.axon_out if kind == C_AXON_OUT else noc.fifo
         if depth != wanted:
             _fail(f"channel {k} has depth {depth}, not {wanted}")
-        what, owner = int(program.server_kind[writer]), int(program.server_owner[writer])
-        if not _leads(program, kind, writer, reader):
-            _fail(f"channel {k} of kind {kind} leads from server {writer} (kind {what} of {owner}) to {reader}")
-    written = np.flatnonzero(program.server_channel >= 0)
-    idle = SOMA if program.sync == "free" else SYNAPSE
-    if len(written) != len(program.channel) or np.any((program.server_channel < 0) != (program.server_kind == idle)):
-        _fail("a server that puts has no channel, or one that does not has one")
+        drops = (noc.axon_out_overflow if kind == C_AXON_OUT else noc.overflow) == "drop"
+        if bool(program.channel_drop[k]) != drops:
+            _fail(f"channel {k} of kind {kind} {'stalls' if drops else 'drops'} when it is full, the chip says otherwise")
 
 
-def _leads(program: Program, kind: int, writer: int, reader: int) -> bool:
-    """Whether a channel of this kind may lead from the server to the reader (a core, or a router)."""
-    what, owner = int(program.server_kind[writer]), int(program.server_owner[writer])
+def _end(program: Program, kind: int, owner: int, reader: int) -> int:
+    """The reader that a channel of the owner must have; readers of router outputs are those that ``_check_servers`` has found right."""
     if kind == C_PORT:
-        return what == PORT and bool(reader == program.port_router[owner])
-    if kind == C_AXON_IN:
-        return what == OUTPUT and bool(program.core_router[reader] == owner and program.server_class[writer] == 0)
-    if kind == C_AXON_OUT:
-        return what == (SYNAPSE if program.sync == "free" else SOMA) and owner == reader
+        return int(program.port_router[owner])
     if kind == C_INJECT:
-        return what == SENDER and bool(reader == program.core_router[owner])
-    return kind == C_LINK and what == OUTPUT and reader == _neighbour(program, owner, int(program.server_class[writer]), reader)
+        return int(program.core_router[owner])
+    return owner if kind == C_AXON_OUT else reader
 
 
-def _window_depth(program: Program, core: int) -> int:
-    """Depth of axon-in: one window per core and port with a route to the core."""
+def _window_depths(program: Program) -> list[int]:
+    """Depth of axon-in of every core: under end-to-end flow one window per core and port with a route to it."""
     noc = program.chip.noc
     if noc.flow == "link":
-        return int(noc.axon_in)
-    owner = np.repeat(np.arange(len(program.source_population)), np.diff(program.route_ptr))[program.route_core == core]
-    senders = {int(program.slice_core[s]) if s < program.slices else -1 for s in owner}
-    return max(1, int(noc.window) * len(senders))
+        return [int(noc.axon_in)] * program.cores
+    senders: list[set[tuple[str, int]]] = [set() for _ in range(program.cores)]
+    for s, r in _owners(program):
+        who = ("core", int(program.slice_core[s])) if s < program.slices else ("port", int(program.source_port[s]))
+        senders[int(program.route_core[r])].add(who)
+    return [max(1, int(noc.window) * len(found)) for found in senders]
 
 
-def _neighbour(program: Program, router: int, group: int, claimed: int) -> int:
-    """``claimed`` if it is next to the router in the direction of its class, else -1."""
-    width = program.chip.noc.width
-    distance = abs(claimed % width - router % width), abs(claimed // width - router // width)
-    return claimed if distance == ((1, 0) if group == 1 else (0, 1)) else -1
+def _owners(program: Program) -> list[tuple[int, int]]:
+    """(source, route) of all routes."""
+    return [(s, r) for s in range(len(program.source_population)) for r in range(int(program.route_ptr[s]), int(program.route_ptr[s + 1]))]
 
 
-def _check_next_hops(program: Program) -> None:
-    """Every router leads to every core by XY: along x until the column is right, then along y, then into the core."""
-    width, axon = program.chip.noc.width, (C_AXON_IN, C_AXON_OUT)
-    for router, outputs in enumerate(program.next_server.tolist()):
-        y, x = divmod(router, width)
-        for core, server in enumerate(outputs):
-            if not 0 <= server < len(program.server_kind) or program.server_kind[server] != OUTPUT or program.server_owner[server] != router:
-                _fail(f"the next hop at router {router} to core {core} is server {server}, not one of its outputs")
-            kind, _, reader, *_ = program.channel[program.server_channel[server]].tolist()
-            goal_y, goal_x = divmod(int(program.core_router[core]), width)
-            if (goal_y, goal_x) == (y, x):
-                wanted = (True, core)
-            elif goal_x != x:
-                wanted = (False, router + (1 if goal_x > x else -1))
-            else:
-                wanted = (False, router + (width if goal_y > y else -width))
-            if (kind in axon, reader) != wanted:
-                _fail(f"the next hop at router {router} to core {core} leads to {'core' if kind in axon else 'router'} {reader}, XY says {wanted[1]}")
+def _check_inputs(program: Program) -> None:
+    """Inputs of a router: ports, local cores, links by source router, numbered from 0; of a core: axon-in and axon-out, one each."""
+    rank = {C_PORT: 0, C_INJECT: 1, C_LINK: 2}
+    inputs: dict[int, list[tuple[int, int, int]]] = {}
+    axons: set[tuple[int, int]] = set()
+    for k, (kind, writer, reader, number, *_) in enumerate(program.channel.tolist()):
+        if kind in rank:
+            inputs.setdefault(reader, []).append((rank[kind], int(program.server_owner[writer]), number))
+            continue
+        if number != 0 or (kind, reader) in axons:
+            _fail(f"channel {k} is input {number} of core {reader}, or its second of kind {kind}")
+        axons.add((kind, reader))
+    for router, rows in inputs.items():
+        if [number for *_, number in sorted(rows)] != list(range(len(rows))):
+            _fail(f"the inputs of router {router} are (kind, source, number) {sorted(rows)}, not numbered by ports, cores, links")
 
 
-def _check_routes(program: Program) -> None:
-    """Walk from the source's router over next_server and the channels until a local output; it must be the core's axon-in."""
-    routers = len(program.next_server)
+def _check_next_hops(program: Program, graph: nx.Graph) -> None:
+    """At the core's router into the core; elsewhere one link nearer, x before y, and the right one of two that are equally near."""
+    routers, cores = program.next_server.shape
+    chip, home = program.chip, program.core_router
+    server = program.next_server
+    here = np.arange(routers)[:, None]
+    inside = (server >= 0) & (server < len(program.server_kind))
+    if (
+        not inside.all()
+        or not np.array_equal(program.server_owner[server], np.broadcast_to(here, server.shape))
+        or np.any(program.server_class[server] < 0)
+    ):
+        _fail("a next hop is not one of the router's outputs")
+    reader = program.channel[program.server_channel[server], 2]
+    into_core = program.server_class[server] == 0
+    wrong = (into_core != (here == home)) | (into_core & (reader != np.arange(cores)))
+    distance = np.zeros((routers, routers), np.int64)
+    for router, lengths in nx.all_pairs_shortest_path_length(graph):
+        distance[router, list(lengths)] = list(lengths.values())
+    there = np.where(into_core, here, reader)
+    wrong |= ~into_core & (distance[there, home] != distance[here, home] - 1)
+    wrong |= ~into_core & _against_ties(chip, graph, here, there, home[None, :], distance)
+    if wrong.any():
+        router, core = np.argwhere(wrong)[0].tolist()
+        where = f"{'core' if into_core[router, core] else 'router'} {reader[router, core]}"
+        _fail(
+            f"the next hop at router {router} to core {core} (router {home[core]}) leads to {where}, the topology {chip.noc.topology} says otherwise"
+        )
+
+
+def _against_ties(chip: Chip, graph: nx.Graph, here: I64, there: I64, home: I64, distance: I64) -> NDArray[np.bool_]:
+    """Hops that are one nearer but not the one that docs/machine.md fixes."""
+    noc, routers = chip.noc, len(graph)
+    if noc.topology == "ring":
+        return np.asarray((2 * distance[here, home] == routers) & (there != (here + 1) % routers))
+    if noc.topology in ("mesh", "torus"):
+        (y, x), (to_y, to_x), (goal_y, goal_x) = (np.divmod(router, noc.width) for router in (here, there, home))
+        wrong = (x != goal_x) & (y != to_y)  # along y too early
+        if noc.topology == "torus":
+            wrong |= (to_x != x) & (2 * abs(goal_x - x) == noc.width) & (to_x != (x + 1) % noc.width)
+            wrong |= (to_y != y) & (2 * abs(goal_y - y) == noc.height) & (to_y != (y + 1) % noc.height)
+        return np.asarray(wrong)
+    if noc.topology == "graph":
+        lower = np.zeros(there.shape, np.bool_)
+        for router in range(routers):
+            for other in graph[router]:
+                nearer = distance[other, home[0]] < distance[router, home[0]]
+                lower[router] |= nearer & (other < there[router])
+        return lower
+    return np.zeros(there.shape, np.bool_)  # star and tree have one path
+
+
+def check_routes(program: Program) -> None:
+    """Follow every packet over next_server and channels: each destination is reached once, at its own axon-in.
+
+    One packet has one destination, or with multicast trees all of the source's; its copies then part where their outputs do.
+    """
+    tree = program.chip.noc.multicast == "tree"
+    packets: dict[tuple[int, tuple[int, ...]], str] = {}
     for s in range(len(program.source_population)):
-        start = program.core_router[program.slice_core[s]] if s < program.slices else program.port_router[0]
-        for r in range(int(program.route_ptr[s]), int(program.route_ptr[s + 1])):
-            core, router = int(program.route_core[r]), int(start)
-            for _ in range(routers + 1):
-                server = int(program.next_server[router, core])
+        cores = program.route_core[program.route_ptr[s] : program.route_ptr[s + 1]].tolist()
+        start = int(program.core_router[program.slice_core[s]] if s < program.slices else program.port_router[program.source_port[s]])
+        for goal in [tuple(cores)] if tree and cores else [(core,) for core in cores]:
+            packets.setdefault((start, goal), f"source {s}")
+    routers = len(program.next_server)
+    for (start, goal), name in packets.items():
+        copies, arrived = [(start, list(goal), 0)], []
+        while copies:
+            router, cores, links = copies.pop()
+            if links > routers:
+                _fail(f"a packet of {name} from router {start} to core {cores[0]} does not arrive")
+            branches: dict[int, list[int]] = {}
+            for core in cores:
+                branches.setdefault(int(program.next_server[router, core]), []).append(core)
+            for server, behind in branches.items():
                 kind, _, reader, *_ = program.channel[program.server_channel[server]].tolist()
-                if kind == C_AXON_IN:
-                    if reader != core:
-                        _fail(f"route {r} of source {s} to core {core} ends at core {reader}")
-                    break
-                router = reader
-            else:
-                _fail(f"route {r} of source {s} to core {core} does not arrive")
+                if kind == C_LINK:
+                    copies.append((reader, behind, links + 1))
+                elif kind == C_AXON_IN and behind == [reader]:
+                    arrived.append(reader)
+                else:
+                    _fail(f"a packet of {name} from router {start} for cores {behind} ends at core {reader}")
+        if sorted(arrived) != sorted(goal):
+            _fail(f"a packet of {name} from router {start} arrives at cores {sorted(arrived)}, not at {sorted(goal)}")

@@ -150,7 +150,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "sync pair missing": (lambda p: replace(p, sync_pair=p.sync_pair[:-1]), "sync pairs"),
     "axon-in depth": (_set("channel", (AXON_IN, 4), lambda v: v + 1), "has depth"),
     "link latency": (_set("channel", (0, 5), lambda v: v + 1), "has forward"),
-    "channel reader": (_set("channel", (AXON_IN, 2), lambda v: v + 1), "channel"),
+    "channel reader": (_set("channel", (AXON_IN, 2), lambda v: v + 1), "reader"),
     "router service": (_set("server_hop_ps", (-1,), lambda v: v + 1), "t_hop"),
     "core of a slice": (_set("slice_core", (0,), lambda v: (v + 1) % 25), "routes|route"),
     "source shape": (_set("source_shape", (1, 1), lambda v: v + 1), "source 1"),
