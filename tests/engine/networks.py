@@ -9,6 +9,7 @@ import pytest
 
 from neurosim.chip import load_chip
 from neurosim.compiler.assemble import assemble
+from neurosim.compiler.geometry import whole
 from neurosim.compiler.mapping import Mapping, Slice
 from neurosim.engine.deadlock import server_name
 from neurosim.engine.events import ROW_PUT, ROW_SERVICE, SPIKE, TRACE_DTYPE, Engine, Result, Stimulus
@@ -55,9 +56,17 @@ def chain(
             Projection(populations[-2].name, f"p{k}", Dense(np.full((size, sizes[k]), weight), (size, 1, 1)), (delays or {}).get(k, 0))
         )
     graph = Graph("chain", steps, tuple(populations), tuple(projections))
+    return mapped(graph, cores, sync, banks=banks, mesh=mesh, **chip)
+
+
+def mapped(
+    graph: Graph, cores: list[int], sync: str, *, banks: int = 3, mesh: tuple[int, int] = (2, 1), ports: dict[str, int] | None = None, **chip: Any
+) -> Program:
+    """One slice per population on the chip, on ``cores``; ``ports``: input populations that enter through another port than 0."""
     settings = {
         "sync": '["free", "wavefront", "barrier"]',
         "timing.barrier": "[{tiles = 1, duration = 50}, {tiles = 2, duration = 60}]",
+        "capabilities.recurrence": "true",
         "noc.width": mesh[0],
         "noc.height": mesh[1],
         "memory.cores": mesh[0] * mesh[1],
@@ -66,9 +75,20 @@ def chain(
         **{name.replace("__", "."): value for name, value in chip.items()},
     }
     loaded = load_chip("tiny", [f"{name}={value}" for name, value in settings.items()])
-    slices = tuple(Slice(k + 1, (0, size, 0, 1, 0, 1)) for k, size in enumerate(sizes[1:]))
-    count = 1 if sync == "free" else banks
-    return assemble(graph, loaded, sync, Mapping(slices, tuple(cores), (count,) * len(slices)))
+    placed = [k for k, p in enumerate(graph.populations) if p.kind in ("spiking", "readout")]
+    slices = tuple(Slice(k, whole(graph.populations[k].shape)) for k in placed)
+    entering = tuple((k, whole(p.shape), (ports or {})[p.name]) for k, p in enumerate(graph.populations) if p.name in (ports or {}))
+    return assemble(graph, loaded, sync, Mapping(slices, tuple(cores), (1 if sync == "free" else banks,) * len(slices), entering))
+
+
+def dense(source: str, target: str, weight: int, sizes: tuple[int, int] = (1, 1), delay: int = 0) -> Projection:
+    """All ``sizes`` = (source, target) neurons joined by one weight."""
+    return Projection(source, target, Dense(np.full(sizes[::-1], weight), (sizes[1], 1, 1)), delay)
+
+
+def population(name: str, size: int = 1, kind: Any = "spiking", neurons: NeuronRule | None = None) -> Population:
+    """``size`` channels of one pixel; spiking ones with ``rule()`` if no other is given."""
+    return Population(name, (size, 1, 1), kind, None if kind == "input" else neurons or rule(), scale=np.ones(size))
 
 
 def spikes(program: Program, rows: list[tuple[int, int]]) -> Stimulus:
