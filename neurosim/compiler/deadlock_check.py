@@ -2,10 +2,18 @@
 
 With link flow the nodes are channels and the arcs the turns that routes use; in the free discipline also axon-in -> axon-out -> router input through
 every core that takes packets in and sends some. With end-to-end flow in the free discipline the nodes are cores, the arcs the pairs (source core,
-destination core). Stepped disciplines put nothing from a synapse, so for them only the turns of the routes count, whatever the flow.
+destination core). Stepped disciplines put nothing from a synapse, so for them only the turns of the routes count, whatever the flow, with a barrier
+as with a wavefront.
+
+Multicast trees: a copy that waits at a fork holds its input until every branch has its copy, so there is an arc from the input to every branch. A
+tree is the union of the ways to its destinations, and those arcs are the turns of these ways.
+
+A channel that drops makes no spike wait. Without markers (free, barrier) only host currents then wait for it, so only their routes have arcs into it.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import networkx as nx
 import numpy as np
@@ -36,26 +44,29 @@ def _channel_graph(program: Program) -> nx.DiGraph:
     names = [_channel_name(program, k) for k in range(len(program.channel))]
     graph = nx.DiGraph()
     kinds, readers = program.channel[:, 0], program.channel[:, 2]
-    axon_in = {int(readers[k]): k for k in np.flatnonzero(kinds == C_AXON_IN)}
-    axon_out = {int(readers[k]): k for k in np.flatnonzero(kinds == C_AXON_OUT)}
+    axon_in = {int(readers[k]): int(k) for k in np.flatnonzero(kinds == C_AXON_IN)}
+    axon_out = {int(readers[k]): int(k) for k in np.flatnonzero(kinds == C_AXON_OUT)}
+    drops = [bool(flag) and program.sync != "wavefront" for flag in program.channel_drop]
+    stations = program.ports + 3 * np.arange(program.cores)  # first server of every core
     seen: set[tuple[int, int]] = set()
     for s in range(len(program.source_population)):
-        writer = 3 + 3 * int(program.slice_core[s]) if s < program.slices else 0  # the core's sender or the port
+        current = s == program.control_source
+        writer = int(stations[program.slice_core[s]]) + 2 if s < program.slices else int(program.source_port[s])  # the core's sender or the port
         start = int(program.server_channel[writer])
         for core in program.route_core[program.route_ptr[s] : program.route_ptr[s + 1]].tolist():
-            if (start, core) in seen:
+            if (start, core) in seen and not current:
                 continue
             seen.add((start, core))
             at = start
             while kinds[at] != C_AXON_IN:
                 following = int(program.server_channel[program.next_server[readers[at], core]])
-                graph.add_edge(names[at], names[following])
+                if current or not drops[following]:
+                    graph.add_edge(names[at], names[following])
                 at = following
     if program.sync == "free" and program.chip.noc.flow == "link":
         for core in sorted({int(program.slice_core[s]) for s in range(program.slices) if program.route_ptr[s] < program.route_ptr[s + 1]}):
-            out = axon_out[core]
-            graph.add_edge(names[axon_in[core]], names[out])
-            graph.add_edge(names[out], names[int(program.server_channel[3 + 3 * core])])
+            way: list[int] = [axon_in[core], axon_out[core], int(program.server_channel[stations[core] + 2])]
+            graph.add_edges_from((names[a], names[b]) for a, b in pairwise(way) if not drops[b])
     return graph
 
 
