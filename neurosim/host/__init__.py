@@ -2,7 +2,8 @@
 
 from neurosim.host.data import Samples, load_data
 from neurosim.host.encode import encode
+from neurosim.host.recordings import EventOptions, Recordings, event_options
 from neurosim.host.section import build_host, host_macs, run_host
 from neurosim.host.stimulus import Stimulus
 
-__all__ = ["Samples", "Stimulus", "build_host", "encode", "host_macs", "load_data", "run_host"]
+__all__ = ["EventOptions", "Recordings", "Samples", "Stimulus", "build_host", "encode", "event_options", "host_macs", "load_data", "run_host"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import DataError
+from neurosim.graph import Shape
+from neurosim.host.recordings import PS_PER_US, EventOptions, Recordings, check, dense, first_span, from_arrays, most_in_a_step
 from neurosim.program import Program
 
 EVENT_KEYS = ("t", "x", "y", "p", "offsets")
+MOST_EVENTS = 255
+"""Of one neuron in one step, whatever the banks of the chip could hold: the width of a count."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """``data``: raw pixels [n, c, y, x] of the contract's dtype, or binary events [n, T, c, y, x] uint8. ``labels``: int64 [n] or None."""
+    """What a Program is given. ``values``: raw pixels [n, c, y, x] of the contract's dtype, or events [n, T, c, y, x] uint8; None for recordings.
 
-    data: NDArray[Any]
+    ``labels``: int64 [n] or None. ``options`` says how recordings become packets; ``step_ps`` is None where they have no steps (free).
+    """
+
+    values: NDArray[Any] | None
     labels: NDArray[np.int64] | None = None
     name: str = "array"
     events_left_out: int = 0
-    """Events of recordings after the last step."""
+    """Events of recordings after the last step, or after the span asked for."""
+    recordings: Recordings | None = None
+    options: EventOptions = field(default_factory=EventOptions)
+    steps: int = 1
+    shape: Shape = (1, 1, 1)
+    repaired: dict[str, int] = field(default_factory=dict)
+    """What ``repair`` did: events_outside, events_unsorted, samples_empty; only those that occurred."""
+
+    @cached_property
+    def data(self) -> NDArray[Any]:
+        """The array; of recordings the events per step [n, T, c, y, x], made when first asked for. DataError without a step time."""
+        if self.recordings is None:
+            assert self.values is not None, "samples are an array or recordings"
+            return self.values
+        if self.options.step_ps is None:
+            raise DataError(f"{self.name}: recordings without a step time have no steps; give step")
+        return dense(self.recordings, self.options.step_ps, self.steps, self.shape, self.options.bin == "count")
 
     @property
     def images(self) -> NDArray[Any]:
@@ -34,43 +57,66 @@ class Samples:
         return self.data
 
     def __len__(self) -> int:
-        return len(self.data)
+        if self.recordings is not None:
+            return len(self.recordings)
+        return 0 if self.values is None else len(self.values)
 
     def first(self, n: int) -> Samples:
         """The first n samples; raises DataError when there are fewer."""
-        if not 1 <= n <= len(self.data):
-            raise DataError(f"{n} samples asked for, {self.name} has {len(self.data)}")
-        return replace(self, data=self.data[:n], labels=None if self.labels is None else self.labels[:n])
+        if not 1 <= n <= len(self):
+            raise DataError(f"{n} samples asked for, {self.name} has {len(self)}")
+        return replace(
+            self,
+            values=None if self.values is None else self.values[:n],
+            labels=None if self.labels is None else self.labels[:n],
+            recordings=None if self.recordings is None else self.recordings.part(0, n),
+        )
 
 
-def load_data(data: str | Path | NDArray[Any] | Samples, program: Program, *, labels: NDArray[Any] | None = None) -> Samples:
-    """A DATA.npz, a .npy of images, or an array, as Samples. The npz holds ``images``, or recordings ``t, x, y, p, offsets``, or binary ``events``
-    [n, T, c, y, x] or [n, T, neurons]; and ``label`` or ``labels``.
+def load_data(
+    data: str | Path | NDArray[Any] | Samples | Recordings,
+    program: Program,
+    *,
+    labels: NDArray[Any] | None = None,
+    events: EventOptions | None = None,
+) -> Samples:
+    """A DATA.npz, a .npy of images, an array or Recordings, as Samples.
 
-    Raises DataError: file missing or broken, wrong shape, dtype, range, no samples, labels that do not fit.
+    The npz holds ``images``, or recordings ``t, x, y, p, offsets``, or ``events`` [n, T, c, y, x] or [n, T, neurons]; and ``label`` or ``labels``.
+    ``events``: how recordings are used (``event_options``).
+    Raises DataError: file missing or broken, wrong shape, dtype, range, no samples, labels that do not fit; recordings with unsorted times, events
+    outside the program's input, or without any event.
     """
     if isinstance(data, Samples):
         return data if labels is None else replace(data, labels=_labels(labels, len(data), program, data.name))
-    contract, name = program.meta["input"], "array"
-    if isinstance(data, str | Path):
+    contract, name, options = program.meta["input"], "array", events or EventOptions()
+    arrays: dict[str, NDArray[Any]] | None = None
+    if isinstance(data, Recordings):
+        name = data.name
+        if contract["kind"] != "spikes":
+            raise DataError(f"{name} holds event recordings, the program wants images {contract['shape']}; give an npz with images")
+    elif isinstance(data, str | Path):
         name = Path(data).name
         arrays = _read(Path(data))
         if labels is None:
             labels = next((arrays[key] for key in ("label", "labels") if key in arrays), None)
-        if contract["kind"] == "spikes" and "events" in arrays:
-            samples = Samples(_binary(arrays["events"], contract, program.steps, name), name=name)
-        elif contract["kind"] == "spikes":
-            samples = _recordings(arrays, contract, program.steps, name)
-        elif "images" in arrays:
-            samples = Samples(_images(arrays["images"], contract, name), name=name)
-        elif all(key in arrays for key in EVENT_KEYS):
-            raise DataError(f"{name} holds event recordings, the program wants images {contract['shape']}; give an npz with images")
-        else:
-            raise DataError(f"{name} has no array 'images', only {', '.join(sorted(arrays)) or 'nothing'}; name the array [n, c, y, x] images")
-    elif contract["kind"] == "spikes":
-        samples = Samples(_binary(np.asarray(data), contract, program.steps, name), name=name)
-    else:
+    if isinstance(data, Recordings) or (arrays is not None and contract["kind"] == "spikes" and "events" not in arrays):
+        found = data if isinstance(data, Recordings) else from_arrays(arrays or {}, name)
+        if labels is not None:
+            found = replace(found, labels=np.asarray(labels))
+        return _recordings(found, program, options)
+    if options != EventOptions(bin=options.bin if contract["kind"] == "spikes" else "binary", repair=options.repair):
+        raise DataError(f"{name} has no times: bin, step, span, pace and order belong to event recordings (t, x, y, p, offsets); leave them out")
+    if contract["kind"] == "spikes":
+        samples = _events(np.asarray(data) if arrays is None else arrays["events"], program, options, name)
+    elif arrays is None:
         samples = Samples(_images(np.asarray(data), contract, name), name=name)
+    elif "images" in arrays:
+        samples = Samples(_images(arrays["images"], contract, name), name=name)
+    elif all(key in arrays for key in EVENT_KEYS):
+        raise DataError(f"{name} holds event recordings, the program wants images {contract['shape']}; give an npz with images")
+    else:
+        raise DataError(f"{name} has no array 'images', only {', '.join(sorted(arrays)) or 'nothing'}; name the array [n, c, y, x] images")
     return replace(samples, labels=_labels(labels, len(samples), program, name))
 
 
@@ -105,47 +151,50 @@ def _images(images: NDArray[Any], contract: dict[str, Any], name: str) -> NDArra
     return images.astype(dtype)
 
 
-def _binary(events: NDArray[Any], contract: dict[str, Any], steps: int, name: str) -> NDArray[np.uint8]:
+def _events(events: NDArray[Any], program: Program, options: EventOptions, name: str) -> Samples:
+    """Events [n, T, c, y, x] or [n, T, neurons]: 0 or 1, or with bin count how many."""
+    contract, steps = program.meta["input"], program.steps
     wanted = (steps, *contract["shape"])
     if events.ndim == 3 and events.shape[1:] == (steps, int(np.prod(contract["shape"]))):  # neurons in the flat order (c, y, x)
         events = events.reshape(-1, *wanted)
     if events.shape[1:] != wanted or not len(events):
         raise DataError(f"{name}: events have shape {events.shape}, the program wants (n, {', '.join(map(str, wanted))}) with n of at least 1")
-    if not np.isin(events, (0, 1)).all():
-        raise DataError(f"{name}: events must be 0 or 1, at most one per neuron and step; found {events.max()}")
-    return events.astype(np.uint8)
+    if options.bin == "binary" and not np.isin(events, (0, 1)).all():
+        raise DataError(f"{name}: events must be 0 or 1, at most one per neuron and step; found {events.max()}; bin count takes several")
+    if events.dtype.kind not in "biu" and not (events == np.floor(events)).all():
+        raise DataError(f"{name}: events must be whole numbers, found dtype {events.dtype} with fractions")
+    if events.min() < 0:
+        raise DataError(f"{name}: events must not be negative, found {events.min()}")
+    _refuse_counts(int(events.max()), program, name)
+    return Samples(events.astype(np.uint8), name=name, options=options, steps=steps, shape=tuple(contract["shape"]))
 
 
-def _recordings(arrays: dict[str, NDArray[Any]], contract: dict[str, Any], steps: int, name: str) -> Samples:
-    """Recordings binned per step: step = floor((t - t0) / step_time), t0 the sample's first event; several events of one bin count once."""
-    lacking = [key for key in EVENT_KEYS if key not in arrays]
-    if lacking:
-        raise DataError(f"{name} has no array {lacking[0]!r}; event recordings need t (us), x, y, p and offsets")
-    if not contract["step_time_us"]:
-        raise DataError(f"{name}: the network states no step time, so recordings cannot be binned; set step_time_us in its spikes_input")
-    for key in EVENT_KEYS:
-        if arrays[key].ndim != 1 or (arrays[key].size and arrays[key].dtype.kind not in "biu"):
-            raise DataError(f"{name}: {key} has shape {arrays[key].shape} and dtype {arrays[key].dtype}, wanted a flat array of whole numbers")
-    t, x, y, p, offsets = (arrays[key].astype(np.int64) for key in EVENT_KEYS)
-    if not len(t) == len(x) == len(y) == len(p):
-        raise DataError(f"{name}: t, x, y, p have lengths {len(t)}, {len(x)}, {len(y)}, {len(p)}; they must agree")
-    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(t) or (np.diff(offsets) < 0).any():
-        raise DataError(f"{name}: offsets must ascend from 0 to {len(t)}, the number of events, one more than samples")
+def _recordings(found: Recordings, program: Program, options: EventOptions) -> Samples:
+    """Recordings checked and cut to their span; a stepped program needs a step time, its own or that of the options."""
+    contract, name = program.meta["input"], found.name
     shape = tuple(contract["shape"])
-    for key, values, limit in (("p", p, shape[0]), ("y", y, shape[1]), ("x", x, shape[2])):
-        if len(values) and (values.min() < 0 or values.max() >= limit):
-            raise DataError(f"{name}: {key} from {values.min()} to {values.max()} leaves 0..{limit - 1} of the program's input {list(shape)}")
-    data = np.zeros((len(offsets) - 1, steps, *shape), np.uint8)
-    left_out = 0
-    for sample, (a, b) in enumerate(pairwise(offsets)):
-        times = t[a:b]
-        if (np.diff(times) < 0).any():
-            raise DataError(f"{name}: times of sample {sample} go back; sort its events by t")
-        step = np.floor((times - times[:1]) / contract["step_time_us"]).astype(np.int64)
-        inside = step < steps
-        left_out += int((~inside).sum())
-        data[sample, step[inside], p[a:b][inside], y[a:b][inside], x[a:b][inside]] = 1
-    return Samples(data, name=name, events_left_out=left_out)
+    checked = check(found, shape, options.repair)
+    labels = checked.recordings.labels
+    if labels is not None:
+        labels = _labels(labels, len(checked.recordings), program, name)
+    step = options.step_ps if options.step_ps is not None else round((contract["step_time_us"] or 0) * PS_PER_US) or None
+    if step is None and program.sync != "free":
+        raise DataError(f'{name}: the network states no step time, so recordings cannot be binned; give step, for example "1 ms"')
+    spans = [span for span in (options.span_ps, None if step is None else program.steps * step) if span is not None]
+    cut, left_out = first_span(checked.recordings, min(spans, default=None))
+    if program.sync != "free" and options.bin == "count" and step is not None:
+        _refuse_counts(most_in_a_step(cut, step, shape), program, name)
+    return Samples(None, labels, name, left_out, cut, replace(options, step_ps=step), program.steps, shape, checked.repaired)
+
+
+def _refuse_counts(most: int, program: Program, name: str) -> None:
+    """The compiler proves that no bank overflows for up to ``most_events`` of a neuron in a step."""
+    limit = min(MOST_EVENTS, program.meta["input"].get("most_events", 1) if program.sync != "free" else MOST_EVENTS)
+    if most > limit:
+        raise DataError(
+            f"{name}: a neuron has {most} events in one step, the banks of {program.chip.name} are safe up to {limit}; "
+            "use a shorter step, bin binary, or a chip with more arithmetic.acc_bits"
+        )
 
 
 def _labels(labels: NDArray[Any] | None, n: int, program: Program, name: str) -> NDArray[np.int64] | None:
