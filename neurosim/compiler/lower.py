@@ -18,7 +18,7 @@ from neurosim.compiler.rewrites import Log
 from neurosim.compiler.stages import Chain, Place, Reshape, Stage, append, finish, identity, merge
 from neurosim.errors import UnsupportedLayer
 from neurosim.golden.network import linear_layer
-from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Shape, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Shape, Sparse, SumPool, TokenMix
 from neurosim.network import Layer, Network
 
 Floats = NDArray[np.float64]
@@ -243,6 +243,7 @@ def needed_layers(net: Network) -> set[str]:
     """Layers that the output depends on."""
     needed: set[str] = set()
     waiting = [str(net.output_name)]
+        "sparse": lambda: Sparse(p["indptr"], p["targets"], p["weight"], layer.shape),
     while waiting:
         name = waiting.pop()
         if name not in needed:

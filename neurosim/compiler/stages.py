@@ -179,10 +179,12 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
             return _restrict(a, b, shape)  # type: ignore[arg-type]  # Place and Reshape are taken above
         case Reshape(), Reshape():
             return [b]
-        case Reshape(), Dense():
+        case Reshape(), Dense() | Sparse():
             return [b]
         case Dense(), Reshape():
             return [Dense(a.weight, b.shape)]
+        case Sparse(), Reshape():
+            return [replace(a, shape=b.shape)]
         case Dense(), Dense():
             return [Dense(b.weight @ a.weight, b.shape)]
         case (Reshape(), _) | (_, Place()) | (_, Reshape()):
@@ -207,6 +209,10 @@ def _restrict(place: Place, b: LinearMap, shape: Shape) -> list[Stage] | None:
         case Dense():
             columns = b.weight.reshape(len(b.weight), place.channels, -1)[:, first : first + count]
             return [Dense(np.ascontiguousarray(columns).reshape(len(b.weight), -1), b.shape)]
+        case Sparse():
+            pixels = shape[1] * shape[2]
+            ends = b.indptr[first * pixels : (first + count) * pixels + 1]
+            return [Sparse(ends - ends[0], b.targets[ends[0] : ends[-1]], b.weight[ends[0] : ends[-1]], b.shape)]
         case TokenMix():
             head = place.channels // len(b.weight)
             step = math.gcd(first, count, head)

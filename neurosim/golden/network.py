@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from neurosim.errors import DataError, UnsupportedLayer
 from neurosim.golden.maps import apply_map
-from neurosim.graph import Conv2d, Dense, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Sparse, SumPool, TokenMix
 from neurosim.network import Layer, Network
 
 Floats = NDArray[np.float64]
@@ -125,6 +125,9 @@ def linear_layer(layer: Layer, xs: list[Floats], *, bias: bool = True) -> Floats
         case "batch_norm":
             weight, shift, mean, deviation = (a[:, None, None] for a in (p["weight"], p["bias"], p["mean"], np.sqrt(p["var"] + p["eps"])))
             return np.asarray((x - mean) / deviation * weight + shift if bias else x / deviation * weight)
+        case "sparse":
+            y = apply_map(Sparse(p["indptr"], p["targets"], p["weight"], layer.shape), x)
+            return y + p["bias"] if bias and p["bias"] is not None else y
         case "add":
             return np.asarray(sum(xs[1:], xs[0]))
         case "concat":

@@ -15,8 +15,10 @@ from neurosim.graph import Conv2d, Shape, SumPool, TokenMix
 Floats = NDArray[np.float64]
 
 INTEGER_DTYPES = ("uint8", "int8", "uint16", "int16")
-LINEAR_OPS = ("conv2d", "linear", "batch_norm", "add", "concat", "reshape", "token_mix", "mean", "sum_pool", "avg_pool", "scale", "delay")
-KNOWN_OPS = ("input", "spikes_input", "lif", *LINEAR_OPS)
+LINEAR_OPS = (
+    "conv2d", "linear", "batch_norm", "add", "concat", "reshape", "token_mix", "mean", "sum_pool", "avg_pool", "scale", "delay", "sparse",
+)  # fmt: skip
+KNOWN_OPS = ("input", "spikes_input", "lif", "li", *LINEAR_OPS)
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def layer_macs(layer: Layer, inputs: list[Shape]) -> int:
     if layer.op == "conv2d":
         _, per_group, ky, kx = layer.params["weight"].shape
         return layer.size * int(per_group * ky * kx)
-    if layer.op == "linear":
+    if layer.op in ("linear", "sparse"):
         return int(layer.params["weight"].size)
     if layer.op == "token_mix":
         return layer.size * inputs[0][1] * inputs[0][2]

@@ -37,6 +37,7 @@ class Network:
     ``layers``: name -> Layer. ``connections``: (source, target lif, delay in steps) of ``connect``. ``output_name``: the layer whose mean over the
     steps gives the scores. ``input_contract``: what the user's data must look like. ``integers``: the numbers are whole and meant as they are on the
     chip, decays rounded floor, zero (toward it) or nearest; None: they are real, and the compiler scales them.
+    ``notes``: what a frontend chose, repaired or left out, in words.
     """
 
     def __init__(self, name: str, steps: int = 1, class_names: Sequence[str] = (), integers: Rounding | None = None) -> None:
@@ -48,6 +49,7 @@ class Network:
         self.name, self.steps, self.class_names = name, int(steps), tuple(str(c) for c in class_names)
         self.layers: dict[str, Layer] = {}
         self.connections: list[tuple[str, str, int]] = []
+        self.notes: list[str] = []
         self.output_name: str | None = None
         self._contract: InputContract | None = None
 
@@ -222,6 +224,24 @@ class Network:
         if value.shape not in ((), (shape[0],)):
             raise ModelError(f"layer {name}: factor has shape {value.shape}, its input {x} has {shape[0]} channels")
         return self._add(name, "scale", (x,), shape, {"factor": value})
+
+    def sparse(self, name: str, x: str, indptr: Any, targets: Any, weight: Any, shape: Shape, bias: Any = None) -> str:
+        """Any linear map with few weights: y[targets[k]] += weight[k] * x[i] for k in indptr[i]..indptr[i + 1], over flattened (c, y, x).
+
+        indptr (values of x + 1), targets and weight (weights), ``shape`` of y, bias that broadcasts to it.
+        """
+        before, after = self._get(x, name).shape, (int(shape[0]), int(shape[1]), int(shape[2]))
+        rows, columns = np.asarray(indptr, np.int64), np.asarray(targets, np.int64)
+        values = np.array(weight, np.float64)
+        wrong = len(rows) != math.prod(before) + 1 or rows[0] != 0 or rows[-1] != len(columns) or np.any(np.diff(rows) < 0)
+        if wrong or values.shape != columns.shape:
+            raise ModelError(f"layer {name}: indptr, targets and weight do not describe a map of {x} {before}")
+        if len(columns) and (columns.min() < 0 or columns.max() >= math.prod(after)):
+            raise ModelError(f"layer {name}: targets reach {columns.max()}, its shape {after} has {math.prod(after)} values")
+        if not np.isfinite(values).all():
+            raise ModelError(f"layer {name}: weight has values that are NaN or infinite")
+        params = {"indptr": rows, "targets": columns, "weight": values, "bias": None if bias is None else _per_neuron(name, "bias", bias, after)}
+        return self._add(name, "sparse", (x,), after, params)
 
     def delay(self, name: str, x: str, steps: int = 1) -> str:
         """The value of ``x`` some steps ago, 0 before."""

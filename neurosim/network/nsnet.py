@@ -30,7 +30,8 @@ def save_network(net: Network, path: Path) -> None:
     contract = net._contract
     header = {
         "format": FORMAT, "version": FORMAT_VERSION, "name": net.name, "steps": net.steps, "class_names": net.class_names, "layers": layers,
-        "integers": net.integers, "connections": net.connections, "output": net.output_name, "input": None if contract is None else asdict(contract),
+        "integers": net.integers, "connections": net.connections, "output": net.output_name, "notes": net.notes,
+        "input": None if contract is None else asdict(contract),
     }  # fmt: skip
     write_zip(path, header, arrays)
 
@@ -51,7 +52,7 @@ def load_network(path: str | os.PathLike[str]) -> Network:
             params |= {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
             net.layers[entry["name"]] = Layer(entry["name"], entry["op"], tuple(entry["inputs"]), tuple(entry["shape"]), params)
         net.connections = [(s, t, d) for s, t, d in header["connections"]]
-        net.output_name = header["output"]
+        net.output_name, net.notes = header["output"], list(header.get("notes", ()))
         if header["input"] is not None:
             contract: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in header["input"].items()}
             net._contract = InputContract(**contract)
