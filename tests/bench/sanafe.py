@@ -11,6 +11,7 @@ and load, and peak memory, apart. Every run of the peer is a process of its own.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import statistics
@@ -26,7 +27,7 @@ from neurosim.chip import load_chip
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.mapping import Mapping, Slice
 from neurosim.energy import price
-from neurosim.engine.events import SPIKE, Options, Result, Stimulus
+from neurosim.engine.events import SPIKE, Result, Stimulus
 from neurosim.engine.run import simulate_stimuli
 from neurosim.graph import Graph, NeuronRule, Population, Projection, Sparse
 from neurosim.program import Program
@@ -72,7 +73,7 @@ def build(data: dict[str, Any]) -> Program:
 def _runs(values: Any) -> list[tuple[int, int, int]]:
     """(value, first, end) of every run of equal values; each value must have one run."""
     edges = np.flatnonzero(np.diff(values, prepend=values[0] - 1, append=values[-1] + 1))
-    found = [(int(values[a]), int(a), int(b)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    found = [(int(values[a]), int(a), int(b)) for a, b in itertools.pairwise(edges)]
     assert len({value for value, _, _ in found}) == len(found), "neurons of one core are not contiguous"
     return found
 
@@ -134,7 +135,8 @@ def ours(path: Path, repeats: int, engine: str) -> dict[str, Any]:
         cpus.append(time.process_time() - cpu)
     services = result.server["services"]
     return {
-        "wall_s": walls, "cpu_s": cpus, "build_s": built - began, "first_s": first_s, "energy_difference": differences, "chip_time_s": result.window_ps * 1e-12,
+        "wall_s": walls, "cpu_s": cpus, "build_s": built - began, "first_s": first_s, "energy_difference": differences,
+        "chip_time_s": result.window_ps * 1e-12,
         "memory_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "router_services": int(services[program.server_kind == 4].sum()),
         "synops": int(data["exp_sops"]), "packets": int(data["exp_messages"]),
     }  # fmt: skip
@@ -174,7 +176,8 @@ def compare(size: str, peer: str, repeats: int, engine: str) -> dict[str, Any]:
             "wall_s": median, "least_wall_s": min(run["wall_s"] for run in runs), "cpu_s": statistics.median(run["cpu_s"] for run in runs),
             "build_s": statistics.median(run["build_s"] for run in runs), "load_s": statistics.median(run["load_s"] for run in runs),
             "memory_mib": min(run["memory_kib"] for run in runs) / 1024, "chip_time_us": runs[0]["chip_time_s"] * 1e6,
-            "times_slower": median / wall, "times_memory": min(run["memory_kib"] for run in runs) / max(run["memory_kib"] for run in us),
+            "times_slower": median / wall, "times_cpu": statistics.median(run["cpu_s"] for run in runs) / row["cpu_s"],
+            "times_memory": min(run["memory_kib"] for run in runs) / max(run["memory_kib"] for run in us),
         }  # fmt: skip
     return row
 
@@ -196,10 +199,8 @@ def main() -> None:
     for size in chosen.sizes:
         if chosen.peer is None:
             row = ours(DATA / f"bench_{size}.npz", chosen.repeats, chosen.engine)
-            wall = statistics.median(row["wall_s"])
-            print(
-                f"{size}: all counts equal, energies to {max(row['energy_difference'].values()):.1e}; {wall:.4f} s, {row['memory_kib'] / 1024:.0f} MiB"
-            )
+            wall, worst = statistics.median(row["wall_s"]), max(row["energy_difference"].values())
+            print(f"{size}: all counts equal, energies to {worst:.1e}; {wall:.4f} s, {row['memory_kib'] / 1024:.0f} MiB")
         else:
             row = compare(size, chosen.peer, chosen.repeats, chosen.engine)
             print(
@@ -210,7 +211,8 @@ def main() -> None:
                 r = row[model]
                 print(
                     f"   SANA-FE {model:8} {r['wall_s']:.4f} s (build {r['build_s']:.2f} s, load {r['load_s']:.2f} s), {r['memory_mib']:.0f} MiB, "
-                    f"chip time {r['chip_time_us']:.1f} us: {r['times_slower']:.1f} times the wall time, {r['times_memory']:.1f} times the memory"
+                    f"chip time {r['chip_time_us']:.1f} us: {r['times_slower']:.1f} times the wall time, "
+                    f"{r['times_cpu']:.1f} times the processor time, {r['times_memory']:.1f} times the memory"
                 )
         rows.append(row)
     if chosen.json:
