@@ -17,7 +17,13 @@ from neurosim.units import format_time
 F64 = NDArray[np.float64]
 
 ROUTER_OUTPUT, PORT = 4, 0  # values of Program.server_kind
-HOP_PRICES = ((0, "hop_local", "hops to a local core"), (1, "hop_east_west", "hops east-west"), (2, "hop_north_south", "hops north-south"))
+HOP_PRICES = (
+    (0, "hop_local", "hops to a local core"),
+    (1, "hop_east_west", "hops east-west"),
+    (2, "hop_north_south", "hops north-south"),
+    (3, "hop_chip", "hops between chips"),
+)
+"""(class of the router output, price, words). On topologies without axes all links within a chip are of class 1."""
 
 
 def price(
@@ -52,13 +58,25 @@ def price(
         _line("noc", "packets formed", core["packets_sent"].sum(), prices.packet),
     ]
     router_fj = np.full(routers, prices.static_router_mw.value * window)
+    axes = program.chip.noc.topology in ("mesh", "torus")
     for code, name, words in HOP_PRICES:
         chosen = (program.server_kind == ROUTER_OUTPUT) & (program.server_class == code)
-        figure: Figure[float] = getattr(prices, name)
+        figure: Figure[float] | None = getattr(prices, name)
+        if (code == 2 and not axes) or (code == 3 and not chosen.any()):
+            continue  # links that this chip does not have
+        if figure is None:
+            raise DataError(f"energy: {program.chip.name} has links between chips but the prices have no hop_chip; give prices.hop_chip")
+        if code == 1 and not axes:
+            words = "hops over links"
         lines.append(_line("noc", words, services[chosen].sum(), figure))
         np.add.at(router_fj, program.server_owner[chosen], services[chosen] * figure.value)
     lines += [
-        _line("io", "packets through the port", services[program.server_kind == PORT].sum(), prices.io_packet),
+        _line(
+            "io",
+            "packets through the port" if program.ports == 1 else f"packets through {program.ports} ports",
+            services[program.server_kind == PORT].sum(),
+            prices.io_packet,
+        ),
         _line("static", f"{int(powered.sum())} cores powered", window * powered.sum(), prices.static_core_mw, "mW"),
         _line("static", f"{routers} routers", window * routers, prices.static_router_mw, "mW"),
         _line("static", "chip", window, prices.static_chip_mw, "mW"),
@@ -114,7 +132,7 @@ def _shares(
     """
     neurons = np.diff(program.neuron_ptr).astype(np.float64)
     spikes = result.slice_spikes.sum(axis=0).astype(np.float64) if result.slice_spikes.size else np.zeros(program.slices)
-    items = spikes + program.steps * samples
+    items = spikes + (program.steps * samples if program.sync == "wavefront" else 0)  # other disciplines have no markers
     by_size = _part(neurons, program)
     by_item = _part(items, program)
     at = program.slice_core
@@ -161,6 +179,8 @@ def _left_out(program: Program, prices: Prices) -> tuple[str, ...]:
         sentences.append("the host beyond its multiply-accumulates: memory, control, idle power, sensor")
     if program.sync == "free":
         sentences.append("in free mode: the threshold tests, taken to be part of a synaptic operation, and the state reset between samples")
+    if program.sync == "barrier":
+        sentences.append("the barrier itself: its time is in the window of the static power, its own energy is not published for any chip")
     free = [line for line in ("decode", "static_router_mw", "static_chip_mw") if getattr(prices, line).value == 0]
     if free:
         sentences.append(f"prices that are 0 in this chip: {', '.join(free)}")

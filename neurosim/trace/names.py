@@ -11,7 +11,7 @@ PORT, SYNAPSE, SOMA, SENDER, ROUTER = range(5)  # values of Program.server_kind
 
 def server_names(program: Program) -> list[str]:
     """One name per server: ``port 0``, ``core 3 synapse`` (in free ``core 3``), ``core 3 soma``, ``core 3 sender``, ``router 3 to router 4``,
-    ``router 3 to core 3``."""
+    ``router 3 to core 3``. Several ports and several cores per router are numbered on."""
     first = "" if program.sync == "free" else " synapse"
     stations = {SYNAPSE: first, SOMA: " soma", SENDER: " sender"}
     names = []
@@ -29,6 +29,12 @@ def server_names(program: Program) -> list[str]:
 def link_reader(program: Program, server: int) -> int:
     """The router (or, for a local output, the core) that reads what this router output puts."""
     return int(program.channel[program.server_channel[server], 2])
+
+
+def link_class(program: Program, server: int) -> str:
+    """``local``, ``east-west`` or ``north-south`` (mesh, torus), ``link`` (topologies without axes), ``between chips``: what a router output is."""
+    axes = program.chip.noc.topology in ("mesh", "torus")
+    return ("local", "east-west" if axes else "link", "north-south", "between chips")[int(program.server_class[server])]
 
 
 def neuron_name(box: Sequence[int], address: int) -> str:

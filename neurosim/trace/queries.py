@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, ROW_PUT, Result
 from neurosim.errors import DataError
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
-from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_reader, neuron_name, server_names
+from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_class, link_reader, neuron_name, server_names
 from neurosim.trace.rundir import StoredRun
 from neurosim.trace.store import read_trace
 from neurosim.units import format_time
@@ -75,7 +75,7 @@ def busiest_cores(run: HasCounters, count: int = 5) -> list[dict[str, Any]]:
 
 
 def link_summary(run: HasCounters) -> list[dict[str, Any]]:
-    """One row per router output: link (its name), router, reader (router, or core of a local output), class (local, east-west, north-south), packets,
+    """One row per router output: link (its name), router, reader (router, or core of a local output), class (of ``link_class``), packets,
     busy and blocked as parts of the window, high_water of the queue that it feeds."""
     program, result = run.program, run.result
     window = max(1, result.window_ps)
@@ -87,7 +87,7 @@ def link_summary(run: HasCounters) -> list[dict[str, Any]]:
                 "link": names[v],
                 "router": int(program.server_owner[v]),
                 "reader": link_reader(program, v),
-                "class": ("local", "east-west", "north-south")[int(program.server_class[v])],
+                "class": link_class(program, v),
                 "packets": int(result.server["services"][v]),
                 "busy": float(result.server["busy_ps"][v] / window),
                 "blocked": float(result.server["blocked_ps"][v] / window),

@@ -33,6 +33,28 @@ def test_each_counter_meets_its_own_price() -> None:
     assert sum(row["energy_fj"] for row in e.table()) == pytest.approx(per["total"])
 
 
+def test_links_between_chips_and_several_ports_have_their_price() -> None:
+    between = ("noc.chip_width=1", 'timing.hop_chip="50 ns"', 'timing.chip_forward="7 ns"', 'timing.chip_ack="9 ns"', 'prices.hop_chip="1 nJ"')
+    p = handmade.program(overrides=("noc.ports=[0, 3, 3]", *between))
+    r = handmade.busy(p)
+    assert np.count_nonzero(p.server_class == 3) == 4  # left to right and back, in both rows
+    e = price(p, r)
+    lines = {line.event: line for line in e.lines}
+    assert (lines["hops between chips"].count, lines["hops between chips"].price) == (r.server["services"][p.server_class == 3].sum(), 1e6)
+    assert lines["hops east-west"].count == 0
+    assert lines["packets through 3 ports"].count == r.server["services"][:3].sum()
+    with pytest.raises(DataError, match="links between chips but the prices have no"):
+        price(p, r, prices=handmade.program().chip.prices)
+
+
+def test_topologies_without_axes_have_one_kind_of_link() -> None:
+    p = handmade.program(overrides=("noc.topology=ring",))
+    r = handmade.busy(p)
+    lines = {line.event: line for line in price(p, r).lines}
+    assert lines["hops over links"].count == r.server["services"][p.server_class == 1].sum()
+    assert not {"hops east-west", "hops north-south", "hops between chips"} & set(lines)
+
+
 def test_one_second_of_one_milliwatt_is_one_millijoule() -> None:
     p = handmade.program(overrides=("prices.static_core_mw=0", "prices.static_chip_mw=1"))
     e = price(p, handmade.result(p, window_ps=10**12))

@@ -13,6 +13,7 @@ from neurosim.engine.events import STEP
 from neurosim.errors import DataError, MissingExtra
 from neurosim.program import Program
 from neurosim.report import cores_figure, draw_all, energy_figure, mesh_figure, raster_figure
+from neurosim.report.mesh import positions
 from neurosim.trace import StoredRun, TraceWriter, load_run
 from tests.energy import handmade
 from tests.trace.test_rundir import write
@@ -77,6 +78,33 @@ def test_the_mesh_has_a_tile_per_router_and_an_arrow_per_link(run: StoredRun) ->
     texts = [text.get_text() for text in axes.texts]
     assert "0: 17%\nhidden.lif" in texts  # busy 500 of 3,000 ps
     assert "2" in texts  # a core without a slice
+
+
+CHIPS = ('timing.hop_chip="50 ns"', 'timing.chip_forward="7 ns"', 'timing.chip_ack="9 ns"', 'prices.hop_chip="1 nJ"')
+CUBE = "[[0,1],[1,2],[2,3],[3,0],[4,5],[5,6],[6,7],[7,4],[0,4],[1,5],[2,6],[3,7]]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tiles", "arrows"),
+    [
+        (("noc.topology=torus", "noc.width=4", "noc.height=3", "noc.chip_width=2", *CHIPS), 4 + 8, 2 * 24),
+        (("noc.topology=ring", "noc.width=8"), 4 + 12, 2 * 16),
+        (("noc.topology=star", "noc.width=5", "memory.dead_cores=[2]"), 4 + 6, 2 * 9),
+        (("noc.topology=tree", "noc.width=5", "noc.ports=[0, 0, 3]"), 4 + 6, 2 * 9),
+        (("noc.topology=graph", f"noc.edges={CUBE}"), 4 + 4, 2 * 12),
+        (("noc.cores_per_router=3", "memory.cores=7"), 7 + 3, 2 * 4),  # cores 0 to 2, 3 to 5, 6 alone, and an empty router; frames but for one
+    ],
+)
+def test_any_topology_has_its_cores_and_links(tmp_path: Path, overrides: tuple[str, ...], tiles: int, arrows: int) -> None:
+    run = stored(tmp_path, handmade.program(overrides=overrides), trace=False)
+    figure = mesh_figure(run)
+    kinds = [type(patch).__name__ for patch in figure.axes[0].patches]
+    assert (kinds.count("Rectangle"), kinds.count("FancyArrowPatch")) == (tiles, arrows)
+    at = positions(run.program)
+    assert at.shape == (len(run.program.next_server), 2)
+    assert np.hypot(*(at[:, None] - at[None, :]).transpose(2, 0, 1))[np.triu_indices(len(at), 1)].min() > 0.68  # no tile on another
+    assert np.array_equal(at, positions(run.program))
+    figure.canvas.draw()
 
 
 def test_the_raster_has_every_spike_of_the_sample_and_the_services_of_the_trace(tmp_path: Path, run: StoredRun) -> None:
