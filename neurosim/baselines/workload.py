@@ -11,7 +11,7 @@ from neurosim.network import Network
 
 LIF_FLOP = 4
 """Leak, add, compare, reset: floating-point operations of one neuron and step."""
-_KERNELS = frozenset({"conv2d", "linear", "token_mix", "lif", "mean", "sum_pool", "avg_pool"})
+_KERNELS = frozenset({"conv2d", "linear", "token_mix", "lif", "li", "mean", "sum_pool", "avg_pool"})
 _MATRIX = frozenset({"conv2d", "linear", "token_mix"})
 _FREE = frozenset({"input", "spikes_input", "reshape", "concat", "delay", "batch_norm", "scale"})
 
@@ -42,7 +42,7 @@ class Op:
         """Floating-point operations of a step: two per MAC, four per neuron, one per value of a sum or a mean."""
         if self.op in _MATRIX:
             return 2 * self.macs
-        if self.op == "lif":
+        if self.op in ("lif", "li"):
             return LIF_FLOP * self.outputs
         return 0 if self.op in _FREE else max(self.inputs, self.outputs)
 

@@ -89,6 +89,8 @@ class _Lowering:
                 return _spikes_of(layer)
             case "lif":
                 return self._lif(layer)
+            case "li":
+                return self._driven(layer)
             case "add":
                 inputs = [self.values[x] for x in layer.inputs]
                 terms = tuple(t for e in inputs for t in self._through(e.terms, [], layer.name))
@@ -129,16 +131,25 @@ class _Lowering:
         return Expression(tuple(replace(t, delay=t.delay + steps, layers=(*t.layers, name)) for t in value.terms), value.bias)
 
     def _lif(self, layer: Layer) -> Expression:
-        value, p = self.values[layer.inputs[0]], layer.params
-        terms, bias = value.terms, value.bias
-        if p["input_scale"] != 1.0:
-            terms, bias = self._through(terms, [identity(layer.shape[0], p["input_scale"])], layer.name), bias * p["input_scale"]
-        projections = self._project(layer.name, layer.shape, terms)
-        rule = self._rule(layer, bias)
+        value = self._driven(layer)
+        projections = self._project(layer.name, layer.shape, value.terms)
+        rule = self._rule(layer, value.bias)
         host = bool(projections) and all(self.populations[q.source].kind == "analog" for q in projections)
         self.populations[layer.name] = Population(layer.name, layer.shape, "spiking", rule, host=host)
         self.projections += projections
         return _spikes_of(layer)
+
+    def _driven(self, layer: Layer) -> Expression:
+        """What enters the neurons of a layer, in the unit of their membrane."""
+        value, factor = self.values[layer.inputs[0]], layer.params["input_scale"]
+        if layer.params["decay_current"] and np.any(value.bias):
+            raise UnsupportedLayer(
+                layer.name, layer.op, "a bias enters its synaptic current, where it would build up over the steps",
+                value=float(np.abs(value.bias * factor).max()), limit=0, remedy=f"move the bias to the {layer.op} layer itself, {layer.op}(bias=...)",
+            )  # fmt: skip
+        if factor == 1.0:
+            return value
+        return Expression(self._through(value.terms, [identity(layer.shape[0], factor)], layer.name), value.bias * factor)
 
     def _rule(self, layer: Layer, bias: Floats) -> NeuronRule:
         """The neuron's rule with its reset potential (subtracting: its resting potential) moved to 0."""
@@ -160,11 +171,6 @@ class _Lowering:
                 limit=origin,
                 remedy="lower the floor",
             )
-        if p["decay_current"] and np.any(bias):
-            raise UnsupportedLayer(
-                layer.name, "lif", "a bias enters its synaptic current, where it would build up over the steps", value=float(np.abs(bias).max()),
-                limit=0, remedy="move the bias to the lif layer itself, lif(bias=...)",
-            )  # fmt: skip
         shifted = p["reset"] == "subtract" and origin != 0
         reset_by = p["threshold"] if p["reset_by"] is None and shifted else p["reset_by"]  # the default is the threshold before the shift
         total = bias + (1 - p["decay"]) * (p["v_rest"] - origin) + (0.0 if p["bias"] is None else p["bias"])
@@ -215,6 +221,15 @@ class _Lowering:
         value = self.values[layer.name]
         name = f"{layer.name}.count" if layer.name in self.populations else layer.name
         terms, bias = value.terms, value.bias
+        if layer.op == "li":
+            p = layer.params
+            rule = NeuronRule(
+                np.ones((1, 1, 1)), bias if p["bias"] is None else bias + p["bias"], self._fraction(layer, "decay"),
+                decay_current=self._fraction(layer, "decay_current") if p["decay_current"] else None,
+            )  # fmt: skip
+            self.projections += self._project(name, layer.shape, terms)
+            self.populations[name] = Population(name, layer.shape, "readout", rule)
+            return
         if self.net.steps > 1:
             terms = self._through(terms, [identity(layer.shape[0], 1.0 / self.net.steps)], "mean over steps")
             terms, bias = tuple(replace(t, layers=t.layers[:-1]) for t in terms), bias / self.net.steps
@@ -228,6 +243,7 @@ def linear_stages(layer: Layer, shape: Shape) -> list[Stage]:
     stages: dict[str, Callable[[], LinearMap | Reshape]] = {
         "conv2d": lambda: Conv2d(p["weight"], p["stride"], p["padding"], p["dilation"], p["groups"]),
         "linear": lambda: Dense(p["weight"], layer.shape),
+        "sparse": lambda: Sparse(p["indptr"], p["targets"], p["weight"], layer.shape),
         "batch_norm": lambda: identity(shape[0], p["weight"] / np.sqrt(p["var"] + p["eps"])),
         "scale": lambda: identity(shape[0], p["factor"]),
         "token_mix": lambda: TokenMix(p["weight"]),
@@ -243,7 +259,6 @@ def needed_layers(net: Network) -> set[str]:
     """Layers that the output depends on."""
     needed: set[str] = set()
     waiting = [str(net.output_name)]
-        "sparse": lambda: Sparse(p["indptr"], p["targets"], p["weight"], layer.shape),
     while waiting:
         name = waiting.pop()
         if name not in needed:

@@ -8,7 +8,7 @@ from neurosim.graph import Graph, Projection, Rewrite
 from neurosim.network import Layer, Network
 
 NATIVE = {"conv2d": "conv2d", "linear": "dense", "token_mix": "token_mix", "sum_pool": "sum_pool"}
-STRUCTURE = ("input", "add", "concat", "reshape", "delay", "lif")
+STRUCTURE = ("input", "add", "concat", "reshape", "delay", "lif", "li")
 """Ops that bring no weights of their own."""
 REASONS = {
     "batch_norm": "folded into the weights of {where}; its shift became the bias of the target",
@@ -39,7 +39,7 @@ class Log:
         for layer in self.net.layers.values():
             if layer.name not in needed:
                 result.append(Rewrite(layer.name, layer.op, "dropped", "the output does not depend on it"))
-            elif layer.op in ("lif", "spikes_input"):
+            elif layer.op in ("lif", "li", "spikes_input"):
                 result.append(self._neurons(layer, populations[layer.name].host))
             else:
                 result.append(self._linear(layer, carriers[layer.name], graph))
@@ -52,8 +52,8 @@ class Log:
             return Rewrite(layer.name, layer.op, "host", "reads only the static image: the host computes it and injects its spikes")
         p = layer.params
         notes = []
-        if p["v_rest"] != 0 or p["v_reset"] != 0:
-            notes.append(f"potentials shifted so that it {'resets' if p['reset'] == 'zero' else 'rests'} at 0")
+        if p["v_rest"] != 0 or p.get("v_reset", 0) != 0:
+            notes.append(f"potentials shifted so that it {'resets' if p.get('reset') == 'zero' else 'rests'} at 0")
         if p["input_scale"] != 1:
             notes.append(f"input scale {p['input_scale']:.6g} folded into the weights before it")
         return Rewrite(layer.name, layer.op, "rewritten" if notes else "native", "; ".join(notes) or "a population of neurons")

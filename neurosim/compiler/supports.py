@@ -21,6 +21,7 @@ from neurosim.graph import Conv2d, Graph, Population, Projection, SumPool
 from neurosim.network import Layer, Network
 from neurosim.network.layers import INTEGER_DTYPES, KNOWN_OPS
 
+NATIVE_OPS = ("conv2d", "linear", "lif", "li", "sum_pool", "token_mix")
 WEIGHTED = ("conv2d", "linear", "token_mix", "sum_pool", "avg_pool", "mean")
 """Ops of layers to which a refused projection is put down."""
 REMEDIES = {
@@ -88,7 +89,7 @@ def check(network: Network, chip: Chip) -> list[CheckRow]:
             rewrite = rewrites[layer.name]
             rows.append(CheckRow(layer.name, layer.op, "native" if rewrite.status == "native" else "rewritten", reason=rewrite.text))
         else:
-            status: Literal["native", "rewritten"] = "native" if layer.op in ("conv2d", "linear", "lif", "sum_pool", "token_mix") else "rewritten"
+            status: Literal["native", "rewritten"] = "native" if layer.op in NATIVE_OPS else "rewritten"
             rows.append(CheckRow(layer.name, layer.op, status, reason="within the chip's limits by itself"))
     return rows
 
@@ -113,7 +114,7 @@ def _layer(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
     if layer.op not in KNOWN_OPS:
         remedy = REMEDIES.get(layer.op, "express it with linear ops and lif, or use a chip that has the op")
         yield _refused(layer.name, layer.op, layer.op, ", ".join(chip.capabilities.ops), f"{chip.name} has no op {layer.op}", remedy)
-    elif layer.op == "lif":
+    elif layer.op in ("lif", "li"):
         yield from _neuron(layer, chip)
     elif layer.op == "delay":
         steps, most = layer.params["steps"], _longest_delay(chip)
@@ -123,16 +124,17 @@ def _layer(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
 
 def _neuron(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
     p, n = layer.params, chip.capabilities.neuron
+    reset = p.get("reset")  # an integrator (li) has none
     tests = (
         (p["decay"] != 1.0 and not n.leak, p["decay"], 1, "its neurons do not leak", "train with decay 1 (IF)"),
-        (p["reset"] not in n.resets, p["reset"], ", ".join(n.resets), f"its neurons do not reset by {p['reset']}", "train with a reset that it has"),
-        (p["floor"] is not None and not n.floor, "floor", None, "its membranes have no floor", "train without a floor"),
-        (p["strict"] and not n.strict, "v > threshold", "v >= threshold", "its test is not strict", "train with >="),
+        (reset not in (None, *n.resets), reset, ", ".join(n.resets), f"its neurons do not reset by {reset}", "train with a reset that it has"),
+        (p.get("floor") is not None and not n.floor, "floor", None, "its membranes have no floor", "train without a floor"),
+        (p.get("strict", False) and not n.strict, "v > threshold", "v >= threshold", "its test is not strict", "train with >="),
         (p["decay_current"] and not n.current, p["decay_current"], None, "its neurons have no synaptic current (CUBA)", "use plain lif"),
     )
     for wrong, value, limit, reason, remedy in tests:
         if wrong:
-            yield _refused(layer.name, "lif", value, limit, f"{chip.name}: {reason}", f"{remedy}, or use another chip")
+            yield _refused(layer.name, layer.op, value, limit, f"{chip.name}: {reason}", f"{remedy}, or use another chip")
 
 
 def _input(network: Network, chip: Chip) -> Iterator[CheckRow]:

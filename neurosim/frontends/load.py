@@ -11,11 +11,13 @@ from typing import Any
 
 from neurosim.errors import ModelError
 from neurosim.frontends.checkpoint import read_safetensors
+from neurosim.frontends.lava_net import lava_net
+from neurosim.frontends.nir_file import nir_file
 from neurosim.frontends.stmixer import as_arrays, sizes_of, stmixer
 from neurosim.network import Network, load_network
 
 ARCHITECTURES = {"stmixer": stmixer}
-READS = "a shipped model's name, a .json config with its .safetensors, a .nsnet file, a Network, or an STMixer module"
+READS = "a shipped model's name, a .json config with its .safetensors, a .nsnet, .net or .nir file, a Network, or an STMixer module"
 
 
 def shipped_models() -> list[str]:
@@ -24,15 +26,25 @@ def shipped_models() -> list[str]:
     return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
 
 
-def load(model: Any, example_input: Any = None, *, weights: str | Path | None = None, output: int = 0) -> Network:
-    """A Network from a shipped model's name, a ``.safetensors`` or ``.json`` checkpoint, a ``.nsnet`` file, a Network, or an STMixer module.
+def load(
+    model: Any,
+    example_input: Any = None,
+    *,
+    weights: str | Path | None = None,
+    output: int = 0,
+    steps: int | None = None,
+    step_time: float | None = None,
+) -> Network:
+    """A Network from a shipped model's name, a ``.safetensors`` or ``.json`` checkpoint, a ``.nsnet`` file, lava-dl's ``.net``, a ``.nir`` graph, a
+    Network, or an STMixer module.
 
+    ``steps`` per sample: for ``.net`` and ``.nir``, which state none. ``step_time`` in seconds: for ``.nir``, whose equations are continuous.
     ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against the network's input shape.
     ``output``: which output of a model with several; the kinds read here have one, so 0. Raises ModelError in one line.
     """
     if output != 0:
         raise ModelError(f"output {output} does not exist; the model has one output, number 0")
-    net = _load(model, None if weights is None else Path(weights))
+    net = _load(model, None if weights is None else Path(weights), steps, step_time)
     if example_input is not None:
         given, wanted = tuple(getattr(example_input, "shape", ())), net.input_contract.shape
         if given[-3:] != wanted and not (wanted[0] == 1 and given[-2:] == wanted[1:]):
@@ -40,7 +52,20 @@ def load(model: Any, example_input: Any = None, *, weights: str | Path | None = 
     return net
 
 
-def _load(model: Any, weights: Path | None) -> Network:
+def _load(model: Any, weights: Path | None, steps: int | None, step_time: float | None) -> Network:
+    suffix = Path(model).suffix if isinstance(model, str | Path) else ""
+    if steps is not None and suffix not in (".net", ".nir"):
+        raise ModelError(f"steps {steps} belongs to .net and .nir files; this model states its own number of steps")
+    if step_time is not None and suffix != ".nir":
+        raise ModelError(f"step_time {step_time} belongs to .nir files; this model is written in steps")
+    if suffix in (".net", ".nir"):
+        if steps is None:
+            raise ModelError(f"{model} states no number of steps per sample; give steps")
+        if suffix == ".net":
+            return lava_net(model, steps)
+        if step_time is None:
+            raise ModelError(f"{model} holds differential equations; give step_time, the seconds of one step")
+        return nir_file(model, step_time, steps)
     if isinstance(model, Network):
         return model
     if isinstance(model, str | Path):
@@ -71,8 +96,6 @@ def _load_text(model: str, weights: Path | None) -> Network:
         if not config.is_file():
             raise ModelError(f"{path} needs its config {config.name} beside it (sizes, input contract)")
         return _load_config(config, path if weights is None else weights)
-    if path.suffix == ".nir":
-        raise ModelError(f"{path}: NIR files are not read by this version; give {READS}")
     if ":" in model:
         raise ModelError(f"{model}: factories are not called by this version; call yours in Python and give load() its module, or give {READS}")
     if path.suffix or path.exists():

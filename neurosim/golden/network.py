@@ -20,7 +20,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class NetworkResult:
-    """``scores`` [n, classes] float64: mean of the output over the steps.
+    """``scores`` [n, classes] float64: mean of the output over the steps (an integrator: its membrane after the last step).
 
     Arrays [n, T, c, y, x] by layer: ``spikes`` (uint8) of every lif, ``values`` of the layers asked for, and, when asked for, ``margins`` of every
     lif: |v - threshold| / threshold before the test.
@@ -75,12 +75,14 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
             if layer.op in ("input", "spikes_input"):
                 now[layer.name] = _input(net, data, step)
             elif layer.op == "lif":
-                extra = sum((past[f"{s}->{t}"][0] for s, t, d in net.connections if t == layer.name and step >= d), np.zeros(()))
+                extra = sum((past[f"{s}->{t} {d}"][0] for s, t, d in net.connections if t == layer.name and step >= d), np.zeros(()))
                 now[layer.name], margin = _lif(layer, now[layer.inputs[0]] + extra, membranes, currents, keep_margins)
                 if keep_spikes:
                     spikes.setdefault(layer.name, []).append(now[layer.name].astype(np.uint8))
                 if margin is not None:
                     margins.setdefault(layer.name, []).append(margin)
+            elif layer.op == "li":
+                now[layer.name] = _li(layer, now[layer.inputs[0]], membranes, currents)
             elif layer.op == "delay":
                 buffer = past.setdefault(layer.name, deque(maxlen=layer.params["steps"]))
                 now[layer.name] = buffer[0] if len(buffer) == buffer.maxlen else np.zeros((n, *layer.shape))
@@ -88,12 +90,13 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
             else:
                 now[layer.name] = linear_layer(layer, [now[x] for x in layer.inputs])
         for source, target, steps in net.connections:
-            past.setdefault(f"{source}->{target}", deque(maxlen=steps)).append(now[source])
+            past.setdefault(f"{source}->{target} {steps}", deque(maxlen=steps)).append(now[source])
         for name in keep:
             values[name].append(now[name])
         scores += now[str(net.output_name)].reshape(n, -1)
+    last = net.layers[str(net.output_name)].op == "li"
     return NetworkResult(
-        scores / net.steps,
+        now[str(net.output_name)].reshape(n, -1) if last else scores / net.steps,
         {name: np.stack(parts, axis=1) for name, parts in spikes.items()},
         {name: np.stack(parts, axis=1) for name, parts in values.items()},
         {name: np.stack(parts, axis=1) for name, parts in margins.items()},
@@ -122,12 +125,12 @@ def linear_layer(layer: Layer, xs: list[Floats], *, bias: bool = True) -> Floats
         case "linear":
             y = apply_map(Dense(p["weight"], layer.shape), x)
             return y + p["bias"][:, None, None] if bias and p["bias"] is not None else y
-        case "batch_norm":
-            weight, shift, mean, deviation = (a[:, None, None] for a in (p["weight"], p["bias"], p["mean"], np.sqrt(p["var"] + p["eps"])))
-            return np.asarray((x - mean) / deviation * weight + shift if bias else x / deviation * weight)
         case "sparse":
             y = apply_map(Sparse(p["indptr"], p["targets"], p["weight"], layer.shape), x)
             return y + p["bias"] if bias and p["bias"] is not None else y
+        case "batch_norm":
+            weight, shift, mean, deviation = (a[:, None, None] for a in (p["weight"], p["bias"], p["mean"], np.sqrt(p["var"] + p["eps"])))
+            return np.asarray((x - mean) / deviation * weight + shift if bias else x / deviation * weight)
         case "add":
             return np.asarray(sum(xs[1:], xs[0]))
         case "concat":
@@ -144,6 +147,17 @@ def linear_layer(layer: Layer, xs: list[Floats], *, bias: bool = True) -> Floats
         case "scale":
             return np.asarray(x * p["factor"].reshape(-1, 1, 1))
     raise UnsupportedLayer(layer.name, layer.op, "neurosim has no rule for this op", remedy="remove the layer or express it with linear ops and lif")
+
+
+def _li(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[str, Floats]) -> Floats:
+    """The membrane above rest."""
+    p, name = layer.params, layer.name
+    current = p["input_scale"] * x
+    if p["decay_current"] is not None:
+        current = currents[name] = p["decay_current"] * currents.get(name, np.zeros(())) + current
+    v = p["decay"] * membranes.get(name, np.zeros(())) + current + (0.0 if p["bias"] is None else p["bias"])
+    membranes[name] = np.asarray(v)
+    return membranes[name]
 
 
 def _lif(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[str, Floats], margin: bool) -> tuple[Floats, Floats | None]:

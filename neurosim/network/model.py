@@ -115,7 +115,7 @@ class Network:
         return int(shape[0]), int(shape[1]), int(shape[2])
 
     def output(self, x: str) -> None:
-        """Scores = mean over the steps of layer ``x``, whose shape must be (classes, 1, 1)."""
+        """Scores = mean over the steps of layer ``x`` (an integrator: its membrane after the last), whose shape must be (classes, 1, 1)."""
         shape = self._get(x, "output").shape
         if shape[1:] != (1, 1):
             raise ModelError(f"output {x} has shape {shape}, wanted (classes, 1, 1); end the network with mean() or reshape() and linear()")
@@ -274,17 +274,27 @@ class Network:
         shape = self._get(x, name).shape
         if reset not in ("zero", "subtract"):
             raise ModelError(f"layer {name}: reset {reset!r} must be 'zero' or 'subtract'")
-        for label, value in (("decay", decay), ("decay_current", decay_current)):
-            if value is not None and not 0 <= number(name, label, value) <= 1:
-                raise ModelError(f"layer {name}: {label} {value} must lie in 0..1")
         params: dict[str, Any] = {
-            "decay": float(decay), "reset": reset, "strict": bool(strict), "v_rest": number(name, "v_rest", v_rest),
+            "decay": _share(name, "decay", decay), "reset": reset, "strict": bool(strict), "v_rest": number(name, "v_rest", v_rest),
             "v_reset": number(name, "v_reset", v_rest if v_reset is None else v_reset), "input_scale": number(name, "input_scale", input_scale),
-            "decay_current": None if decay_current is None else float(decay_current),
+            "decay_current": None if decay_current is None else _share(name, "decay_current", decay_current),
         }  # fmt: skip
         for label, value in (("threshold", threshold), ("floor", floor), ("bias", bias), ("reset_by", reset_by)):
             params[label] = None if value is None else _per_neuron(name, label, value, shape)
         return self._add(name, "lif", (x,), shape, params)
+
+    def li(
+        self, name: str, x: str, *, decay: float, bias: Any = None, v_rest: float = 0.0, input_scale: float = 1.0,
+        decay_current: float | None = None,
+    ) -> str:  # fmt: skip
+        """Leaky integrator that never fires, as the output of the network: its scores are v - v_rest after the last step. As ``lif`` without test."""
+        shape = self._get(x, name).shape
+        params: dict[str, Any] = {
+            "decay": _share(name, "decay", decay), "decay_current": None if decay_current is None else _share(name, "decay_current", decay_current),
+            "bias": None if bias is None else _per_neuron(name, "bias", bias, shape), "v_rest": number(name, "v_rest", v_rest),
+            "input_scale": number(name, "input_scale", input_scale),
+        }  # fmt: skip
+        return self._add(name, "li", (x,), shape, params)
 
     def op(self, name: str, op: str, *xs: str, shape: Shape | None = None, **params: Any) -> str:
         """Any other op (max_pool, softmax, layer_norm, multiply, gelu, ...): kept by name, so that ``check`` can refuse it by name."""
@@ -298,10 +308,13 @@ class Network:
     # -- whole network
 
     def verify(self) -> None:
-        """Raises ModelError when input or output is missing."""
+        """Raises ModelError when input or output is missing, or a layer reads an integrator."""
         _ = self.input_contract
         if self.output_name is None:
             raise ModelError(f"network {self.name} has no output; call output() with the layer of the class scores")
+        for reader, read in [*((name, x) for name, layer in self.layers.items() for x in layer.inputs), *((t, s) for s, t, _ in self.connections)]:
+            if self.layers[read].op == "li":
+                raise ModelError(f"layer {reader} reads {read}, an integrator (li), which can only be the output; use lif, or linear ops before it")
 
     def dense_macs(self) -> int:
         """Multiply-accumulates of one step when every layer is computed densely."""
@@ -311,7 +324,7 @@ class Network:
         """Layers whose value is the same in every step: those that a static image reaches without neuron or delay."""
         result: set[str] = set()
         for layer in self.layers.values():
-            if layer.op == "input" or (layer.op not in ("lif", "delay", "spikes_input") and all(x in result for x in layer.inputs)):
+            if layer.op == "input" or (layer.op not in ("lif", "li", "delay", "spikes_input") and all(x in result for x in layer.inputs)):
                 result.add(layer.name)
         return result
 
@@ -362,6 +375,13 @@ def _per_channel(layer: str, name: str, value: Any, channels: int) -> tuple[floa
     if given.shape not in ((), (1,), (channels,)):
         raise ModelError(f"input {layer}: {name} has shape {given.shape}, wanted a number or one per channel, ({channels},)")
     return tuple(np.broadcast_to(given, (channels,)).tolist())
+
+
+def _share(layer: str, name: str, value: float) -> float:
+    """A number from 0 to 1."""
+    if not 0 <= number(layer, name, value) <= 1:
+        raise ModelError(f"layer {layer}: {name} {value} must lie in 0..1")
+    return float(value)
 
 
 def _per_neuron(layer: str, name: str, value: Any, shape: Shape) -> Any:

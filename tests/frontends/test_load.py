@@ -48,7 +48,7 @@ def test_every_way_to_name_a_model(checkpoint: Path, tmp_path: Path) -> None:
 def test_names_that_are_no_model(tmp_path: Path) -> None:
     for model, message in (
         ("stmixer-mnist-t2", "did you mean stmixer-mnist-t"),
-        ("net.nir", "NIR files are not read"),
+        ("net.nir", "states no number of steps"),
         ("package.module:factory", "factories are not called"),
         (tmp_path / "net.pth", "file kind .pth is not read"),
         (tmp_path / "net.safetensors", "needs its config net.json"),
