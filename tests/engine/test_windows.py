@@ -16,7 +16,7 @@ from neurosim.graph import Dense, Graph, Projection
 from neurosim.program import Program
 from tests.engine.networks import SOON, chain, dense, mapped, population, puts, services, spikes
 
-RECORD = Options(record=True, state=True)
+RECORD = Options(record=True, state=True, max_time_ps=10**6)
 
 
 def loop() -> Program:
