@@ -122,11 +122,14 @@ def _rows(part: Any, show: Any) -> list[tuple[Any, ...]]:
     rows = []
     for key in type(part).model_fields:
         field = getattr(part, key)
-        if field is None:
+        if field is None or field == ():
             continue
-        if hasattr(field, "status"):
+        if key == "barrier":
+            rows += [(f"barrier, from {b.tiles} tile(s) on", show(b.duration.value), b.duration.status, b.duration.source) for b in field]
+        elif hasattr(field, "status"):
             text = f"{field.value} mW" if key.endswith("_mw") else show(field.value)
             rows.append((key, text, field.status, field.source))
         else:
-            rows.append((key, str(field), "choice", "design choice of this description"))
+            text = ", ".join(map(str, field)) if isinstance(field, tuple) else str(field)
+            rows.append((key, text, "choice", "design choice of this description"))
     return rows
