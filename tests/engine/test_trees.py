@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from neurosim.engine.deadlock import Stuck, diagnose
 from neurosim.engine.events import MARKER, ROW_SERVICE, SPIKE, Engine, Options, Stimulus
 from neurosim.engine.reference import run_reference
+from neurosim.errors import Deadlock
 from neurosim.graph import Graph
 from neurosim.program import Program
 from tests.engine.networks import SOON, dense, mapped, population, puts, server_number, services, spikes
@@ -131,3 +133,40 @@ def test_shuffled_instants_change_nothing(sync: str, seed: int) -> None:
     stimuli = [spikes(program, [(0, 0)])]
     plain, shuffled = run_reference(program, stimuli, RECORD), run_reference(program, stimuli, RECORD, shuffle_seed=seed)
     assert np.array_equal(plain.trace, shuffled.trace)
+
+
+@pytest.mark.parametrize("run", SOON)
+def test_a_deadlock_of_trees_is_named(run: Engine) -> None:
+    # four routers in a ring, FIFOs of one; every core sends one packet per spike for the next core and the one after it, all at S_1
+    names = [f"a{k}" for k in range(4)]
+    around = [dense(name, names[(k + way) % 4], 1, (6, 6), 1) for k, name in enumerate(names) for way in (1, 2)]
+    graph = Graph(
+        "ring", 3, (population("in", 1, "input"), *(population(name, 6) for name in names)),
+        (*(dense("in", name, 9, (1, 6), 1) for name in names), *around),
+    )  # fmt: skip
+    ring: dict[str, Any] = {"noc__topology": '"ring"', "noc__fifo": 1, "noc__multicast": '"tree"', "memory__cores": 4}
+    program = mapped(graph, [0, 1, 2, 3], "barrier", mesh=(4, 1), **ring)
+    stimulus = spikes(program, [(0, 0)])
+    with pytest.raises(Deadlock) as caught:
+        run(program, [stimulus], RECORD)
+    # every FIFO holds a packet whose copy for its own core is made and whose copy for the next waits for the next link
+    assert caught.value.cycle == tuple(
+        name for k in range(4) for name in (f"router {k} to router {(k + 1) % 4}", f"link router {k} to router {(k + 1) % 4}")
+    )
+    with pytest.raises(Deadlock) as shuffled:
+        run_reference(program, [stimulus], RECORD, shuffle_seed=1)
+    assert str(shuffled.value) == str(caught.value)
+
+
+def test_waits_for_several_ports_and_windows_of_trees_are_named() -> None:
+    program = two_ports(2, 1)
+    # slice 0 lacks the marker of port 1 (source 2), which waits for nobody that is known
+    error = diagnose(program, Stuck(time_ps=7, sample=0, next_step={0: 1}, port_steps={1: 1}))
+    assert error.cycle == ("slice 0 (step 1)", "the marker of source 2, step 1", "port 1", "nothing that is known")
+    # port 0 (source 1) is beyond the step that lacks a marker
+    error = diagnose(program, Stuck(time_ps=7, sample=0, next_step={0: 0}, port_steps={0: 1, 1: 0}))
+    assert error.cycle == ("slice 0 (step 0)", "the marker of source 2, step 0", "port 1", "nothing that is known")
+    assert diagnose(program, Stuck(time_ps=7, sample=0, port_steps={0: 1, 1: 0})).cycle[0] == "port 0"
+    error = diagnose(fan("free", noc__flow='"end_to_end"'), Stuck(time_ps=7, sample=0, windows={3: 2, 7: 0}))
+    assert error.cycle == ("core 0 sender", "a window credit of core 2", "core 2", "a window credit of core 0")
+    assert "chain of 2" in str(error)
