@@ -33,11 +33,10 @@ def check_offsets(program: Program, graph: Graph) -> None:
 
 def _arcs(program: Program, graph: Graph) -> list[tuple[int, int, int]]:
     """(source slice or -1 for ports and currents, target slice, delay), each once."""
-    arcs = set()
-    for s in range(program.control_source):
-        for r in range(int(program.route_ptr[s]), int(program.route_ptr[s + 1])):
-            for row in program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1]]:
-                arcs.add((s if s < program.slices else -1, int(row[E_SLICE]), int(row[E_DELAY])))
+    route = np.repeat(np.arange(len(program.route_core)), np.diff(program.entry_ptr))
+    owner = np.repeat(np.arange(len(program.source_population)), np.diff(program.route_ptr))[route]
+    table = np.stack([np.where(owner < program.slices, owner, -1), program.entry[:, E_SLICE], program.entry[:, E_DELAY]], axis=1)
+    arcs = {(s, q, d) for s, q, d in np.unique(table, axis=0).tolist()}
     analog = {p.name for p in graph.populations if p.kind == "analog"}
     fed = {p.target for p in graph.projections if p.source in analog}
     arcs |= {(-1, q, 0) for q in range(program.slices) if graph.populations[int(program.slice_population[q])].name in fed}

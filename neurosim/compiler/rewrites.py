@@ -7,7 +7,7 @@ from typing import Literal
 from neurosim.graph import Graph, Projection, Rewrite
 from neurosim.network import Layer, Network
 
-NATIVE = {"conv2d": "conv2d", "linear": "dense", "token_mix": "token_mix", "sum_pool": "sum_pool"}
+NATIVE = {"conv2d": "conv2d", "linear": "dense", "token_mix": "token_mix", "sum_pool": "sum_pool", "sparse": "sparse"}
 STRUCTURE = ("input", "add", "concat", "reshape", "delay", "lif", "li")
 """Ops that bring no weights of their own."""
 REASONS = {

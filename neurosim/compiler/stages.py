@@ -200,7 +200,7 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
     return None
 
 
-def _restrict(place: Place, b: LinearMap, shape: Shape) -> list[Stage] | None:
+def _restrict(place: Place, b: LinearMap, shape: Shape) -> list[Stage]:
     """b after a Place: the part of b that reads the placed channels, placed where its output belongs."""
     first, count = place.offset, shape[0]
     match b:
@@ -228,13 +228,14 @@ def _restrict(place: Place, b: LinearMap, shape: Shape) -> list[Stage] | None:
                 wide = _ungrouped(replace(b, weight=rows, groups=g1 - g0))
                 part = replace(b, weight=wide[:, first - g0 * inputs : first - g0 * inputs + count], groups=1)
             return [part] if (g0, g1) == (0, b.groups) else [part, Place(g0 * outputs, len(b.weight))]
-    return None
 
 
 def _scale_input(factor: Array, b: Stage, shape: Shape) -> list[Stage] | None:
     match b:
         case Dense():
             return [Dense(b.weight * np.repeat(factor, shape[1] * shape[2]), b.shape)]
+        case Sparse():
+            return [replace(b, weight=b.weight * np.repeat(np.repeat(factor, shape[1] * shape[2]), np.diff(b.indptr)))]
         case TokenMix():
             return _scale_heads(b, factor, shape)
     return None
@@ -244,6 +245,8 @@ def _scale_output(a: Stage, factor: Array, shape: Shape) -> list[Stage] | None:
     match a:
         case Dense():
             return [Dense(a.weight * np.repeat(factor, a.shape[1] * a.shape[2])[:, None], a.shape)]
+        case Sparse():
+            return [replace(a, weight=a.weight * factor[a.targets // (a.shape[1] * a.shape[2])])]
         case TokenMix():
             return _scale_heads(a, factor, shape)
     return None

@@ -21,8 +21,8 @@ from neurosim.graph import Conv2d, Graph, Population, Projection, SumPool
 from neurosim.network import Layer, Network
 from neurosim.network.layers import INTEGER_DTYPES, KNOWN_OPS
 
-NATIVE_OPS = ("conv2d", "linear", "lif", "li", "sum_pool", "token_mix")
-WEIGHTED = ("conv2d", "linear", "token_mix", "sum_pool", "avg_pool", "mean")
+NATIVE_OPS = ("conv2d", "linear", "lif", "li", "sum_pool", "token_mix", "sparse")
+WEIGHTED = ("conv2d", "linear", "token_mix", "sum_pool", "avg_pool", "mean", "sparse")
 """Ops of layers to which a refused projection is put down."""
 REMEDIES = {
     "max_pool": "use sum_pool or a strided convolution, or a chip with or_pool",

@@ -71,6 +71,8 @@ def lava_net(path: str | os.PathLike[str], steps: int) -> Network:
             remedy="train the last layer without delay",
         )  # fmt: skip
     net.output(source)
+    blocks = sum(layer.op == "lif" for layer in net.layers.values())
+    net.notes.append(f"spikes of the last layer in step t are those that lava-dl records at t + {blocks} (a step per layer)")
     return net
 
 

@@ -83,6 +83,8 @@ class _Builder:
             self.layers[name] = READERS[kind](self, name, self.nodes[name], source)
         for a, b in closing:
             self.net.connect(self.layers[a], self.layers[b], 1)
+            self.net.notes.append(f"edge {a} -> {b} closes a cycle: it carries the value of the step before")
+        self.net.notes.append(f"forward Euler in steps of {self.dt:g} s; reset {'to v_reset' if self.reset == 'zero' else 'by subtraction'}")
         return self.net
 
     def _order(self) -> tuple[list[str], list[Edge]]:

@@ -78,6 +78,7 @@ def test_recurrent_connection_and_synaptic_current() -> None:
     x = net.spikes_input("in", (3, 1, 1))
     y = net.lif("lif", net.conv2d("w", x, dyadic(rng, 4, 3, 1, 1)), decay=0.5, decay_current=0.75)
     net.connect(net.conv2d("back", y, dyadic(rng, 4, 4, 1, 1)), "lif", 2)
+    net.connect("back", "lif", 1)
     net.output(y)
     data = rng.integers(0, 2, (6, 5, 3, 1, 1), dtype=np.uint8)
     assert_same(net, data)
@@ -111,3 +112,17 @@ def test_layers_beside_the_output_are_dropped() -> None:
     net.op("training_only", "gelu", x)
     net.output(net.mean("mean", net.lif("lif", x)))
     assert {r.layer: r.status for r in lower(net).rewrites}["training_only"] == "dropped"
+
+
+def test_sparse_layers_stay_sparse_through_scales_and_joins() -> None:
+    rng = np.random.default_rng(6)
+    net = Network("sparse", steps=3)
+    a = net.spikes_input("in", (4, 2, 1))
+    joined = net.concat("joined", net.scale("factors", a, np.array([1.0, 2.0, 0.5, 4.0])), net.lif("early", a, threshold=1.0))
+    indptr = np.concatenate([[0], np.cumsum(rng.integers(0, 4, 16))])
+    targets = rng.integers(0, 6, indptr[-1])
+    sparse = net.sparse("sparse", joined, indptr, targets, dyadic(rng, int(indptr[-1])), (3, 2, 1), bias=np.arange(3) / 4)
+    net.output(net.mean("mean", net.lif("late", sparse, input_scale=0.5, reset="subtract")))
+    data = rng.integers(0, 2, (6, 3, 4, 2, 1), dtype=np.uint8)
+    assert_same(net, data)
+    assert [p.map.op for p in lower(net).into("late")] == ["sparse", "sparse"]
