@@ -17,6 +17,7 @@ from neurosim.compiler.assemble import assemble
 from neurosim.compiler.audit import AuditReport, audit
 from neurosim.compiler.cores import Assignment, assign
 from neurosim.compiler.deadlock_check import deadlock_warnings
+from neurosim.compiler.headroom import most_events
 from neurosim.compiler.lower import lower
 from neurosim.compiler.place import Mapped, place_slices
 from neurosim.compiler.quantize import Precision, quantize
@@ -151,7 +152,10 @@ def _place(state: _State) -> str:
 
 def _assemble(state: _State) -> str:
     graph, network = _have(state.integer), state.network
-    meta = {"name": network.name, "network": network.name, "input": network.input_contract.as_dict(), "workload": network.workload()}
+    contract = network.input_contract.as_dict()
+    if contract["kind"] == "spikes" and state.sync != "free":
+        contract["most_events"] = most_events(graph, state.chip)
+    meta = {"name": network.name, "network": network.name, "input": contract, "workload": network.workload()}
     program = assemble(graph, state.chip, state.sync, _have(state.mapped).mapping, host=build_host(graph), meta=meta)
     state.program = program
     return f"{len(program.route_core)} routes, {len(program.entry)} entries, {len(program.weights)} weights"

@@ -74,6 +74,10 @@ def run_graph(
     return GraphResult(np.concatenate([p.scores for p in parts]), merged["spikes"], merged["counts"], merged["membranes"], saturations)
 
 
+LARGEST = {"analog": 2**16, "input": 255}
+"""Largest value of a source's neuron where it may be more than a spike: pixels, and events counted in a byte."""
+
+
 def _inputs(graph: Graph, data: NDArray[Any] | Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The array of every analog and input population, checked."""
     sources = [p for p in graph.populations if p.kind in ("analog", "input")]
@@ -119,7 +123,7 @@ class _Run:
                 raise ModelError(f"projection {p.source} -> {p.target} is in real numbers; quantise the graph for {chip.name} first")
             else:
                 source = graph.population(p.source)
-                kind = exact_dtype(p.map, source.shape, 2**16 if source.kind == "analog" else 1)
+                kind = exact_dtype(p.map, source.shape, LARGEST.get(source.kind, 1))
             self.maps.append((p, replace(p.map, weight=p.map.weight.astype(kind)), kind))
 
     def batch(self, data: dict[str, NDArray[Any]]) -> GraphResult:
