@@ -52,7 +52,7 @@ def stimuli_of(
 ) -> list[Stimulus]:
     """Spikes into input populations in every step and currents into slices that the host feeds, in port order."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    density = draw(st.sampled_from([0.3, 0.8, 0.05, 0.0]))
+    density = draw(st.sampled_from([0.3, 0.8, 0.8, 0.05, 0.0]))
     spread = draw(st.sampled_from([1, 50, 5000]))
     steps = 1 if program.sync == "free" else program.steps
     fed = [q for q in _fed(graph, program) if currents and draw(st.booleans())]
@@ -133,17 +133,11 @@ def _boxes_on_ports(draw: st.DrawFn, graph: Graph, ports: int) -> tuple[tuple[in
 STEPPED = ("wavefront", "barrier") if features.BARRIER else ("wavefront",)
 
 
-def stepped(plain: bool = False, reliable: bool = False) -> st.SearchStrategy[Case]:
-    """Cases of the disciplines with steps."""
-    return st.sampled_from(STEPPED).flatmap(lambda sync: cases(sync=sync, plain=plain, reliable=reliable))
-
-
 @st.composite
-def cases(draw: st.DrawFn, sync: str | None = None, plain: bool = False, reliable: bool = False, streamed: bool | None = None) -> Case:
-    """A whole case; ``sync`` fixes the discipline, ``plain`` draws only what the clock-driven model computes (so it is ``reliable`` too),
+def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = False, streamed: bool | None = None) -> Case:
+    """A whole case of one discipline; ``plain`` draws only what the clock-driven model computes (so it is ``reliable`` too),
     ``reliable`` no drops, losses or time limits, ``streamed`` fixes how samples follow.
     """
-    sync = sync or draw(st.sampled_from([*STEPPED, "free"]))
     faulty = not plain and not reliable
     chip = draw(chips(drops=features.DROPS and faulty))
     graph = draw(graphs(sync, chip, plain))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,41 +17,42 @@ from neurosim.engine.fast import run_fast
 from neurosim.engine.reference import run_reference
 from neurosim.engine.run import join_results, simulate_stimuli
 from tests.conformance.checks import ACYCLIC, assert_computes_the_model, assert_conforms, outcome
-from tests.conformance.strategies import STEPPED, Case, cases, stepped
+from tests.conformance.strategies import STEPPED, Case, cases
 from tests.engine.networks import chain, spikes
 
 ASKED = os.environ.get("NEUROSIM_EXAMPLES")
 EXAMPLES = int(ASKED or "240")
-BLOCKS = (1,) if ASKED else (1, 2, 3, 4)
+BLOCKS = (1,) if ASKED else (1, 2)
 """Random draws when many are asked for; else fixed seeds, several of them, because the draws of one seed resemble each other."""
 SYNCS = ("free", *STEPPED)
 
 
-def drawn(share: float, *strategies: Any) -> Callable[[Callable[..., None]], Callable[[int], None]]:
-    """A test of ``share`` of the examples, dealt out over the blocks of seeds."""
+def drawn(share: float, syncs: Sequence[str], *more: Any, **kind: bool) -> Callable[[Callable[..., None]], Callable[[str, int], None]]:
+    """A test of ``share`` of the examples, dealt out over disciplines and blocks of seeds; ``kind`` goes to ``cases``."""
 
-    def wrap(test: Callable[..., None]) -> Callable[[int], None]:
-        def block(number: int) -> None:
-            run = given(*strategies)(settings(max_examples=max(1, int(EXAMPLES * share / len(BLOCKS))))(test))
+    def wrap(test: Callable[..., None]) -> Callable[[str, int], None]:
+        def block(sync: str, number: int) -> None:
+            count = max(1, int(EXAMPLES * share / len(BLOCKS) / len(syncs)))
+            run = settings(max_examples=count)(given(cases(sync, **kind), *more)(test))
             (run if ASKED else seed(number)(run))()
 
         block.__name__, block.__doc__ = test.__name__, test.__doc__
-        return pytest.mark.parametrize("number", BLOCKS)(block)
+        return pytest.mark.parametrize("number", BLOCKS)(pytest.mark.parametrize("sync", syncs)(block))
 
     return wrap
 
 
-@drawn(1, cases(), st.integers(0, 2**32 - 1))
+@drawn(1, SYNCS, st.integers(0, 2**32 - 1))
 def test_engines_agree_row_for_row(case: Case, seed: int) -> None:
     assert_conforms(case, seed)
 
 
-@drawn(1 / 3, stepped(plain=True))
+@drawn(1 / 3, STEPPED, plain=True)
 def test_stepped_disciplines_compute_what_the_clock_driven_model_computes(case: Case) -> None:
     assert_computes_the_model(case, run_reference)
 
 
-@drawn(1 / 6, stepped(reliable=True))
+@drawn(1 / 6, STEPPED, reliable=True)
 def test_streamed_samples_compute_what_single_ones_compute(case: Case) -> None:
     runs = [outcome(run_fast, case, replace(case.options, streamed=streamed, state=False)).result for streamed in (False, True)]
     if runs[0] is None or runs[1] is None:  # cyclic routes may deadlock, one way of running and not the other
@@ -63,7 +64,7 @@ def test_streamed_samples_compute_what_single_ones_compute(case: Case) -> None:
     assert np.array_equal(runs[0].spikes[names], runs[1].spikes[names])
 
 
-@drawn(1 / 12, cases(streamed=False))
+@drawn(1 / 12, SYNCS, streamed=False)
 def test_samples_run_apart_give_what_they_give_together(case: Case) -> None:
     whole = outcome(run_fast, case, replace(case.options, record=False))
     if whole.result is None:
