@@ -96,6 +96,10 @@ def _inputs(graph: Graph, data: NDArray[Any] | Mapping[str, NDArray[Any]]) -> di
             raise DataError(
                 f"data has shape {x.shape}, the graph's input {source.name} wants {source.shape}" + (" per step" if source.kind == "input" else "")
             )
+        if source.kind == "input" and x.size and not 0 <= x.min() <= x.max() <= LARGEST["input"]:
+            raise DataError(
+                f"events of the graph's input {source.name} run from {x.min()} to {x.max()}, at most {LARGEST['input']} per neuron and step"
+            )
         found[source.name] = x
     counts = {len(x) for x in found.values()}
     if len(counts) != 1:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neurosim.engine.deadlock import Stuck, diagnose
 from neurosim.engine.events import MARKER, ROW_SERVICE, SPIKE, Engine, Options, Stimulus
 from neurosim.engine.reference import run_reference
 from neurosim.errors import Deadlock
@@ -156,17 +155,3 @@ def test_a_deadlock_of_trees_is_named(run: Engine) -> None:
     with pytest.raises(Deadlock) as shuffled:
         run_reference(program, [stimulus], RECORD, shuffle_seed=1)
     assert str(shuffled.value) == str(caught.value)
-
-
-def test_waits_for_several_ports_and_windows_of_trees_are_named() -> None:
-    program = two_ports(2, 1)
-    # slice 0 lacks the marker of port 1 (source 2), which waits for nobody that is known
-    error = diagnose(program, Stuck(time_ps=7, sample=0, next_step={0: 1}, port_steps={1: 1}))
-    assert error.cycle == ("slice 0 (step 1)", "the marker of source 2, step 1", "port 1", "nothing that is known")
-    # port 0 (source 1) is beyond the step that lacks a marker
-    error = diagnose(program, Stuck(time_ps=7, sample=0, next_step={0: 0}, port_steps={0: 1, 1: 0}))
-    assert error.cycle == ("slice 0 (step 0)", "the marker of source 2, step 0", "port 1", "nothing that is known")
-    assert diagnose(program, Stuck(time_ps=7, sample=0, port_steps={0: 1, 1: 0})).cycle[0] == "port 0"
-    error = diagnose(fan("free", noc__flow='"end_to_end"'), Stuck(time_ps=7, sample=0, windows={3: 2, 7: 0}))
-    assert error.cycle == ("core 0 sender", "a window credit of core 2", "core 2", "a window credit of core 0")
-    assert "chain of 2" in str(error)
