@@ -9,8 +9,8 @@ All but the links is a change of the Program before an engine starts, so both en
   ``meta["faulty"]``: the compiler's proof that no bank overflows no longer holds, and banks wrap around in ``acc_bits``.
 * **Dead cores.** Handshakes, markers and steps go on, so that the network does not hang, but the core computes nothing: routes to it have no
   synapses, its neurons no bias and thresholds out of reach, and ``silence`` sets the host's currents into it to 0. Along a route of sparse maps alone
-  all neurons of its box then send, because nothing is left that says which had a synapse. (Cores that are known to be broken before compilation belong
-  in the chip's ``memory.dead_cores``: the compiler places around them.)
+  all neurons of its box then send, because nothing is left that says which had a synapse. (Cores known to be broken before compilation belong in the
+  chip's ``memory.dead_cores``: the compiler places around them.)
 * **Links.** ``Faults.link_loss_draw`` is what ``Options.link_loss`` takes; spikes are lost in the engines, by the same hash with another salt.
 """
 
