@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from neurosim.chip import Chip
 from neurosim.compiler.banks import BankReport, raise_banks
 from neurosim.compiler.cores import Assignment, assign
-from neurosim.compiler.geometry import Box, hull, volume, whole
-from neurosim.compiler.mapping import Mapping, Slice, current_populations, port_populations
+from neurosim.compiler.geometry import Box, hull, volume
+from neurosim.compiler.mapping import Mapping, Slice, current_populations, port_sources
 from neurosim.compiler.memory import alive_cores
 from neurosim.compiler.partition import Partition, reached_boxes
 from neurosim.compiler.topology import hop_matrix
@@ -48,21 +48,23 @@ class Mapped:
     """Estimated traffic x hops before and after placement."""
 
 
-def map_graph(graph: Graph, chip: Chip, sync: str, seed: int = 0) -> Mapped:
-    """Partition, cores, banks and placement of an integer graph."""
-    return place_slices(graph, chip, sync, assign(graph, chip, sync), seed)
+def map_graph(graph: Graph, chip: Chip, sync: str, seed: int = 0, ports: tuple[tuple[int, Box, int], ...] = ()) -> Mapped:
+    """Partition, cores, banks and placement of an integer graph; ``ports`` as in ``Mapping``, by default everything enters through port 0."""
+    return place_slices(graph, chip, sync, assign(graph, chip, sync), seed, ports)
 
 
-def place_slices(graph: Graph, chip: Chip, sync: str, chosen: Assignment, seed: int = 0) -> Mapped:
+def place_slices(graph: Graph, chip: Chip, sync: str, chosen: Assignment, seed: int = 0, ports: tuple[tuple[int, Box, int], ...] = ()) -> Mapped:
     """Banks and sites of an assignment. ``seed`` 0 is the plain descent; others start from a random placement, for studies."""
     slices = chosen.partition.slices
-    ports = [(k, whole(graph.populations[k].shape)) for k in port_populations(graph)]
-    reached = reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices] + ports)
+    entering = port_sources(graph, Mapping(slices, chosen.core, chosen.banks, ports))
+    origins = [(piece.population, piece.box) for piece in slices] + [(population, box) for population, box, _ in entering]
+    reached = reached_boxes(graph, slices, origins)
     _check_routes(graph, chip, slices, chosen.core, reached)
     banks, reports = raise_banks(graph, chip, sync, slices, chosen.core, chosen.banks, reached)
-    traffic, from_port = estimate_traffic(graph, slices, chosen.core, reached, len(alive_cores(chip)))
+    shape = len(chip.noc.ports), len(alive_cores(chip))
+    traffic, from_port = estimate_traffic(graph, slices, chosen.core, reached, shape, [port for _, _, port in entering])
     site, before, after = place(traffic, from_port, chip, seed)
-    mapping = Mapping(slices, tuple(int(site[c]) for c in chosen.core), banks)
+    mapping = Mapping(slices, tuple(int(site[c]) for c in chosen.core), banks, ports)
     return Mapped(mapping, chosen.partition, chosen.strategy, reports, (before, after))
 
 
@@ -87,37 +89,40 @@ def _check_routes(graph: Graph, chip: Chip, slices: tuple[Slice, ...], core: tup
 
 
 def estimate_traffic(
-    graph: Graph, slices: tuple[Slice, ...], core: tuple[int, ...], reached: dict[tuple[int, int], Box], cores: int
+    graph: Graph, slices: tuple[Slice, ...], core: tuple[int, ...], reached: dict[tuple[int, int], Box], shape: tuple[int, int], entering: list[int]
 ) -> tuple[F64, F64]:
-    """(traffic [cores, cores], traffic from port 0 [cores]) in units of one eighth of a packet per step."""
+    """(traffic [cores, cores], traffic from the ports [ports, cores]) in units of one eighth of a packet per step.
+
+    ``shape``: (ports, cores); ``entering``: port of every port source.
+    """
     routes: dict[tuple[int, int], Box] = {}
     for (s, q), box in reached.items():
         key = (s, core[q])
         routes[key] = hull(routes[key], box) if key in routes else box
-    traffic, port = np.zeros((cores, cores)), np.zeros(cores)
+    traffic, port = np.zeros((shape[1], shape[1])), np.zeros(shape)
     for (s, goal), box in routes.items():
         packets = volume(box) + SPIKES_PER_MARKER
         if s < len(slices):
             traffic[core[s], goal] += packets
         else:
-            port[goal] += packets
+            port[entering[s - len(slices)], goal] += packets
     currents = set(current_populations(graph))
     for q, piece in enumerate(slices):
         if piece.population in currents:
-            port[core[q]] += SPIKES_PER_MARKER * (volume(piece.box) + 1)
+            port[0, core[q]] += SPIKES_PER_MARKER * (volume(piece.box) + 1)
     return traffic, port
 
 
 def place(traffic: F64, from_port: F64, chip: Chip, seed: int = 0) -> tuple[NDArray[np.int64], int, int]:
     """(core of the chip for every logical core, cost of the identity, cost of the result).
 
-    ``traffic`` [n, n] and ``from_port`` [n] are of the n logical cores, as many as are alive. Deterministic; 1,024 cores take seconds.
+    ``traffic`` [n, n] and ``from_port`` [ports, n] are of the n logical cores, as many as are alive. Deterministic; 1,024 cores take seconds.
     """
     sites = np.array(alive_cores(chip), np.int64)
     home = sites // chip.noc.cores_per_router
     hops = hop_matrix(chip)
     distance = ((hops + hops.T) / 2)[np.ix_(home, home)]
-    port = hops[chip.noc.ports[0], home].astype(np.float64)
+    port = hops[np.ix_(np.array(chip.noc.ports), home)].astype(np.float64)
     flow = traffic + traffic.T
     np.fill_diagonal(flow, 0)
     problem = _Problem(flow, from_port, distance, port)
@@ -130,7 +135,8 @@ def place(traffic: F64, from_port: F64, chip: Chip, seed: int = 0) -> tuple[NDAr
 
 @dataclass(frozen=True)
 class _Problem:
-    """A quadratic assignment: flow [cores, cores] (symmetric), from_port [cores], distance [sites, sites] (symmetric), port [sites]."""
+    """A quadratic assignment: flow [cores, cores] (symmetric), from_port [ports, cores], distance [sites, sites] (symmetric),
+    port [ports, sites]: links from a port."""
 
     flow: F64
     from_port: F64
@@ -139,7 +145,7 @@ class _Problem:
 
     def cost(self, site: NDArray[np.int64]) -> float:
         """Traffic x hops of a placement."""
-        return float((self.flow * self.distance[np.ix_(site, site)]).sum() / 2 + (self.from_port * self.port[site]).sum())
+        return float((self.flow * self.distance[np.ix_(site, site)]).sum() / 2 + (self.from_port * self.port[:, site]).sum())
 
 
 def _greedy(problem: _Problem) -> NDArray[np.int64]:
@@ -147,8 +153,8 @@ def _greedy(problem: _Problem) -> NDArray[np.int64]:
     cores = len(problem.flow)
     site = np.full(cores, -1, np.int64)
     free = np.ones(cores, np.bool_)
-    pull = problem.from_port.copy()
-    cost = problem.from_port[:, None] * problem.port[None, :]  # of core i at site j, given those placed
+    pull = problem.from_port.sum(axis=0)
+    cost = problem.from_port.T @ problem.port  # of core i at site j, given those placed
     for _ in range(cores):
         core = int(np.argmax(np.where(site < 0, pull, -1.0)))
         goal = int(np.argmin(np.where(free, cost[core], np.inf)))
@@ -165,7 +171,7 @@ def _descend(problem: _Problem, start: NDArray[np.int64]) -> NDArray[np.int64]:
     cores = len(start)
     site = start.copy()
     # cost of core i at the place of core j, all others where they are; kept up to date swap by swap
-    at = flow @ distance[site][:, site] + problem.from_port[:, None] * problem.port[site][None, :]
+    at = flow @ distance[site][:, site] + problem.from_port.T @ problem.port[:, site]
     band = max(1, PAIRS_AT_A_TIME // cores)
     quiet = first = 0  # rows in a row without a swap; first row of the band
     work = WORK

@@ -176,7 +176,7 @@ def test_placement_is_better_than_order_and_no_swap_helps() -> None:
     chip = chip_of(side=4)
     traffic = np.where(draw.random((16, 16)) < 0.2, draw.integers(0, 100, (16, 16)), 0).astype(float)
     port = draw.integers(0, 50, 16).astype(float)
-    site, before, after = place(traffic, port, chip)
+    site, before, after = place(traffic, port[None], chip)
     assert sorted(site.tolist()) == list(range(16))
     assert after < before
     hops = hop_matrix(chip)

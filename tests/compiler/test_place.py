@@ -33,6 +33,14 @@ def test_neighbours_share_a_cluster() -> None:
     assert mapped.traffic_hops[1] == 0
 
 
+def test_slices_go_where_their_port_is() -> None:
+    graph, chip = _chain(1), chip_of(4, 1 << 20, 3, "link", "noc.ports=[0, 8]")
+    assert map_graph(graph, chip, "wavefront").mapping.core == (0,)
+    box = (0, 4, 0, 1, 0, 1)
+    mapping = map_graph(graph, chip, "wavefront", ports=((0, box, 1),)).mapping
+    assert (mapping.core, mapping.ports) == ((8,), ((0, box, 1),))
+
+
 def test_dead_cores_are_never_used() -> None:
     dead = (0, 1, 3, 6)
     chip = chip_of(4, 1 << 20, 3, "link", f"memory.dead_cores={list(dead)}")
@@ -66,7 +74,7 @@ def test_no_swap_helps_on_any_topology(topology: str) -> None:
     np.fill_diagonal(traffic, 0)
     port = np.zeros(cores)
     port[:4] = 50
-    site, before, after = place(traffic, port, chip)
+    site, before, after = place(traffic, port[None], chip)
     assert len(set(site.tolist())) == cores
     assert not set(site.tolist()) & set(chip.memory.dead_cores)
     hops = hop_matrix(chip).astype(float)
@@ -84,7 +92,7 @@ def test_a_thousand_cores_take_seconds() -> None:
     for k in range(0, 992, 32):  # layers of 32 slices, each sending to a third of the next
         traffic[k : k + 32, k + 32 : k + 64] = draw.integers(0, 200, (32, 32)) * (draw.random((32, 32)) < 0.3)
     began = time.perf_counter()
-    site, before, after = place(traffic, np.zeros(1024), chip_of(4, 1 << 20, 32))
+    site, before, after = place(traffic, np.zeros((1, 1024)), chip_of(4, 1 << 20, 32))
     assert sorted(site.tolist()) == list(range(1024))
     assert after < 0.6 * before
     assert time.perf_counter() - began < 30  # about 2 s on an idle machine
