@@ -6,6 +6,7 @@ all nodes together, one row per layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from neurosim.chip import Chip
 from neurosim.compiler.adapt import adapt
 from neurosim.compiler.lower import lower, needed_layers
 from neurosim.compiler.ranges import span
+from neurosim.compiler.refuse import refuse
 from neurosim.errors import UnsupportedLayer
 from neurosim.graph import Conv2d, Graph, Population, Projection, SumPool
 from neurosim.network import Layer, Network
@@ -77,6 +79,7 @@ def check(network: Network, chip: Chip) -> list[CheckRow]:
         else:
             nodes: list[Population | Projection] = [*graph.populations, *graph.projections]
             refused = list(dict.fromkeys(row for node in nodes for row in supports(node, chip, graph)))
+            refused = refused or _disciplines(graph, chip)
     by_layer: dict[str, list[CheckRow]] = {}
     for row in refused:
         by_layer.setdefault(row.layer, []).append(row)
@@ -160,9 +163,22 @@ def _recurrence(network: Network, chip: Chip, needed: set[str]) -> Iterator[Chec
             yield _refused(target, "connect", delay, _longest_delay(chip), f"{chip.name} delays by fewer steps", "shorten the delay")
 
 
-def _longest_delay(chip: Chip) -> int:
-    """Longest trained delay under the discipline that allows most: with a barrier every hop takes one step of it."""
-    return chip.capabilities.max_delay + ("barrier" in chip.sync)
+def _disciplines(graph: Graph, chip: Chip) -> list[CheckRow]:
+    """Why the network runs in none of the chip's disciplines, told for the first; nothing if it runs in one."""
+    first: list[CheckRow] = []
+    for sync in chip.sync:
+        try:
+            refuse(graph, chip, sync)
+        except UnsupportedLayer as error:
+            first = first or [CheckRow(error.layer, error.op, "refused", error.value, error.limit, error.reason, error.remedy)]
+        else:
+            return []
+    return first
+
+
+def _longest_delay(chip: Chip) -> float:
+    """Longest trained delay that can be judged without the discipline: with a barrier hops take steps of it, which ``refuse`` counts."""
+    return math.inf if "barrier" in chip.sync else chip.capabilities.max_delay
 
 
 def _population(population: Population, chip: Chip, graph: Graph) -> Iterator[CheckRow]:

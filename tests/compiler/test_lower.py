@@ -126,3 +126,18 @@ def test_sparse_layers_stay_sparse_through_scales_and_joins() -> None:
     data = rng.integers(0, 2, (6, 3, 4, 2, 1), dtype=np.uint8)
     assert_same(net, data)
     assert [p.map.op for p in lower(net).into("late")] == ["sparse", "sparse"]
+
+
+def test_an_integrator_is_a_readout_with_its_own_leak() -> None:
+    rng = np.random.default_rng(8)
+    net = Network("membranes", steps=4)
+    x = net.lif("lif", net.linear("w", net.spikes_input("in", (3, 1, 1)), dyadic(rng, 4, 3)), threshold=0.5)
+    y = net.linear("head", x, dyadic(rng, 2, 4))
+    net.output(net.li("out", y, decay=0.75, bias=[0.5, -0.25], input_scale=0.5, decay_current=0.5))
+    assert_same(net, rng.integers(0, 2, (6, 4, 3, 1, 1), dtype=np.uint8))
+    net.layers["out"].params["decay_current"] = None
+    net.layers["head"].params["bias"] = np.array([1.0, 2.0])
+    assert_same(net, rng.integers(0, 2, (6, 4, 3, 1, 1), dtype=np.uint8))
+    net.layers["out"].params["decay_current"] = 0.5
+    with pytest.raises(UnsupportedLayer, match=r"out \(li\): a bias enters its synaptic current"):
+        lower(net)

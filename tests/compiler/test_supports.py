@@ -100,3 +100,17 @@ def test_fan_in_counts_no_padding_and_compiling_agrees_with_check() -> None:
     assert compile_network(net, load_chip("async-mesh", ["memory.fan_in=4"])).audit is not None
     with pytest.raises(UnsupportedLayer, match=r"lif .* value 4, limit 3; .*; 1 more refused"):
         compile_network(net, load_chip("async-mesh", ["memory.fan_in=3"]))
+
+
+def test_check_tells_what_no_discipline_of_the_chip_can_do() -> None:
+    net = Network("late", steps=2)
+    x = net.spikes_input("in", (2, 1, 1))
+    a = net.lif("a", x)
+    b = net.lif("b", net.linear("w", a, np.eye(2)))
+    net.output(net.lif("c", net.add("sum", b, x)))
+    only = ['sync=["barrier"]', "timing.barrier=[{tiles=1,duration=1000}]"]
+    rows = [row for row in check(net, load_chip("async-mesh", [*only, "capabilities.max_delay=0"])) if row.status == "refused"]
+    assert [(row.layer, row.value, row.limit) for row in rows] == [("c", 2, 0)]
+    assert "in -> c needs a chip delay of 2 steps" in rows[0].reason
+    assert not any(row.status == "refused" for row in check(net, load_chip("async-mesh", only)))
+    assert not any(row.status == "refused" for row in check(net, load_chip("async-mesh", ["capabilities.max_delay=0"])))
