@@ -96,9 +96,9 @@ def events_of(case: Case) -> Any:
     shape = next(p.shape for p in case.graph.populations if p.kind == "input")
     events = np.zeros((len(case.stimuli), program.steps, *shape), np.uint8)
     for n, stimulus in enumerate(case.stimuli):
-        for step, item, source, address in zip(stimulus.step, stimulus.item, stimulus.slice, stimulus.address, strict=True):
-            assert item == SPIKE
-            events[(n, step, *coordinates(program.source_box[source], address))] = 1
+        assert (stimulus.item == SPIKE).all()
+        for step, source, address, value in zip(stimulus.step, stimulus.slice, stimulus.address, stimulus.value, strict=True):
+            events[(n, step, *coordinates(program.source_box[source], address))] += value
     return events
 
 

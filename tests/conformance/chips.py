@@ -29,6 +29,7 @@ def chips(draw: st.DrawFn, drops: bool = False) -> Chip:
         "memory.route_entries": 4096,
         "arithmetic.lanes": draw(st.integers(1, 4)),
         "arithmetic.state_bits": draw(st.sampled_from([16, 8, 5, 6, 24, 32, 48])),
+        "arithmetic.acc_bits": draw(st.sampled_from([24, 24, 48])),
         "arithmetic.rounding": draw(st.sampled_from(["floor", "zero", "nearest"])),
         "arithmetic.skip_zero_weights": draw(st.booleans()),
         "arithmetic.visit": draw(st.sampled_from(["all", "active"])),

@@ -16,19 +16,19 @@ from tests.conformance import features
 
 
 @st.composite
-def rules(draw: st.DrawFn, shape: Shape, sync: str, limit: int, weights: np.random.Generator) -> NeuronRule:
-    """A neuron rule in integers, per neuron, per channel or scalar; ``limit`` is the largest membrane of the chip."""
+def rules(draw: st.DrawFn, shape: Shape, sync: str, limit: int, scale: int, weights: np.random.Generator) -> NeuronRule:
+    """A neuron rule in integers around ``scale``, per neuron, per channel or scalar; ``limit`` is the largest membrane of the chip."""
     form = draw(st.sampled_from([(1, 1, 1), (shape[0], 1, 1), shape]))
-    top = draw(st.integers(1, min(12, limit)))
+    top = min(draw(st.integers(1, 12)) * scale, limit)
     biased, floored, subtract = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
     current = sync != "free" and draw(st.integers(0, 3)) == 0
     return NeuronRule(
         threshold=weights.integers(1, top + 1, form),
-        bias=weights.integers(-2, 4, form) if biased else np.zeros((1, 1, 1), np.int64),
+        bias=weights.integers(-2, 4, form) * scale if biased else np.zeros((1, 1, 1), np.int64),
         decay=4096 - draw(st.sampled_from([0, 0, 2048, 1024, 100, 4095])),
         reset="subtract" if subtract else "zero",
         reset_by=weights.integers(1, top + 1, form) if subtract and draw(st.booleans()) else None,
-        floor=weights.integers(-6, 1, form) if floored else None,
+        floor=weights.integers(-6, 1, form) * scale if floored else None,
         strict=draw(st.booleans()),
         decay_current=4096 - draw(st.sampled_from([0, 2048, 700])) if current else None,
     )
@@ -40,9 +40,9 @@ def _signed(weights: np.random.Generator, shape: tuple[int, ...], gain: int) -> 
 
 
 @st.composite
-def maps(draw: st.DrawFn, source: Shape, target: Shape | None, weights: np.random.Generator) -> Any:
-    """A linear map from ``source`` onto ``target``, or onto any small shape when it is None."""
-    gain = draw(st.integers(1, 7))
+def maps(draw: st.DrawFn, source: Shape, target: Shape | None, scale: int, weights: np.random.Generator) -> Any:
+    """A linear map from ``source`` onto ``target``, or onto any small shape when it is None; weights around ``scale``."""
+    gain = draw(st.integers(1, 7)) * scale
     channels, height, width = source
     kinds = ["dense", "sparse"]
     if target is None or target[1:] == source[1:]:
@@ -93,6 +93,7 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False) -> Graph
     """
     weights = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     limit = 2 ** (chip.arithmetic.state_bits - 1) - 1
+    scale = draw(st.sampled_from([1, 1, 1, 300] if chip.arithmetic.acc_bits < 48 else [1, 300, 70_000]))  # weights of one, two or four bytes
     shapes = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4))
     populations = [Population(f"in{k}", draw(shapes), "input") for k in range(1 if plain else draw(st.integers(1, 2)))]
     projections: list[Projection] = []
@@ -104,11 +105,11 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False) -> Graph
         name = "out" if last else f"layer{k}"
         source = draw(st.sampled_from([p for p in populations if p.kind in ("input", "spiking")][-3:]))
         target = (draw(st.integers(1, 4)), 1, 1) if last else None
-        linear = draw(maps(source.shape, target, weights))
+        linear = draw(maps(source.shape, target, scale, weights))
         shape = linear.out_shape(source.shape)
         extra = draw(st.integers(0, 1)) if not last and shape[1:] == (1, 1) else 0  # channels that only later projections reach
         shape = (shape[0] + extra, *shape[1:])
-        rule = draw(rules(shape, sync, limit, weights))
+        rule = draw(rules(shape, sync, limit, scale, weights))
         if last:
             rule = NeuronRule(threshold=np.ones((1, 1, 1), np.int64), bias=rule.bias, decay=rule.decay)
         populations.append(Population(name, shape, "readout" if last else "spiking", rule, scale=np.ones(shape[0])))
@@ -117,14 +118,14 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False) -> Graph
             other = draw(st.sampled_from([p for p in populations[:-1] if p.kind in ("input", "spiking")]))
             part = (shape[0] - extra, *shape[1:]) if draw(st.booleans()) else shape
             projections.append(
-                Projection(other.name, name, draw(maps(other.shape, part, weights)), draw(_delays()), 0, shape[0] - part[0], layers=(name,))
+                Projection(other.name, name, draw(maps(other.shape, part, scale, weights)), draw(_delays()), 0, shape[0] - part[0], layers=(name,))
             )
         if analog and not last and draw(st.booleans()):
             image = Population(f"image{k}", shape, "analog")
             populations.insert(0, image)
             projections.append(Projection(image.name, name, SumPool(np.ones(shape[0], np.int64)), layers=(name,)))
     if features.RECURRENCE and draw(st.integers(0, 2)) == 2:
-        projections = draw(_with_loops(sync, populations, projections, weights))
+        projections = draw(_with_loops(sync, populations, projections, scale, weights))
     graph = Graph("drawn", draw(st.integers(1, 4)), tuple(populations), tuple(projections), class_names=())
     graph.verify()
     return graph
@@ -132,7 +133,7 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False) -> Graph
 
 @st.composite
 def _with_loops(
-    draw: st.DrawFn, sync: str, populations: list[Population], projections: list[Projection], weights: np.random.Generator
+    draw: st.DrawFn, sync: str, populations: list[Population], projections: list[Projection], scale: int, weights: np.random.Generator
 ) -> list[Projection]:
     """Projections from a population to itself or to an earlier one, in Program order (by target)."""
     layers = [p for p in populations if p.kind == "spiking"]
@@ -142,7 +143,7 @@ def _with_loops(
         # a barrier costs one step per hop, so a loop needs as much delay as hops
         delay = draw(st.integers(1, 2)) + (late - early if sync == "barrier" else 0)
         source, target = layers[late], layers[early]
-        loop = Projection(source.name, target.name, draw(maps(source.shape, target.shape, weights)), delay, layers=(target.name,))
+        loop = Projection(source.name, target.name, draw(maps(source.shape, target.shape, scale, weights)), delay, layers=(target.name,))
         projections = [*projections, loop]
     order = {p.name: k for k, p in enumerate(populations)}
     return sorted(projections, key=lambda p: order[p.target])

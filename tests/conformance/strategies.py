@@ -56,6 +56,8 @@ def stimuli_of(
     spread = draw(st.sampled_from([1, 50, 5000]))
     steps = 1 if program.sync == "free" else program.steps
     fed = [q for q in _fed(graph, program) if currents and draw(st.booleans())]
+    most = draw(st.sampled_from([1, 1, 1, 3]))  # events of a neuron and step, as one packet with that value or as several
+    repeats = draw(st.booleans())
     marked = realtime and program.sync == "wavefront" and draw(st.booleans())
     result, clock = [], 0
     for _ in range(samples):
@@ -68,7 +70,9 @@ def stimuli_of(
                 now += [(step, CURRENT, q, int(a), int(rng.integers(-3, 6))) for a in np.flatnonzero(rng.random(size) < density)]
             for source in range(program.slices, program.control_source):
                 size = int(np.prod(program.source_box[source, 1::2] - program.source_box[source, ::2]))
-                now += [(step, SPIKE, source, int(a), 1) for a in np.flatnonzero(rng.random(size) < density)]
+                for a in np.flatnonzero(rng.random(size) < density):
+                    count = int(rng.integers(1, most + 1))
+                    now += [(step, SPIKE, source, int(a), 1)] * count if repeats else [(step, SPIKE, source, int(a), count)]
             dues = [clock + int(rng.integers(0, spread)) if realtime else 0 for _ in now]
             order = {CURRENT: 0, SPIKE: 1}
             rows += sorted(((due, *row) for due, row in zip(dues, now, strict=True)), key=lambda r: (r[0], r[1], order[r[2]], r[3], r[4], r[5]))
@@ -160,7 +164,7 @@ def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = Fals
         first_sample=draw(st.sampled_from([0, 0, 3])),
         link_loss=draw(st.sampled_from([2**29, 2**31, 2**32])) if lossy else 0,
         window_ps=window,
-        max_time_ps=300 * chip.timing.put.value if faulty and draw(st.integers(0, 9)) == 9 else 10**15,
+        max_time_ps=300 * chip.timing.put.value if faulty and draw(st.integers(0, 19)) == 19 else 10**15,
         record=True,
         spikes=True,
         state=True,
