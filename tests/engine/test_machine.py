@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -209,8 +210,17 @@ def test_limits_and_refusals() -> None:
     run_reference(program, [stimulus], Options(max_time_ps=end))
     with pytest.raises(Livelock, match="max_time_ps"):
         run_reference(program, [stimulus], Options(max_time_ps=end - 1))
-    with pytest.raises(DataError, match="steps must not decrease"):
+    with pytest.raises(DataError, match=r"steps must ascend within 0\.\.0, got 1\.\.1"):
         run_reference(program, [spikes(program, [(1, 0)])], RECORD)
+    changes: tuple[tuple[str, Any, str], ...] = (
+        ("address", stimulus.address + 1, "address 1 does not exist"),
+        ("slice", stimulus.slice * 0, "slice 0, address 0"),
+        ("marker_due_ps", np.zeros(2, np.int64), "marker_due_ps has shape"),
+        ("value", np.ones(2, np.int64), "lengths 1, 1, 1, 1, 1, 2"),
+    )
+    for name, value, text in changes:
+        with pytest.raises(DataError, match=text):
+            run_reference(program, [stimulus, replace(stimulus, **{name: value})], RECORD)
     with pytest.raises(RunError, match="stream"):
         run_reference(chain([1, 1, 1], [5, 1], [0, 1], "free"), [stimulus], Options(streamed=True))
 

@@ -11,6 +11,7 @@ from neurosim.engine.events import Options, Progress, Result, Sink, Stimulus
 from neurosim.engine.reference.machine import Machine
 from neurosim.engine.reference.plan import Plan
 from neurosim.engine.reference.record import Probe, Recorder
+from neurosim.engine.stimuli import check_stimulus
 from neurosim.errors import RunError
 from neurosim.program import Program
 
@@ -37,6 +38,8 @@ def run_reference(
     """
     if options.streamed and program.sync == "free" and not options.window_ps:
         raise RunError("sync free streams samples in fixed windows without reset; give window_ps, or use isolated samples or sync wavefront")
+    for k, stimulus in enumerate(stimuli):
+        check_stimulus(program, stimulus, options.first_sample + k)
     plan = Plan(program, options.streamed, len(stimuli))
     record = Recorder(plan, options, len(stimuli), sink, tuple(probes))
     shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)

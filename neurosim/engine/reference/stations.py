@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from neurosim.engine.events import CURRENT, MARKER, Stimulus
 from neurosim.engine.reference.fabric import Channel, Item, Results, Server, Service, Station, marker
-from neurosim.errors import DataError
 
 if TYPE_CHECKING:
     from neurosim.engine.reference.machine import Machine
@@ -35,8 +34,6 @@ class Port(Station):
         sources = plan.sources_of[self.number] if plan.markers else []
         for sample, stimulus in enumerate(stimuli):
             row, rows = 0, len(stimulus.step)
-            if (stimulus.step[1:] < stimulus.step[:-1]).any() or (rows and not 0 <= int(stimulus.step[-1]) < plan.steps):
-                raise DataError(f"stimulus {sample}: steps must not decrease and must lie below {plan.steps}; sort it in port order")
             if plan.free:
                 later = sample * self.machine.options.window_ps
                 for row in range(rows):
