@@ -39,7 +39,10 @@ U64 = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class Faults:
-    """What is broken. Probabilities lie in 0..1: of a spike on a link between routers, of a stored weight bit. ``dead_cores``: numbers of cores."""
+    """What is broken. Probabilities lie in 0..1: of a spike on a link between routers, of a stored weight bit. ``dead_cores``: numbers of cores.
+
+    ``seed`` draws the weight bits; spikes are lost by the seed of the run. Raises RunError on a value that is none of these.
+    """
 
     link_loss: float = 0
     dead_cores: tuple[int, ...] = ()
@@ -83,7 +86,7 @@ class Faults:
 def apply_faults(program: Program, faults: Faults) -> Program:
     """The Program as the broken chip holds it; the same object where nothing of it is broken (lossy links are not of the Program).
 
-    Raises RunError: a dead core that the chip lacks.
+    Raises RunError: a dead core that the chip lacks, weights wider than its words.
     """
     if faults.dead_cores and max(faults.dead_cores) >= program.cores:
         raise RunError(f"dead_cores holds {max(faults.dead_cores)}, the chip has {program.cores} cores, numbered from 0; leave it out")
@@ -120,6 +123,11 @@ def _break_weights(program: Program, faults: Faults) -> Program:
     starts = np.unique(program.entry[:, E_WEIGHT])
     ends = np.append(starts[1:], len(program.weights))
     core_of_entry = np.repeat(program.route_core, np.diff(program.entry_ptr))
+    bits = program.chip.arithmetic.weight_bits
+    if len(program.weights) and not -(1 << (bits - 1)) <= int(program.weights.min()) <= int(program.weights.max()) < 1 << (bits - 1):
+        raise RunError(
+            f"weights {program.weights.min()}..{program.weights.max()} do not fit arithmetic.weight_bits {bits}; compile the network for this chip"
+        )
     entry, parts, total = program.entry.copy(), [np.zeros(0, np.int64)], 0
     for core in np.unique(core_of_entry).tolist():
         mine = core_of_entry == core
@@ -128,9 +136,8 @@ def _break_weights(program: Program, faults: Faults) -> Program:
         words = np.concatenate([program.weights[starts[b] : ends[b]] for b in blocks]).astype(np.int64)
         place = total + np.cumsum(sizes) - sizes
         entry[mine, E_WEIGHT] = place[np.searchsorted(starts[blocks], entry[mine, E_WEIGHT])]
-        parts.append(faulty_words(words, program.chip.arithmetic.weight_bits, core, faults))
+        parts.append(faulty_words(words, bits, core, faults))
         total += len(words)
-    bits = program.chip.arithmetic.weight_bits
     kind: type[Any] = np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32
     return replace(program, entry=entry, weights=np.concatenate(parts).astype(kind), meta=program.meta | {"faulty": True})
 

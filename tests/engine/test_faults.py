@@ -142,6 +142,12 @@ def test_impossible_faults_are_refused_in_words(change: dict[str, object], text:
         apply_faults(program, Faults(**change))  # type: ignore[arg-type]
 
 
+def test_weights_wider_than_the_words_are_refused() -> None:
+    program = chain([1, 1, 1], [5, 1], [0, 1], arithmetic__weight_bits=3)
+    with pytest.raises(RunError, match=r"weights 1\.\.5 do not fit arithmetic.weight_bits 3"):
+        apply_faults(program, Faults(weight_flip=0.5))
+
+
 def test_link_loss_is_handed_over_in_units_of_the_hash() -> None:
     assert Faults(link_loss=0.25).link_loss_draw == 2**30
     assert Faults(link_loss=1).link_loss_draw == 2**32
