@@ -29,13 +29,14 @@ from tests.compiler.graphs import OPS, chip_of, draw_graph, draw_map, stmixer_li
     neurons=st.integers(1, 80),
     kilobytes=st.sampled_from([0.3, 0.6, 1.2, 2.5, 5, 1000]),
     side=st.sampled_from([1, 2, 4, 6]),
-    sync=st.sampled_from(["wavefront", "free"]),
+    sync=st.sampled_from(["wavefront", "free", "barrier"]),
     flow=st.sampled_from(["link", "end_to_end"]),
 )
 def test_any_graph_on_any_chip(seed: int, ops: list[str], neurons: int, kilobytes: float, side: int, sync: str, flow: str) -> None:
     graph = draw_graph(seed, ops)
     largest = max(p.size for p in graph.populations)
-    chip = chip_of(max(1, largest * neurons // 40), int(1000 * kilobytes), side, flow)
+    deep = ("capabilities.max_delay=6", "capabilities.banks=8", "timing.barrier=[{tiles=1,duration=1000}]") if sync == "barrier" else ()
+    chip = chip_of(max(1, largest * neurons // 40), int(1000 * kilobytes), side, flow, *deep)
     try:
         program = assemble(graph, chip, sync)
     except DoesNotFit:
