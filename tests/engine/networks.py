@@ -88,7 +88,7 @@ def dense(source: str, target: str, weight: int, sizes: tuple[int, int] = (1, 1)
 
 def population(name: str, size: int = 1, kind: Any = "spiking", neurons: NeuronRule | None = None) -> Population:
     """``size`` channels of one pixel; spiking ones with ``rule()`` if no other is given."""
-    return Population(name, (size, 1, 1), kind, None if kind == "input" else neurons or rule(), scale=np.ones(size))
+    return Population(name, (size, 1, 1), kind, None if kind in ("input", "analog") else neurons or rule(), scale=np.ones(size))
 
 
 def spikes(program: Program, rows: list[tuple[int, int]]) -> Stimulus:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neurosim.engine.events import ROW_SERVICE, SPIKE, STEP, Engine, Options
+from neurosim.engine.events import CURRENT, ROW_SERVICE, SPIKE, STEP, Engine, Options, Stimulus
 from neurosim.engine.reference import run_reference
 from neurosim.errors import Deadlock
-from neurosim.graph import Graph
+from neurosim.graph import Graph, Projection, SumPool
 from neurosim.program import Program
 from tests.engine.networks import SOON, Rows, chain, dense, mapped, population, puts, services, spikes
 
@@ -91,6 +91,27 @@ def test_slices_of_a_core_take_turns_and_a_late_event_holds_the_barrier(run: Eng
     assert result.scores.tolist() == [[2]]
     assert (result.core["synops"].tolist(), result.core["synops_dropped"].tolist(), result.core["accesses"].tolist()) == ([8], [2], [5])
     assert (result.completion_ps.tolist(), result.decision_ps.tolist()) == ([637], [712])
+
+
+@pytest.mark.parametrize("run", SOON)
+def test_currents_act_in_the_bank_of_their_step(run: Engine) -> None:
+    graph = Graph(
+        "currents", 2, (population("image", 2, "analog"), population("layer", 2)), (Projection("image", "layer", SumPool(np.ones(2, int))),)
+    )
+    program = mapped(graph, [0], "barrier", mesh=(1, 1))
+    assert program.slice_offset.tolist() == [1]
+    columns = [[0, 0, 0], [0, 0, 1], [CURRENT] * 3, [0] * 3, [0, 1, 1], [5, 0, 4]]
+    kinds = (np.int64, np.int32, np.uint8, np.int32, np.int32, np.int64)
+    result = run(program, [Stimulus(*(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True)))], RECORD)
+    # a current is one state write of 10 + 3: 11..24, 24..37; S_1 = 87: the next step's, and the soma: neuron 0 fires, neuron 1 is touched by its 0
+    assert services(program, result, "core 0 synapse") == [(11, 24), (24, 37), (98, 111)]
+    assert services(program, result, "port 0") == [(0, 0), (5, 5), (87, 87)]
+    # 2 + 5 + 7, then 2 + 5. S_2 = 111 + 50: neuron 0 is visited only, neuron 1 reaches 4
+    assert services(program, result, "core 0 soma") == [(87, 108), (161, 170)]
+    assert result.spikes[["step", "address", "time"]].tolist() == [(0, 0, 101)]
+    assert services(program, result, "core 0 sender") == [(103, 104)]  # nobody to send it to
+    assert result.state_v.tolist() == [[0, 4]]
+    assert (result.sample["injected_currents"].tolist(), result.core["current_writes"].tolist(), result.completion_ps.tolist()) == ([3], [3], [170])
 
 
 def loop(sync: str) -> Program:
