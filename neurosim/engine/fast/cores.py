@@ -7,11 +7,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from neurosim.engine.events import CURRENT, MARKER
+from neurosim.engine.fast.burst import burst
+from neurosim.engine.fast.calendar import schedule
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit, part
-from neurosim.engine.fast.fabric import begin, finish, scaled, schedule, take, wake_after
+from neurosim.engine.fast.fabric import begin, charged, finish, sample_at, scaled, take, wake_after
 from neurosim.engine.fast.stations import return_window, sample_of, steps_allow
-from neurosim.engine.fast.steps import burst, complete_at, run_step, start_item
+from neurosim.engine.fast.steps import complete_at, run_step, start_item
 from neurosim.engine.fast.synapses import accumulate, expand, integrate_fire, lift
 from neurosim.program import E_DELAY, E_SHIFT, E_SLICE
 
@@ -27,9 +29,9 @@ def place_of(so: A, source: int, address: int) -> tuple[int, int, int]:
 
 
 @jit
-def mark(par: A, hp: A, sv: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, end: int) -> None:
+def mark(par: A, st: A, cal: A, buckets: A, sv: A, pk: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, packet: int, end: int) -> None:
     """Count the marker that server ``s`` serves until ``end`` for every slice of its core that waits for it."""
-    g, route = sv[s, V_STEP], sv[s, V_ROUTE]
+    g, route = pk[packet].step, pk[packet].route
     step = g % par[P_STEPS]
     for k in range(rt[route, T_MARK], rt[route, T_MARK_END]):
         q, delay = mk[k, 0], mk[k, 1]
@@ -40,28 +42,36 @@ def mark(par: A, hp: A, sv: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, en
         if ring[row, B_MARKERS] == need[q * par[P_STEPS] + step + delay]:
             ring[row, B_READY] = end + par[P_BANK]
             ring[row, B_CAUSE_SERVER] = s
-            ring[row, B_CAUSE_SERVICE] = sv[s, V_SERVICES] - 1
-            wake_after(hp, sv, s + 1, end + par[P_BANK])
+            ring[row, B_CAUSE_SERVICE] = sv[s].services - 1
+            wake_after(st, cal, buckets, sv, s + 1, end + par[P_BANK])
+
+
+@jit
+def first_spike(smp: A, sample: int, time: int) -> None:
+    """A synapse into a readout was served at ``time``; services come in order only within a bucket of the queue."""
+    if smp[sample, X_FIRST_SPIKE] < 0 or time < smp[sample, X_FIRST_SPIKE]:
+        smp[sample, X_FIRST_SPIKE] = time
 
 
 @part
 def synapse(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, wc: A, wf: A, rows: A, smp: A, cc: A, sl: A, so: A, rt: A, en: A, mk: A, need: A, ring: A, co: A,
-    acc32: A, acc64: A, touched: A, w8: A, w32: A, index: A, runs: A, s: int, time: int,
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, wc: A, wf: A, rows: A, smp: A, cc: A, sl: A, so: A,
+    rt: A, en: A, mk: A, need: A, ring: A, co: A, acc32: A, acc64: A, touched: A, w8: A, w32: A, index: A, runs: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Synapse station of a stepped discipline: packets into banks, markers into counts. It puts nothing, so its end is known at once."""
-    core = sv[s, V_OWNER]
+    core = sv[s].owner
     inlet = co[core, K_AXON_IN]
-    while ch[inlet, C_PUTS] != ch[inlet, C_TAKES]:
-        start = max(slot[ch[inlet, C_HEAD], L_ARRIVE], sv[s, V_END])
+    while ch[inlet].used != 0:
+        start = max(slot[ch[inlet].head].time, sv[s].end)
         if start > time:
-            schedule(hp, s, start)
+            schedule(st, cal, buckets, s, start)
             return
-        take(hp, sv, ch, slot, inlet, time, s)
-        begin(par, reg, sv, s, time)
-        return_window(par, hp, sv, sl, wc, wf, s, core, time)
-        item, source, address, value, g = sv[s, V_ITEM], sv[s, V_SLICE], sv[s, V_ADDRESS], sv[s, V_VALUE], sv[s, V_STEP]
-        sample, step = sample_of(par, g), g % par[P_STEPS]
+        packet = take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
+        begin(par, sv, s, time, packet)
+        return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
+        p = pk[packet]
+        item, source, address, value, g = p.item, p.slice, p.address, p.value, p.step
+        sample, step = p.sample, g % par[P_STEPS]
         duration = par[P_DECODE]
         if item == MARKER:
             cc[core, N_MARKER_PACKETS] += 1
@@ -79,7 +89,7 @@ def synapse(
             cc[core, N_SPIKE_PACKETS] += 1
             c, y, x = place_of(so, source, address)
             served, dropped = 0, 0
-            for e in range(rt[sv[s, V_ROUTE], T_ENTRY], rt[sv[s, V_ROUTE], T_ENTRY_END]):
+            for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
                 q = en[e, E_SLICE]
                 add = step + en[e, E_DELAY] < par[P_STEPS]
                 size = sl[q, S_SIZE]
@@ -93,50 +103,64 @@ def synapse(
                 served += count
                 if not add:
                     dropped += count
-                if count > 0 and sl[q, S_READOUT] != 0 and smp[sample, X_FIRST_SPIKE] < 0:
-                    smp[sample, X_FIRST_SPIKE] = time
-            sv[s, V_SYNOPS] = served
+                if count > 0 and sl[q, S_READOUT] != 0:
+                    first_spike(smp, sample, time)
+            sv[s].synops = served
             cc[core, N_SYNOPS] += served
             cc[core, N_SYNOPS_DROPPED] += dropped
             smp[sample, X_SYNOPS] += served
             duration += (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
         end = time + scaled(sv, s, duration)
         if item == MARKER:
-            mark(par, hp, sv, sl, rt, mk, need, ring, s, end)
-        finish(par, reg, sv, rows, s, end)
+            mark(par, st, cal, buckets, sv, pk, sl, rt, mk, need, ring, s, packet, end)
+        finish(par, reg, sv, pk, spare, rows, smp, s, end)
 
 
 @part
 def soma(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, up: A, dn: A, ring: A,
-    need: A, co: A, csl: A, buf: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int,
-    time: int,
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, rows: A, spk: A, smp: A,
+    sspk: A, cc: A, sl: A, up: A, dn: A, ring: A, need: A, co: A, csl: A, buf: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A,
+    touched: A, scores: A, rank: A, s: int, time: int,
 ) -> None:  # fmt: skip
-    """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires."""
-    core = sv[s, V_OWNER]
+    """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires.
+
+    Barrier: in global step g every slice p runs its step g - S_OFFSET, slices ascending, from S_g on.
+    """
+    core = sv[s].owner
     while True:
-        if sv[s, V_OPEN] != 0 and not burst(par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, ring, co, buf, s):
+        if sv[s].open != 0 and not burst(
+            par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, co, sl, up, ring, buf, s, time
+        ):
             return
         best, best_step, wake, seen = -1, INF, INF, INF
         for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
             p = csl[k]
+            if par[P_BARRIER] != 0:
+                if best < 0 and sl[p, S_NEXT] == reg[G_GLOBAL] - sl[p, S_OFFSET] and sl[p, S_NEXT] < par[P_GLOBAL_STEPS]:
+                    seen = max(sv[s].end, reg[G_BEGAN])
+                    if seen > time:
+                        wake = seen
+                    else:
+                        best, seen = p, time
+                    break
+                continue
             ready = complete_at(sl, ring, need, par, p)
             if ready == INF:
                 continue
             seen = min(seen, ready)
-            start = max(ready, steps_allow(par, sl, dn, ring, sl[p, S_DOWN], sl[p, S_DOWN_END], sl[p, S_NEXT]), sv[s, V_END])
+            start = max(ready, steps_allow(par, sl, dn, ring, sl[p, S_DOWN], sl[p, S_DOWN_END], sl[p, S_NEXT]), sv[s].end)
             if start > time:
                 wake = min(wake, start)
             elif sl[p, S_NEXT] < best_step:
                 best, best_step = p, sl[p, S_NEXT]
         if best < 0:
             if wake < INF:
-                schedule(hp, s, wake)
+                schedule(st, cal, buckets, s, wake)
             return
-        sv[s, V_HELD] += time - max(seen, sv[s, V_END])
-        begin(par, reg, sv, s, time)
-        sv[s, V_OPEN] = 1
-        run_step(par, sv, sl, ring, co, cc, v, cur, thr, bias, flo, rby, acc32, acc64, touched, buf, s, best)
+        sv[s].held += time - max(seen, sv[s].end)
+        begin(par, sv, s, time, s)
+        sv[s].open = 1
+        run_step(par, sv, pk, sl, ring, co, cc, v, cur, thr, bias, flo, rby, acc32, acc64, touched, buf, s, best)
         step = sl[best, S_NEXT] - 1
         if sl[best, S_READOUT] != 0 and step % par[P_STEPS] == par[P_STEPS] - 1:
             sample = sample_of(par, step)
@@ -155,11 +179,11 @@ def argmax(v: A, readout: A) -> int:
 
 
 @jit
-def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, cc: A, sv: A, co: A, csl: A, buf: A, s: int) -> int:
+def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, cc: A, sv: A, pk: A, co: A, csl: A, buf: A, s: int) -> int:
     """The start item: T times the bias into every neuron of the core's slices that have one. Returns the next place in ``buf``."""
-    core = sv[s, V_OWNER]
+    core = sv[s].owner
     at, m = co[core, K_BUFFER], 0
-    start_item(par, sv, s)
+    start_item(par, pk, s)
     for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
         q = csl[k]
         if sl[q, S_BIASED] == 0:
@@ -172,33 +196,34 @@ def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, 
             )  # fmt: skip
     cc[core, N_ACCESSES] += m
     cc[core, N_UPDATES] += m
-    sv[s, V_DURATION] = m * par[P_UPDATE]
+    sv[s].duration = m * par[P_UPDATE]
     return at
 
 
 @part
 def serve_packet(
-    par: A, sl: A, so: A, rt: A, en: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, smp: A, sv: A, co: A, buf: A, w8: A, w32: A, index: A, runs: A,
-    s: int, time: int,
+    par: A, sl: A, so: A, rt: A, en: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, smp: A, sv: A, pk: A, co: A, buf: A, w8: A, w32: A, index: A,
+    runs: A, s: int, packet: int, sample: int, time: int,
 ) -> int:  # fmt: skip
     """The packet in the item fields of core station ``s``: all its synapses at once. Returns the next place in ``buf``."""
-    core = sv[s, V_OWNER]
+    core = sv[s].owner
     at = co[core, K_BUFFER]
-    source, address, value = sv[s, V_SLICE], sv[s, V_ADDRESS], sv[s, V_VALUE]
-    sv[s, V_DURATION] = par[P_DECODE]
+    p = pk[packet]
+    source, address, value = p.slice, p.address, p.value
+    sv[s].duration = par[P_DECODE]
     period = time // par[P_LEAK] if par[P_LEAK] > 0 else 0
-    if sv[s, V_ITEM] == CURRENT:
+    if p.item == CURRENT:
         cc[core, N_CURRENT_PACKETS] += 1
         cc[core, N_CURRENT_WRITES] += 1
-        sv[s, V_DURATION] = par[P_DECODE] + par[P_SYNOP]
+        sv[s].duration = par[P_DECODE] + par[P_SYNOP]
         return lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, period, par[P_DECODE] + par[P_SYNOP] + par[P_FIRE], at)
-    if sv[s, V_ITEM] == MARKER:
+    if p.item == MARKER:
         cc[core, N_MARKER_PACKETS] += 1
         return at
     cc[core, N_SPIKE_PACKETS] += 1
     c, y, x = place_of(so, source, address)
     served = 0
-    for e in range(rt[sv[s, V_ROUTE], T_ENTRY], rt[sv[s, V_ROUTE], T_ENTRY_END]):
+    for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
         q, before = en[e, E_SLICE], served
         n = expand(en, sl, so, index, runs, e, source, c, y, x)
         factor = value << en[e, E_SHIFT]
@@ -206,49 +231,69 @@ def serve_packet(
             served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w8, index, runs, n, q, factor, period, served, at)
         else:
             served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w32, index, runs, n, q, factor, period, served, at)
-        if served > before and sl[q, S_READOUT] != 0 and smp[par[P_SAMPLE_INDEX], X_FIRST_SPIKE] < 0:
-            smp[par[P_SAMPLE_INDEX], X_FIRST_SPIKE] = time
-    sv[s, V_SYNOPS] = served
+        if served > before and sl[q, S_READOUT] != 0:
+            first_spike(smp, sample, time)
+    sv[s].synops = served
     cc[core, N_SYNOPS] += served
-    smp[par[P_SAMPLE_INDEX], X_SYNOPS] += served
-    sv[s, V_DURATION] = par[P_DECODE] + (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
+    smp[sample, X_SYNOPS] += served
+    sv[s].duration = par[P_DECODE] + (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
     return at
 
 
 @part
 def core_station(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A,
-    up: A, ring: A, co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, w8: A, w32: A, index: A, runs: A, readout: A, s: int,
-    time: int,
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, wc: A, wf: A, rows: A,
+    spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A, up: A, ring: A, co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A,
+    rby: A, w8: A, w32: A, index: A, runs: A, readout: A, scores: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Core station of ``free``: one packet (or the start item) per service, fires put as they come."""
-    core = sv[s, V_OWNER]
+    core = sv[s].owner
     inlet = co[core, K_AXON_IN]
     while True:
-        if sv[s, V_OPEN] != 0 and not burst(par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, ring, co, buf, s):
+        if sv[s].open != 0 and not burst(
+            par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, co, sl, up, ring, buf, s, time
+        ):
             return
-        if sv[s, V_SERVICES] == 0 and co[core, K_START] != 0:
-            begin(par, reg, sv, s, time)
-            at = serve_start(par, sl, v, tlast, thr, bias, flo, rby, cc, sv, co, csl, buf, s)
+        starts = sv[s].services == 0 and co[core, K_START] != 0
+        if (not starts and ch[inlet].used == 0) or time > par[P_UNTIL]:
+            return
+        if not starts and max(slot[ch[inlet].head].time, sv[s].end) > time:
+            schedule(st, cal, buckets, s, max(slot[ch[inlet].head].time, sv[s].end))
+            return
+        if st[s].ordered != 0:
+            windows_end(par, reg, v, readout, scores, time)
+        if starts:
+            begin(par, sv, s, time, s)
+            at = serve_start(par, sl, v, tlast, thr, bias, flo, rby, cc, sv, pk, co, csl, buf, s)
         else:
-            if ch[inlet, C_PUTS] == ch[inlet, C_TAKES]:
-                return
-            start = max(slot[ch[inlet, C_HEAD], L_ARRIVE], sv[s, V_END])
-            if start > time:
-                schedule(hp, s, start)
-                return
-            take(hp, sv, ch, slot, inlet, time, s)
-            begin(par, reg, sv, s, time)
-            return_window(par, hp, sv, sl, wc, wf, s, core, time)
-            at = serve_packet(par, sl, so, rt, en, v, tlast, thr, flo, rby, cc, smp, sv, co, buf, w8, w32, index, runs, s, time)
-        winner = argmax(v, readout)
-        if winner != reg[G_ARGMAX]:
-            reg[G_ARGMAX] = winner
-            reg[G_DECISION_SERVER] = s
-            reg[G_DECISION_SERVICE] = sv[s, V_SERVICES] - 1
-        sv[s, V_OPEN] = 1
-        sv[s, V_DURATION] = scaled(sv, s, sv[s, V_DURATION])
-        sv[s, V_RESULTS] = at - co[core, K_BUFFER]
-        if sv[s, V_JITTER] != 0:
+            packet = take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
+            begin(par, sv, s, time, packet)
+            return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
+            sample = charged(par, pk, packet, time)
+            at = serve_packet(
+                par, sl, so, rt, en, v, tlast, thr, flo, rby, cc, smp, sv, pk, co, buf, w8, w32, index, runs, s, packet, sample, time
+            )  # fmt: skip
+        if st[s].ordered != 0:
+            winner = argmax(v, readout)
+            if winner != reg[G_ARGMAX]:
+                reg[G_ARGMAX] = winner
+                row = sample_at(par, time) if par[P_TIMED] != 0 else par[P_SAMPLE_INDEX]
+                smp[row, X_DECISION_SERVER] = s
+                smp[row, X_DECISION_SERVICE] = sv[s].services - 1
+        sv[s].open = 1
+        sv[s].duration = scaled(sv, s, sv[s].duration)
+        sv[s].results = at - co[core, K_BUFFER]
+        if sv[s].jitter != 0:
             for k in range(co[core, K_BUFFER], at):
                 buf[k, U_NOMINAL] = scaled(sv, s, buf[k, U_NOMINAL])
+
+
+@jit
+def windows_end(par: A, reg: A, v: A, readout: A, scores: A, time: int) -> None:
+    """Streamed ``free``: before a readout's core begins a service at ``time``, keep the scores of the windows that are over by then."""
+    if par[P_STREAMED] == 0:
+        return
+    while time > (reg[G_SCORED] + 1) * par[P_WINDOW_PS]:
+        for k in range(readout.shape[0]):
+            scores[reg[G_SCORED], k] = v[readout[k]]
+        reg[G_SCORED] += 1

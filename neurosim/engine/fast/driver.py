@@ -12,7 +12,7 @@ from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.kernel import DONE, LATE, kernel, kernel_without_cache
 from neurosim.engine.fast.layout import Tables, build, reset
 from neurosim.engine.fast.results import Collector
-from neurosim.engine.fast.stuck import raise_deadlock, unfinished
+from neurosim.engine.fast.stuck import last_start, raise_deadlock, unfinished
 from neurosim.errors import DataError, Livelock, RunError
 from neurosim.program import Program
 from neurosim.units import format_time
@@ -37,12 +37,11 @@ def run_fast(
     ``budget`` is the number of wake-ups of the first turn of the compiled loop; later turns adapt to 0.1 s (a budget below 64 is kept as it is, for
     tests). The result does not depend on it.
 
-    Raises RunError (discipline not built, streaming in free), DataError (stimuli out of order), Deadlock, Livelock.
+    Raises RunError (streaming in free without a window, a slice of free that reaches itself without one), DataError (stimuli out of order), Deadlock,
+    Livelock.
     """
-    if program.sync not in ("free", "wavefront"):
-        raise RunError(f"sync {program.sync!r} is not simulated; compile with sync free or wavefront")
-    if program.sync == "free" and options.streamed:
-        raise RunError("streamed runs need steps, sync is 'free'; run isolated samples or compile with sync wavefront")
+    if program.sync == "free" and options.streamed and not options.window_ps:
+        raise RunError("streamed runs of sync free need window_ps; give it, or run isolated samples")
     stim, stim_ptr, marker_due = _stimuli(program, stimuli)
     tables = build(program, options, len(stimuli), stim, stim_ptr, marker_due)
     collector = Collector(program, options, tables, sink)
@@ -71,9 +70,9 @@ def _run(
             loop = kernel_without_cache()
             code = loop(budget, *arguments)
         spent = time.perf_counter() - began
-        if code == DONE:
+        if code == DONE and last_start(tables) <= options.max_time_ps:
             break
-        if code == LATE:
+        if code in (DONE, LATE):
             collector.flush(final=True)
             raise Livelock(
                 f"sample {sample} was not complete at {format_time(options.max_time_ps)} (max_time_ps {options.max_time_ps}); "
@@ -86,15 +85,18 @@ def _run(
             ended = int(tables.sl[:, c.S_ENDED].min(initial=0)) // program.steps if options.streamed else 0
             progress(min(first + ended, total), total)
     if unfinished(program, tables):
+        if program.sync == "free" and options.window_ps:
+            tables.smp[total - 1 if options.streamed else first, c.X_CUT] = 1
+            return budget
         collector.flush(final=True)
         raise_deadlock(program, tables, sample)
     return budget
 
 
 def _stimuli(program: Program, stimuli: list[Stimulus]) -> tuple[I64, I64, I64]:
-    """All stimuli in one table [M, 6], pointers per sample, and when the markers of each [sample * T + step] are due."""
+    """All stimuli in one table [M, 6], pointers [samples * ports + 1], and when the markers of each [sample * T + step] are due."""
     stepped = program.sync != "free"
-    parts = []
+    parts, sizes = [], [np.zeros(1, np.int64)]
     marker_due = np.zeros((max(1, len(stimuli)), program.steps), np.int64)
     for number, s in enumerate(stimuli):
         part = np.stack([np.asarray(x, np.int64) for x in (s.due_ps, s.step, s.item, s.slice, s.address, s.value)], axis=1)
@@ -110,9 +112,11 @@ def _stimuli(program: Program, stimuli: list[Stimulus]) -> tuple[I64, I64, I64]:
                 )
             marker_due[number] = s.marker_due_ps
         _check(program, number, part)
-        parts.append(part)
+        port = np.where(part[:, c.I_ITEM] == CURRENT, 0, program.source_port[part[:, c.I_SLICE]])
+        parts.append(part[np.argsort(port, kind="stable")] if program.ports > 1 else part)
+        sizes.append(np.bincount(port, minlength=program.ports))
     table = np.ascontiguousarray(np.concatenate(parts or [np.zeros((0, c.I_COLUMNS), np.int64)]))
-    pointers = np.cumsum([0] + [len(p) for p in parts]).astype(np.int64)
+    pointers = np.cumsum(np.concatenate(sizes)).astype(np.int64)
     return (table if len(table) else np.zeros((1, c.I_COLUMNS), np.int64)), pointers, marker_due.ravel()
 
 

@@ -1,4 +1,4 @@
-"""Heap, channels, windows, trace rows and services: what every station of the fast engine uses.
+"""Channels, windows, trace rows and services: what every station of the fast engine uses.
 
 Functions here are compiled into the kernel of ``kernel.py`` and never cached on their own: a cached inner function would not notice a changed rule.
 """
@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import SALT_JITTER, jittered
-from neurosim.engine.events import ROW_PUT, ROW_SERVICE
+from neurosim.arithmetic import SALT_JITTER, SALT_LOSS, jittered
+from neurosim.engine.events import ROW_DROP, ROW_PUT, ROW_SERVICE, SPIKE
+from neurosim.engine.fast.calendar import arm, schedule
 from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import entry, jit
+from neurosim.engine.fast.compiled import entry, jit, part
 
 A = NDArray[Any]
+
+UNKNOWN, DROPPED = -1, -2
+"""Instead of the time of a put: not known yet, the station is woken; the spike finds no credit and is dropped."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
-_SALT = np.uint64(SALT_JITTER)
+_JITTER, _LOSS = np.uint64(SALT_JITTER), np.uint64(SALT_LOSS)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
 
@@ -33,247 +37,316 @@ def splitmix64(x: np.uint64) -> np.uint64:
     return np.uint64(x ^ (x >> _S31))
 
 
-@entry
-def jitter_draw(seed: int, sample: int, server: int, n: int, amplitude: int) -> int:
-    """``arithmetic.jitter_draw`` on 64-bit words; ``seed`` as a two's complement int64."""
-    h = splitmix64(np.uint64(seed) ^ _SALT)
+@jit
+def upper_hash(seed: int, sample: int, server: int, n: int, salt: np.uint64) -> np.uint64:
+    """Upper 32 bits of ``arithmetic.hash_draw``; ``seed`` as a two's complement int64."""
+    h = splitmix64(np.uint64(seed) ^ salt)
     h = splitmix64(h ^ np.uint64(sample))
     h = splitmix64(h ^ np.uint64(server))
     h = splitmix64(h ^ np.uint64(n))
-    upper: int = np.int64((np.uint64(h >> _S32) * np.uint64(2 * amplitude + 1)) >> _S32)  # type: ignore[assignment]
+    return np.uint64(h >> _S32)
+
+
+@entry
+def jitter_draw(seed: int, sample: int, server: int, n: int, amplitude: int) -> int:
+    """``arithmetic.jitter_draw`` on 64-bit words."""
+    upper: int = np.int64((upper_hash(seed, sample, server, n, _JITTER) * np.uint64(2 * amplitude + 1)) >> _S32)  # type: ignore[assignment]
     return upper - amplitude
 
 
-@jit
-def schedule(hp: A, station: int, time: int) -> None:
-    """Wake a station at ``time`` unless it wakes earlier anyway. The order of equal times is free (the instant rule)."""
-    last = hp.shape[0] - 1
-    position = hp[station, H_POSITION]
-    if position >= 0:
-        if time >= hp[position, H_KEY]:
-            return
-    elif time < INF:
-        position = hp[last, H_HEAP]
-        hp[last, H_HEAP] = position + 1
-    else:
-        return
-    while position > 0:
-        parent = (position - 1) >> 2
-        if hp[parent, H_KEY] <= time:
-            break
-        hp[position, H_KEY] = hp[parent, H_KEY]
-        moved = hp[parent, H_HEAP]
-        hp[position, H_HEAP] = moved
-        hp[moved, H_POSITION] = position
-        position = parent
-    hp[position, H_KEY] = time
-    hp[position, H_HEAP] = station
-    hp[station, H_POSITION] = position
+@entry
+def is_lost(seed: int, sample: int, server: int, n: int, probability: int) -> bool:
+    """``arithmetic.is_lost`` on 64-bit words."""
+    return bool(upper_hash(seed, sample, server, n, _LOSS) < np.uint64(probability))
 
 
 @jit
-def pop(hp: A) -> int:
-    """Remove and return a station with the least time."""
-    last = hp.shape[0] - 1
-    top = hp[0, H_HEAP]
-    hp[top, H_POSITION] = -1
-    size = hp[last, H_HEAP] - 1
-    hp[last, H_HEAP] = size
-    if size == 0:
-        return top
-    time, station = hp[size, H_KEY], hp[size, H_HEAP]
-    position = 0
-    while True:
-        first = 4 * position + 1
-        if first >= size:
-            break
-        child, least = first, hp[first, H_KEY]
-        for k in range(first + 1, min(first + 4, size)):
-            if hp[k, H_KEY] < least:
-                child, least = k, hp[k, H_KEY]
-        if least >= time:
-            break
-        moved = hp[child, H_HEAP]
-        hp[position, H_KEY] = least
-        hp[position, H_HEAP] = moved
-        hp[moved, H_POSITION] = position
-        position = child
-    hp[position, H_KEY] = time
-    hp[position, H_HEAP] = station
-    hp[station, H_POSITION] = position
-    return top
+def sample_at(par: A, time: int) -> int:
+    """Row of ``smp`` of a service that begins at ``time`` in a streamed run of ``free``."""
+    return 0 if time == 0 else (time - 1) // par[P_WINDOW_PS]
 
 
 @jit
-def wake_after(hp: A, sv: A, server: int, time: int) -> None:
+def ends_at(par: A, smp: A, start: int, end: int) -> None:
+    """Streamed ``free``: the end of a service that began at ``start``."""
+    row = sample_at(par, start)
+    smp[row, X_COMPLETION] = max(smp[row, X_COMPLETION], end)
+
+
+@part
+def charged(par: A, pk: A, packet: int, start: int) -> int:
+    """Row of ``smp`` to which a service that begins at ``start`` and its packet are charged."""
+    if par[P_TIMED] != 0:
+        return sample_at(par, start)
+    return pk[packet].sample
+
+
+@jit
+def wake_after(st: A, cal: A, buckets: A, sv: A, server: int, time: int) -> None:
     """Wake a one-server station at ``time`` or at the end of its service; one that waits for a credit looks around when it goes on."""
-    if sv[server, V_OPEN] == 0:
-        schedule(hp, server, max(time, sv[server, V_END]))
+    if sv[server].open == 0:
+        arm(st, cal, buckets, server, max(time, sv[server].end))
 
 
 @jit
-def credit_of(ch: A, slot: A, channel: int, ready: int) -> int:
-    """First time >= ready with a credit of the channel; -1 if not known yet: the writer is then woken."""
-    if ch[channel, C_PUTS] - ch[channel, C_TAKES] >= ch[channel, C_DEPTH]:
-        ch[channel, C_WAITING] = 1
-        return -1
-    return max(ready, slot[ch[channel, C_TAIL], L_FREE])
+def new_packet(reg: A, spare: A) -> int:
+    """An unused row of ``pk``."""
+    k = reg[G_SPARE] - 1
+    reg[G_SPARE] = k
+    return spare[k]
 
 
 @jit
-def credit(par: A, ch: A, slot: A, wc: A, wf: A, channel: int, window: int, ready: int) -> int:
-    """First time >= ready with a credit of the channel and of window row ``window``, if >= 0; -1 if not known yet: the writer is then woken."""
-    time = credit_of(ch, slot, channel, ready)
-    if time >= 0 and window >= 0:
-        if wc[window, W_PUTS] - wc[window, W_TAKES] >= par[P_WINDOW]:
-            wc[window, W_WAITING] = 1
-            return -1
-        time = max(time, wf[window * par[P_WINDOW] + wc[window, W_PUTS] % par[P_WINDOW]])
-    return time
+def release(par: A, reg: A, spare: A, packet: int) -> None:
+    """The packet is no more; the servers' own rows stay."""
+    if packet >= par[P_OWN]:
+        k = reg[G_SPARE]
+        spare[k] = packet
+        reg[G_SPARE] = k + 1
 
 
 @jit
-def enqueue(ch: A, slot: A, channel: int, time: int) -> int:
-    """Put at ``time``, the credit being known; returns the slot, whose item the caller fills before ``notify``."""
-    place = ch[channel, C_TAIL]
-    slot[place, L_ARRIVE] = time + ch[channel, C_FORWARD]
-    ch[channel, C_PUTS] += 1
+def copy_packet(pk: A, source: int, copy: int) -> None:
+    """All fields of a packet into another row."""
+    pk[copy] = pk[source]
+
+
+@jit
+def credit(
+    st: A, cal: A, buckets: A, ch: A, cw: A, slot: A, channel: int, ready: int, time: int, station: int, item: int,
+) -> int:  # fmt: skip
+    """First time >= ready with a credit of the channel, or DROPPED, or UNKNOWN: ``station``, which decides at ``time``, is woken for it.
+
+    A put whose credit is not known yet may still find one; only at ``ready`` itself is it certain that there is none and the spike is dropped.
+    """
+    c = ch[channel]
+    drops = cw[channel, C_DROP] != 0 and item == SPIKE
+    if c.used >= c.depth:
+        if drops:
+            if time >= ready:
+                return DROPPED
+            schedule(st, cal, buckets, station, ready)
+        else:
+            c.waiting = 1
+        return UNKNOWN
+    usable = slot[c.tail].time
+    if usable <= ready:
+        return ready
+    return DROPPED if drops else usable
+
+
+@jit
+def window_credit(par: A, wc: A, wf: A, window: int, ready: int) -> int:
+    """First time >= ready with a credit of window row ``window`` (none if < 0); UNKNOWN: its sender is then woken."""
+    if window < 0:
+        return ready
+    if wc[window, W_PUTS] - wc[window, W_TAKES] >= par[P_WINDOW]:
+        wc[window, W_WAITING] = 1
+        return UNKNOWN
+    return max(ready, wf[window * par[P_WINDOW] + wc[window, W_PUTS] % par[P_WINDOW]])
+
+
+@jit
+def return_credit(par: A, st: A, cal: A, buckets: A, wc: A, wf: A, window: int, time: int) -> None:
+    """A credit of window row ``window``, if >= 0, is usable again t_wire after ``time``."""
+    if window < 0:
+        return
+    wf[window * par[P_WINDOW] + wc[window, W_TAKES] % par[P_WINDOW]] = time + par[P_WIRE]
+    wc[window, W_TAKES] += 1
+    if wc[window, W_WAITING] != 0:
+        wc[window, W_WAITING] = 0
+        schedule(st, cal, buckets, wc[window, W_SENDER], time + par[P_WIRE])
+
+
+@part
+def enqueue(
+    st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, rin: A, mask: A, ns: A, rr: A, words: int, cores: int, channel: int, time: int, packet: int,
+    dest: int,
+) -> None:  # fmt: skip
+    """Put at ``time``, the credit being known. The reader is woken for an item that is the head of its queue; behind another it has no say yet.
+
+    ``dest`` -1: the item may need several outputs of the router that reads, which finds them out itself.
+    """
+    c = ch[channel]
+    place = c.tail
+    arrival = time + c.forward
+    at = slot[place]
+    at.time = arrival
+    at.packet = packet
+    at.dest = dest
+    c.puts += 1
+    c.used += 1
     follow = place + 1
-    if follow == ch[channel, C_SLOT] + ch[channel, C_DEPTH]:
-        follow = ch[channel, C_SLOT]
-    ch[channel, C_TAIL] = follow
-    return place
-
-
-@jit
-def notify(par: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, channel: int, place: int) -> None:
-    """Wake the reader for an item that is the head of its queue; behind another item it has no say yet."""
-    if ch[channel, C_PUTS] - ch[channel, C_TAKES] != 1:
+    c.tail = c.base if follow == c.base + c.depth else follow
+    if c.used != 1:
         return
-    reader, arrival, entrance = ch[channel, C_READER], slot[place, L_ARRIVE], ch[channel, C_INPUT]
-    if entrance < 0:
-        wake_after(hp, sv, reader, arrival)
+    k = c.router
+    if k < 0:
+        reader = sv[c.reader]
+        if reader.open == 0:
+            arm(st, cal, buckets, c.reader, max(arrival, reader.end))
         return
-    output = ns[reader - par[P_ROUTER0], slot[place, L_DEST]]
-    rin[entrance, R_ARRIVE] = arrival
-    rin[entrance, R_OUTPUT] = output
-    schedule(hp, reader, max(arrival, sv[output, V_END]))
+    r = rr[k]
+    entrance = c.entrance
+    output = -1
+    if dest >= 0:
+        output = r.out + ns[k * cores + dest]
+    head = rin[entrance]
+    head.arrive = arrival
+    head.output = output
+    bit = entrance - r.first
+    mask[k * words + (bit >> 6)] |= np.uint64(1) << np.uint64(bit & 63)
+    wake = arrival
+    if output >= 0:
+        wake = max(arrival, sv[output].end)
+    if wake < INF:
+        arm(st, cal, buckets, c.reader, wake)
 
 
-@jit
-def take(hp: A, sv: A, ch: A, slot: A, channel: int, time: int, server: int) -> None:
-    """Take the head at ``time`` into a server's item fields; its credit goes back and the high-water mark is kept."""
-    arrived, seen = ch[channel, C_ARRIVED], ch[channel, C_SEEN]
-    past = ch[channel, C_SLOT] + ch[channel, C_DEPTH]
-    while arrived < ch[channel, C_PUTS] and slot[seen, L_ARRIVE] <= time:
-        arrived += 1
-        seen += 1
-        if seen == past:
-            seen = ch[channel, C_SLOT]
-    ch[channel, C_ARRIVED], ch[channel, C_SEEN] = arrived, seen
-    ch[channel, C_HIGH] = max(ch[channel, C_HIGH], arrived - ch[channel, C_TAKES])
-    place = ch[channel, C_HEAD]
-    for j in range(F_COLUMNS):
-        sv[server, V_ITEM + j] = slot[place, L_ITEM + j]
-    slot[place, L_FREE] = time + ch[channel, C_ACK]
-    ch[channel, C_TAKES] += 1
+@part
+def take(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, channel: int, time: int) -> int:
+    """Take the head at ``time``: its credit goes back and the high-water mark is kept. Returns the packet."""
+    c = ch[channel]
+    place, past = c.head, c.base + c.depth
+    while c.used > c.high:  # more items than ever have been put; have so many arrived?
+        last = place + c.high
+        if last >= past:
+            last -= c.depth
+        if slot[last].time > time:
+            break
+        c.high += 1
+    at = slot[place]
+    packet = at.packet
+    usable = time + c.ack
+    at.time = usable
+    c.used -= 1
     place += 1
-    ch[channel, C_HEAD] = ch[channel, C_SLOT] if place == past else place
-    if ch[channel, C_WAITING] != 0:
-        ch[channel, C_WAITING] = 0
-        schedule(hp, sv[ch[channel, C_WRITER], V_STATION], time + ch[channel, C_ACK])
+    c.head = c.base if place == past else place
+    if c.waiting != 0:
+        c.waiting = 0
+        arm(st, cal, buckets, sv[cw[channel, C_WRITER]].station, usable)
+    return packet
 
 
 @jit
-def begin(par: A, reg: A, sv: A, server: int, time: int) -> int:
+def begin(par: A, sv: A, server: int, time: int, packet: int) -> int:
     """Begin a service at ``time``: number, start and jitter. Returns its number."""
-    n = sv[server, V_SERVICES]
-    sv[server, V_SERVICES] = n + 1
-    sv[server, V_START] = time
-    sv[server, V_SHIFT] = 0
-    sv[server, V_RESULT] = 0
-    sv[server, V_RESULTS] = 0
-    sv[server, V_REPEAT] = 0
-    sv[server, V_LAST_PUT] = -1
-    sv[server, V_WAITED] = 0
-    sv[server, V_SYNOPS] = 0
-    jitter = 0
-    if par[P_AMPLITUDE] > 0 and server > 0:
-        jitter = jitter_draw(par[P_SEED], par[P_SAMPLE], server, n, par[P_AMPLITUDE])
-    sv[server, V_JITTER] = jitter
-    reg[G_LAST_START] = max(reg[G_LAST_START], time)
+    v = sv[server]
+    n = v.services
+    v.services = n + 1
+    v.start = time
+    v.packet = packet
+    v.shift = 0
+    v.result = 0
+    v.results = 0
+    v.repeat = 0
+    v.last_put = -1
+    v.waited = 0
+    v.synops = 0
+    v.jitter = 0
+    if par[P_AMPLITUDE] > 0 and server >= par[P_PORTS]:
+        v.jitter = jitter_draw(par[P_SEED], par[P_SAMPLE], server, n, par[P_AMPLITUDE])
     return n
 
 
 @jit
 def scaled(sv: A, server: int, duration: int) -> int:
     """A nominal duration of the service with its jitter."""
-    if sv[server, V_JITTER] == 0:
+    if sv[server].jitter == 0:
         return duration
-    return jittered(duration, sv[server, V_JITTER])
+    return jittered(duration, sv[server].jitter)
 
 
 @jit
-def finish(par: A, reg: A, sv: A, rows: A, server: int, end: int) -> None:
-    """The service ends at ``end``: counters and its trace row."""
-    sv[server, V_END] = end
-    sv[server, V_OPEN] = 0
-    waited = sv[server, V_WAITED]
-    sv[server, V_BUSY] += end - sv[server, V_START] - waited
-    sv[server, V_BLOCKED] += waited
-    reg[G_LAST_END] = max(reg[G_LAST_END], end)
-    if par[P_RECORD] == 0:
-        return
+def item_columns(rows: A, k: int, pk: A, packet: int) -> None:
+    """The packet's columns of a trace row."""
+    p = pk[packet]
+    rows[k, 6] = p.item
+    rows[k, 7] = p.slice
+    rows[k, 8] = p.address
+    rows[k, 9] = p.value
+    rows[k, 10] = p.step
+    rows[k, 11] = p.dest
+    rows[k, 12] = p.origin
+    rows[k, 13] = p.cause_server
+    rows[k, 14] = p.cause_service
+
+
+@jit
+def service_row(reg: A, sv: A, pk: A, rows: A, server: int, packet: int, waited: int) -> None:
+    """Trace row of the service that has just ended."""
     k = reg[G_ROWS]
     reg[G_ROWS] = k + 1
-    rows[k, 0] = sv[server, V_START]
+    v = sv[server]
+    rows[k, 0] = v.start
     rows[k, 1] = server
     rows[k, 2] = ROW_SERVICE
-    rows[k, 3] = sv[server, V_SERVICES] - 1
-    rows[k, 4] = end
-    rows[k, 5] = sv[server, V_SERVICES] - 1
-    for j in range(9):
-        rows[k, 6 + j] = sv[server, V_ITEM + j]
+    rows[k, 3] = v.services - 1
+    rows[k, 4] = v.end
+    rows[k, 5] = v.services - 1
+    item_columns(rows, k, pk, packet)
     rows[k, 15] = waited
-    rows[k, 16] = sv[server, V_SYNOPS]
+    rows[k, 16] = v.synops
 
 
 @jit
-def deliver(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, rows: A, server: int, ready: int, time: int, item: int, slice_: int, address: int,
-    value: int, dest: int, origin: int, route: int, record: int,
-) -> None:  # fmt: skip
-    """Put a packet or item (of the service's step) into the channel of ``server`` at ``time``, ready since ``ready``; ``record``: with a row."""
-    n = sv[server, V_SERVICES] - 1
-    channel = sv[server, V_CHANNEL]
-    place = enqueue(ch, slot, channel, time)
-    slot[place, L_ITEM] = item
-    slot[place, L_SLICE] = slice_
-    slot[place, L_ADDRESS] = address
-    slot[place, L_VALUE] = value
-    slot[place, L_STEP] = sv[server, V_STEP]
-    slot[place, L_DEST] = dest
-    slot[place, L_ORIGIN] = origin
-    slot[place, L_CAUSE_SERVER] = server
-    slot[place, L_CAUSE_SERVICE] = n
-    slot[place, L_ROUTE] = route
-    reg[G_LAST_START] = max(reg[G_LAST_START], time)
-    notify(par, hp, sv, ch, slot, rin, ns, channel, place)
-    if record == 0:
-        return
-    index = sv[server, V_PUTS]
-    sv[server, V_PUTS] = index + 1
-    if par[P_RECORD] == 0:
-        return
+def put_row(reg: A, pk: A, rows: A, server: int, kind: int, index: int, n: int, packet: int, ready: int, time: int) -> None:
+    """Trace row of a put, drop or loss of service ``n``."""
     k = reg[G_ROWS]
     reg[G_ROWS] = k + 1
     rows[k, 0] = time
     rows[k, 1] = server
-    rows[k, 2] = ROW_PUT
+    rows[k, 2] = kind
     rows[k, 3] = index
     rows[k, 4] = ready
     rows[k, 5] = n
-    for j in range(9):
-        rows[k, 6 + j] = slot[place, L_ITEM + j]
+    item_columns(rows, k, pk, packet)
     rows[k, 15] = time - ready
     rows[k, 16] = 0
+
+
+@jit
+def finish(par: A, reg: A, sv: A, pk: A, spare: A, rows: A, smp: A, server: int, end: int) -> None:
+    """The service ends at ``end``: counters, its trace row, and its packet is no more."""
+    v = sv[server]
+    v.end = end
+    v.open = 0
+    v.busy += end - v.start - v.waited
+    v.blocked += v.waited
+    reg[G_LAST_END] = max(reg[G_LAST_END], end)
+    if par[P_TIMED] != 0:
+        ends_at(par, smp, v.start, end)
+    if par[P_RECORD] != 0:
+        service_row(reg, sv, pk, rows, server, v.packet, v.waited)
+    release(par, reg, spare, v.packet)
+
+
+@jit
+def missed(reg: A, sv: A, cw: A, pk: A, rows: A, record: int, server: int, kind: int, packet: int, time: int) -> None:
+    """Count a drop or loss of ``server`` (its service in hand) at ``time``, with its row."""
+    v = sv[server]
+    index = v.missed
+    v.missed = index + 1
+    cw[v.channel, C_DROPS if kind == ROW_DROP else C_LOSSES] += 1
+    if record != 0:
+        put_row(reg, pk, rows, server, kind, index, v.services - 1, packet, time, time)
+
+
+@part
+def deliver(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, rows: A, server: int,
+    ready: int, time: int, packet: int,
+) -> None:  # fmt: skip
+    """Put ``packet``, whose fields are set but for its cause, into the channel of ``server`` at ``time`` (or drop it at ``ready``: time DROPPED)."""
+    v, p = sv[server], pk[packet]
+    p.cause_server = server
+    p.cause_service = v.services - 1
+    if time == DROPPED:
+        missed(reg, sv, cw, pk, rows, par[P_RECORD], server, ROW_DROP, packet, ready)
+        release(par, reg, spare, packet)
+        return
+    if par[P_RECORD] != 0 and server >= par[P_PORTS]:
+        put_row(reg, pk, rows, server, ROW_PUT, v.puts, v.services - 1, packet, ready, time)
+    v.puts += 1
+    enqueue(st, cal, buckets, sv, ch, slot, rin, mask, ns, rr, par[P_WORDS], par[P_CORES], v.channel, time, packet,
+        p.dest if par[P_TREE] == 0 else -1)  # fmt: skip

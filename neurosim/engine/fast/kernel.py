@@ -1,4 +1,4 @@
-"""The compiled loop: pop the earliest station, let it act, until nothing is left or the budget is spent.
+"""The compiled loop: take a station of the earliest bucket, let it act, until nothing is left or the budget is spent.
 
 numba stamps a cache entry with the kernel's own file only, so a changed rule in another file would go unnoticed. The kernel is therefore closed over
 a digest of every file it is compiled from: numba's index key includes closure cells.
@@ -11,15 +11,18 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from numba import njit
 
 from neurosim import arithmetic, program
 from neurosim.engine import events
+from neurosim.engine.fast.barrier import next_step
+from neurosim.engine.fast.calendar import BUCKETS, Z_BASE, Z_SHIFT, advance, first_in_order, remove
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import OPTIONS
 from neurosim.engine.fast.cores import core_station, soma, synapse
-from neurosim.engine.fast.fabric import pop
-from neurosim.engine.fast.stations import port, router, sender
+from neurosim.engine.fast.router import router
+from neurosim.engine.fast.stations import port, sender
 from neurosim.host import stimulus
 
 DONE, MORE, LATE = range(3)
@@ -37,45 +40,62 @@ def rules_digest() -> int:
 
 def _build(rules: int) -> Callable[..., int]:
     def kernel(  # type: ignore[no-untyped-def]
-        budget, par, reg, hp, sv, ch, slot, wc, wf, sl, so, rt, en, mk, up, dn, co, csl, rr, rin, ns, need, ring, v, cur, tlast, thr, bias, flo, rby,
-        acc32, acc64, touched, w8, w32, index, runs, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,
+        budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, so, rt, en, mk, up, dn,
+        co, csl, need, ring, v, cur, tlast, thr, bias, flo, rby, acc32, acc64, touched, w8, w32, index, runs, buf, cc, smp, sspk, stim, stim_ptr,
+        marker_due, rows, spk, readout, scores, rank,
     ):  # fmt: skip
         left = budget + rules * 0  # the one use that makes the digest part of numba's key
-        size = hp.shape[0] - 1
-        margin = par[P_MARGIN]
+        margin, router0, free = par[P_MARGIN], par[P_ROUTER0], par[P_FREE]
         while left > 0:
-            if max(reg[G_LAST_END], reg[G_LAST_START]) > par[P_MAX_TIME]:
-                return LATE
-            if hp[size, H_HEAP] == 0:
-                return DONE
+            first = buckets[np.int64(cal[Z_BASE]) & (BUCKETS - 1)]
+            if first < 0:
+                if reg[G_LAST_END] > par[P_MAX_TIME]:
+                    return LATE
+                if advance(st, cal, buckets):
+                    reg[G_NOW] = np.int64(cal[Z_BASE]) << np.int64(cal[Z_SHIFT])
+                elif par[P_BARRIER] == 0 or not next_step(par, reg, st, cal, buckets, sv, co, smp, spare):
+                    return DONE
+                continue
             if par[P_RECORD] != 0 and reg[G_ROWS] + margin > rows.shape[0]:
                 return MORE
             if par[P_SPIKES] != 0 and reg[G_SPIKES] + margin > spk.shape[0]:
                 return MORE
-            time = hp[0, H_KEY]
-            station = pop(hp)
-            reg[G_NOW] = time
+            station = first
+            if st[station].ordered != 0:
+                station = first_in_order(st, station)
+            time = st[station].wake
+            remove(st, cal, buckets, station)
             left -= 1
-            if station >= par[P_ROUTER0]:
-                router(par, reg, hp, sv, ch, slot, rin, ns, rows, smp, rr, station - par[P_ROUTER0], time)
-            elif station == 0:
-                port(par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, smp, sl, so, rt, dn, ring, stim, stim_ptr, marker_due)
-            elif station % 3 == 0:
-                sender(par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, smp, cc, co, so, rt, station, time)
-            elif station % 3 == 2:
-                soma(
-                    par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, spk, smp, sspk, cc, sl, up, dn, ring, need, co, csl, buf, v, cur, thr, bias,
-                    flo, rby, acc32, acc64, touched, scores, rank, station, time,
+            kind = st[station].kind
+            if kind == ROUTER:
+                router(
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, sl, so, rt, rows, smp,
+                    station - router0, station, time,
                 )  # fmt: skip
-            elif par[P_FREE] == 0:
+            elif kind == SENDER:
+                sender(
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, rows, smp, cc, co, sl, so, rt, lp, lr,
+                    station, time,
+                )  # fmt: skip
+            elif kind == SOMA:
+                soma(
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, sl, up, dn, ring, need, co,
+                    csl, buf, v, cur, thr, bias, flo, rby, acc32, acc64, touched, scores, rank, station, time,
+                )  # fmt: skip
+            elif kind == PORT:
+                port(
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, rows, smp, pt, ps, sl, so, rt, lp, lr,
+                    dn, ring, stim, stim_ptr, marker_due, station, time,
+                )  # fmt: skip
+            elif free == 0:
                 synapse(
-                    par, reg, hp, sv, ch, slot, wc, wf, rows, smp, cc, sl, so, rt, en, mk, need, ring, co, acc32, acc64, touched, w8, w32, index,
-                    runs, station, time,
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, wc, wf, rows, smp, cc, sl, so, rt, en, mk, need, ring, co, acc32, acc64,
+                    touched, w8, w32, index, runs, station, time,
                 )  # fmt: skip
             else:
                 core_station(
-                    par, reg, hp, sv, ch, slot, rin, ns, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up, ring, co, csl, buf, v, tlast, thr,
-                    bias, flo, rby, w8, w32, index, runs, readout, station, time,
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up,
+                    ring, co, csl, buf, v, tlast, thr, bias, flo, rby, w8, w32, index, runs, readout, scores, station, time,
                 )  # fmt: skip
         return MORE
 

@@ -1,4 +1,4 @@
-"""Program -> the flat tables of ``columns.py``, and their state at the start of a run or sample."""
+"""Program -> the flat tables of ``columns.py``, and their state at the start of a run or sample. ``mesh.py`` does stations and channels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from neurosim.engine.events import CORE_COUNTERS, Options
 from neurosim.engine.fast import columns as c
+from neurosim.engine.fast.calendar import awake_at_start
+from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
 from neurosim.program import C_AXON_IN, C_AXON_OUT, E_SLICE, Program
 
 A = NDArray[Any]
@@ -23,12 +25,26 @@ class Tables:
 
     par: A
     reg: A
-    hp: A
+    st: A
+    cal: A
+    buckets: A
     sv: A
     ch: A
+    cw: A
     slot: A
+    pk: A
+    bits: A
+    spare: A
     wc: A
     wf: A
+    rin: A
+    mask: A
+    ns: A
+    rr: A
+    pt: A
+    ps: A
+    lp: A
+    lr: A
     sl: A
     so: A
     rt: A
@@ -38,9 +54,6 @@ class Tables:
     dn: A
     co: A
     csl: A
-    rr: A
-    rin: A
-    ns: A
     need: A
     ring: A
     v: A
@@ -82,14 +95,21 @@ def _table(*columns: Any) -> A:
 def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A, marker_due: A) -> Tables:
     """All tables of a run over ``samples`` samples; ``reset`` must follow before the kernel starts."""
     free = program.sync == "free"
+    noc = program.chip.noc
     slices = _slices(program, options, program.steps * (samples if options.streamed else 1))
     mk, route_mark = _markers(program)
     up, dn, port_down = _neighbours(program, slices)
     co, csl, buffers = _cores(program, slices, free)
-    sv, ch, slots, rr, rin = _fabric(program)
-    window = program.chip.noc.window if program.chip.noc.flow == "end_to_end" else 0
+    fabric = build_fabric(program, free)
+    window = noc.window if noc.flow == "end_to_end" else 0
+    wc, route_window = _windows(program, slices, window)
+    so = _table(*program.source_box.T, *program.source_shape.T, program.route_ptr[:-1], program.route_ptr[1:], np.full(len(program.source_box), -1))
+    lp, lr = _lists(program, so)
+    pt, ps = _ports(program, port_down)
     small = program.weights.dtype == np.int8 and program.chip.arithmetic.acc_bits <= 32
-    stations = 1 + 3 * program.cores + len(rr)
+    servers, slots = len(fabric.sv), len(fabric.slot)
+    bit_words = (int(np.diff(program.route_ptr).max(initial=1)) + 63) // 64 if noc.multicast == "tree" else 1
+    room = slots + 2 * servers  # a packet lies in a slot or is being served; a head that branches may hold one more per output
     banks = int((slices[:, c.S_BANKS] * slices[:, c.S_SIZE]).sum())
     neurons = int(program.neuron_ptr[-1])
     box = program.slice_box
@@ -98,28 +118,45 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     rank = np.full(max(1, neurons), -1, np.int64)
     rank[readout] = np.arange(len(readout))
     one8, one32 = np.zeros(1, np.int8), np.zeros(1, np.int32)
-    margin = int(program.channel[:, 4].max()) + 16 + int((rr[:, c.Q_OUT_END] - rr[:, c.Q_OUT]).max()) * 2
+    # rows that one wake-up of a station may write: all that its channels hold, a service and a put each, and drops beyond them
+    rr = fabric.rr
+    margin = 2 * int(program.channel[:, 4].max()) + 16 + int((rr["out_end"] - rr["out"]).max()) * 4
+    if program.channel_drop.any():
+        margin += 2 * buffers + 2 * len(program.route_core)
     tables = Tables(
-        par=_parameters(program, options, samples, window, small, port_down, margin),
+        par=_parameters(program, options, samples, window, small, bit_words, margin, slices),
         reg=np.zeros(c.G_COLUMNS, np.int64),
-        hp=np.zeros((stations + 1, 3), np.int64),
-        sv=sv,
-        ch=ch,
-        slot=np.zeros((slots, c.L_COLUMNS), np.int64),
-        wc=np.zeros(((program.cores + 1) * program.cores if window else 1, 3), np.int64),
-        wf=np.zeros((program.cores + 1) * program.cores * window if window else 1, np.int64),
+        st=fabric.st,
+        cal=fabric.cal,
+        buckets=fabric.buckets,
+        sv=fabric.sv,
+        ch=fabric.ch,
+        cw=fabric.cw,
+        slot=fabric.slot,
+        pk=records(servers + room, c.PACKET),
+        bits=np.zeros((servers + room if noc.multicast == "tree" else 1) * bit_words, np.uint64),
+        spare=np.zeros(room, np.int32),
+        wc=wc,
+        wf=np.zeros(max(1, len(wc) * window), np.int64),
+        rin=fabric.rin,
+        mask=fabric.mask,
+        ns=fabric.ns,
+        rr=rr,
+        pt=pt,
+        ps=ps,
+        lp=lp,
+        lr=lr,
         sl=slices,
-        so=_table(*program.source_box.T, *program.source_shape.T, program.route_ptr[:-1], program.route_ptr[1:]),
-        rt=_routes(program, route_mark),
+        so=so,
+        rt=_table(
+            program.route_core, *program.route_box.T, program.entry_ptr[:-1], program.entry_ptr[1:], route_mark[:-1], route_mark[1:], route_window
+        ),
         en=np.ascontiguousarray(program.entry, np.int64),
         mk=mk,
         up=up,
         dn=dn,
         co=co,
         csl=csl,
-        rr=rr,
-        rin=rin,
-        ns=np.ascontiguousarray(program.next_server, np.int64),
         need=_needs(program),
         ring=np.zeros((max(1, int(slices[:, c.S_HISTORY].sum())), c.B_COLUMNS), np.int64),
         v=np.zeros(neurons, np.int64),
@@ -149,11 +186,11 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         scores=np.zeros((samples, len(readout)), np.int64),
         rank=rank,
     )
-    tables.smp[:, [c.X_FIRST_SPIKE, c.X_START]] = -1
+    tables.smp[:, [c.X_FIRST_SPIKE, c.X_START, c.X_BEGAN, c.X_DECISION_SERVER]] = -1
     return tables
 
 
-def _parameters(program: Program, options: Options, samples: int, window: int, small: bool, port_down: tuple[int, int], margin: int) -> A:
+def _parameters(program: Program, options: Options, samples: int, window: int, small: bool, bit_words: int, margin: int, slices: A) -> A:
     time, arithmetic = program.chip.timing, program.chip.arithmetic
     par = np.zeros(c.P_COLUMNS, np.int64)
     for column, figure in (
@@ -172,18 +209,31 @@ def _parameters(program: Program, options: Options, samples: int, window: int, s
     par[c.P_WRAP] = 64 - arithmetic.acc_bits
     par[c.P_SMALL] = small
     par[c.P_FREE] = program.sync == "free"
+    par[c.P_BARRIER] = program.sync == "barrier"
+    par[c.P_BARRIER_PS] = program.barrier_ps
     par[c.P_WINDOW] = window
     par[c.P_STEPS] = program.steps
     par[c.P_GLOBAL_STEPS] = program.steps * (samples if options.streamed else 1)
-    par[c.P_SLICES], par[c.P_CORES], par[c.P_SOURCES] = program.slices, program.cores, len(program.source_population)
-    par[c.P_ROUTER0] = 1 + 3 * program.cores
+    par[c.P_RUN_STEPS] = par[c.P_GLOBAL_STEPS] + int(slices[:, c.S_OFFSET].max(initial=0))
+    par[c.P_SLICES], par[c.P_CORES], par[c.P_PORTS] = program.slices, program.cores, program.ports
+    par[c.P_ROUTER0] = program.ports + 3 * program.cores
+    par[c.P_OWN] = len(program.server_kind)
     par[c.P_STREAMED] = options.streamed
     par[c.P_AMPLITUDE] = options.jitter
     par[c.P_SEED] = (options.seed + 2**63) % 2**64 - 2**63
     par[c.P_MAX_TIME] = options.max_time_ps
     par[c.P_RECORD], par[c.P_SPIKES] = options.record, options.spikes
-    par[c.P_PORT_DOWN], par[c.P_PORT_DOWN_END] = port_down
     par[c.P_MARGIN] = margin
+    par[c.P_TREE] = program.chip.noc.multicast == "tree"
+    par[c.P_LOSS] = options.link_loss
+    par[c.P_UNUSUAL] = options.link_loss > 0 or bool(program.channel_drop.any())
+    par[c.P_UNTIL] = c.INF
+    if program.sync == "free" and options.window_ps:
+        par[c.P_WINDOW_PS] = options.window_ps
+        par[c.P_UNTIL] = options.window_ps * (samples if options.streamed else 1)
+    par[c.P_TIMED] = program.sync == "free" and options.streamed
+    par[c.P_WORDS] = mask_words(program)
+    par[c.P_BIT_WORDS] = bit_words
     return par
 
 
@@ -203,26 +253,10 @@ def _slices(program: Program, options: Options, steps: int) -> A:
         shortest = np.maximum(1, nominal - ((nominal * options.jitter) >> 16) - 1)
     table[:, c.S_HISTORY] = np.clip(table[:, c.S_BANKS] + timing.wire.value // shortest + 2, 1, steps)
     table[:, c.S_RING] = np.cumsum(table[:, c.S_HISTORY]) - table[:, c.S_HISTORY]
-    table[:, c.S_POPULATION] = program.slice_population
-    for q in range(program.slices):
-        table[q, c.S_BIASED] = np.any(program.bias[program.neuron_ptr[q] : program.neuron_ptr[q + 1]] != 0)
+    table[:, c.S_OFFSET] = program.slice_offset
+    biased = np.concatenate([[0], np.cumsum(program.bias != 0)])
+    table[:, c.S_BIASED] = np.diff(biased[program.neuron_ptr]) > 0
     return table
-
-
-def _routes(program: Program, route_mark: A) -> A:
-    """Table of the routes and, below it, the masks of those that some neurons in their box do not take."""
-    source_of = np.repeat(np.arange(len(program.route_ptr) - 1), np.diff(program.route_ptr))
-    masks, first, place = [], np.full(len(source_of), -1, np.int64), len(source_of) * c.T_COLUMNS
-    for r, s in enumerate(source_of.tolist()):
-        if (mask := program.carried(s, r)) is not None:
-            masks.append(mask.astype(np.int64))
-            first[r], place = place, place + len(mask)
-    ends = program.entry_ptr
-    table = _table(program.route_core, *program.route_box.T, ends[:-1], ends[1:], route_mark[:-1], route_mark[1:], first)
-    words = np.concatenate([np.zeros(0, np.int64), *masks])
-    below = np.zeros((-(-len(words) // c.T_COLUMNS), c.T_COLUMNS), np.int64)
-    below.ravel()[: len(words)] = words
-    return np.ascontiguousarray(np.concatenate([table, below]))
 
 
 def _markers(program: Program) -> tuple[A, A]:
@@ -236,24 +270,80 @@ def _markers(program: Program) -> tuple[A, A]:
     return np.array([pair for group in groups for pair in group] or [(0, 0)], np.int64), pointers.astype(np.int64)
 
 
-def _neighbours(program: Program, slices: A) -> tuple[A, A, tuple[int, int]]:
-    """Soma servers upstream of every slice, (slice, largest delay) downstream of every slice and of the port; fills the columns of ``slices``."""
+def _neighbours(program: Program, slices: A) -> tuple[A, A, A]:
+    """Servers (soma or port) upstream of every slice, (slice, largest delay) downstream of every slice and, [P, 2], of the ports."""
     above: list[set[int]] = [set() for _ in range(program.slices)]
-    below: list[dict[int, int]] = [{} for _ in range(program.slices + 1)]  # the last: the port
+    below: list[dict[int, int]] = [{} for _ in range(program.slices + program.ports)]
     for source, q, delay in program.sync_pair.tolist():
-        if source < program.slices:
-            above[q].add(2 + 3 * int(program.slice_core[source]))
-        else:
-            slices[q, c.S_PORT_UP] = 1
-        reader = below[min(source, program.slices)]
+        port = int(program.source_port[source])
+        above[q].add(port if port >= 0 else program.ports + 3 * int(program.slice_core[source]) + 1)
+        reader = below[source if port < 0 else program.slices + port]
         reader[q] = max(reader.get(q, 0), delay)
     up_ptr = np.cumsum([0] + [len(x) for x in above])
     down_ptr = np.cumsum([0] + [len(x) for x in below])
     slices[:, c.S_UP], slices[:, c.S_UP_END] = up_ptr[:-1], up_ptr[1:]
-    slices[:, c.S_DOWN], slices[:, c.S_DOWN_END] = down_ptr[:-2], down_ptr[1:-1]
+    slices[:, c.S_DOWN], slices[:, c.S_DOWN_END] = down_ptr[: program.slices], down_ptr[1 : program.slices + 1]
     up = np.array([s for found in above for s in sorted(found)] or [0], np.int64)
     dn = np.array([pair for found in below for pair in sorted(found.items())] or [(0, 0)], np.int64)
-    return up, dn, (int(down_ptr[-2]), int(down_ptr[-1]))
+    return up, dn, np.stack([down_ptr[program.slices : -1], down_ptr[program.slices + 1 :]], axis=1)
+
+
+def _ports(program: Program, down: A) -> tuple[A, A]:
+    """Ports with what lies downstream of each, and the sources of the ports, port by port."""
+    table = np.zeros((program.ports, c.J_COLUMNS), np.int64)
+    table[:, c.J_DOWN], table[:, c.J_DOWN_END] = down.T
+    order = np.argsort(program.source_port[program.slices :], kind="stable")
+    owner = program.source_port[program.slices :][order]
+    table[:, c.J_SOURCES] = np.searchsorted(owner, np.arange(program.ports), "left")
+    table[:, c.J_SOURCES_END] = np.searchsorted(owner, np.arange(program.ports), "right")
+    return table, (order + program.slices).astype(np.int64)
+
+
+def _windows(program: Program, slices: A, window: int) -> tuple[A, A]:
+    """One row per (sender or port, destination core) that a route or a current joins, and the row of every route; fills S_WINDOW."""
+    routes = len(program.route_core)
+    if not window:
+        slices[:, c.S_WINDOW] = -1
+        return np.zeros((1, c.W_COLUMNS), np.int64), np.full(routes, -1, np.int64)
+    source = np.repeat(np.arange(len(program.route_ptr) - 1), np.diff(program.route_ptr))
+    core = program.slice_core[np.minimum(source, program.slices - 1)]
+    sender = np.where(source < program.slices, program.ports + 3 * core + 2, program.source_port[source])
+    pairs = np.concatenate([sender * program.cores + program.route_core, program.slice_core])  # currents come through port 0
+    rows, row = np.unique(pairs, return_inverse=True)
+    table = np.zeros((max(1, len(rows)), c.W_COLUMNS), np.int64)
+    table[: len(rows), c.W_SENDER] = rows // program.cores
+    slices[:, c.S_WINDOW] = row[routes:]
+    return table, row[:routes].astype(np.int64)
+
+
+MANY_ROUTES = 8
+"""Routes of a source from which on the routes of every neuron are listed, instead of looking through the boxes for every spike."""
+
+
+def _lists(program: Program, so: A) -> tuple[A, A]:
+    """Routes of every neuron, listed for sources with many routes or with routes that some neurons in their box do not take.
+
+    Pointers (from O_LIST, which is filled in, + address) and routes, ascending.
+    """
+    counts, routes, at = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], 0
+    for source in range(len(program.source_box)):
+        first, end = int(program.route_ptr[source]), int(program.route_ptr[source + 1])
+        carried = [program.carried(source, route) for route in range(first, end)]
+        if end - first <= MANY_ROUTES and all(mask is None for mask in carried):
+            continue
+        c0, c1, y0, y1, x0, x1 = program.source_box[source].tolist()
+        inside = np.zeros((end - first, y1 - y0, x1 - x0, c1 - c0), bool)
+        for k, (a, b, e, f, g, h) in enumerate(program.route_box[first:end].tolist()):
+            inside[k, max(0, e - y0) : max(0, f - y0), max(0, g - x0) : max(0, h - x0), max(0, a - c0) : max(0, b - c0)] = True
+            if (mask := carried[k]) is not None:
+                inside[k] &= mask.reshape(inside.shape[1:])
+        address, route = np.nonzero(inside.reshape(end - first, -1).T)
+        size = (c1 - c0) * (y1 - y0) * (x1 - x0)
+        so[source, c.O_LIST] = at
+        at += size
+        counts.append(np.bincount(address, minlength=size))
+        routes.insert(-1, route + first)
+    return np.cumsum(np.concatenate(counts)), np.concatenate(routes)
 
 
 def _needs(program: Program) -> A:
@@ -290,36 +380,6 @@ def _cores(program: Program, slices: A, free: bool) -> tuple[A, A, int]:
     return table, order if len(order) else np.zeros(1, np.int64), int(most.sum())
 
 
-def _fabric(program: Program) -> tuple[A, A, int, A, A]:
-    """Servers, channels, number of slots, routers and their inputs."""
-    router0 = 1 + 3 * program.cores
-    servers, routers = len(program.server_kind), len(program.next_server)
-    sv = np.zeros((servers, c.V_COLUMNS), np.int64)
-    numbers = np.arange(servers)
-    sv[:, c.V_STATION] = np.where(numbers < router0, numbers, router0 + program.server_owner)
-    sv[:, c.V_CHANNEL], sv[:, c.V_HOP], sv[:, c.V_OWNER] = program.server_channel, program.server_hop_ps, program.server_owner
-    kind, writer, reader, number, depth, forward, ack = program.channel.T
-    ch = np.zeros((len(program.channel), c.C_COLUMNS), np.int64)
-    ch[:, c.C_KIND], ch[:, c.C_WRITER] = kind, writer
-    ch[:, c.C_READER] = np.select([kind == C_AXON_IN, kind == C_AXON_OUT], [1 + 3 * reader, 3 + 3 * reader], router0 + reader)
-    ch[:, c.C_DEPTH], ch[:, c.C_FORWARD], ch[:, c.C_ACK] = depth, forward, ack
-    ch[:, c.C_SLOT] = np.cumsum(depth) - depth
-    ch[:, c.C_INPUT] = -1
-    rr = np.zeros((routers, c.Q_COLUMNS), np.int64)
-    inputs: list[int] = []
-    outputs = program.server_owner[router0:]
-    for k in range(routers):
-        mine = np.flatnonzero((kind != C_AXON_IN) & (kind != C_AXON_OUT) & (reader == k))
-        rr[k, c.Q_IN] = len(inputs)
-        inputs += mine[np.argsort(number[mine])].tolist()
-        rr[k, c.Q_IN_END] = len(inputs)
-        rr[k, c.Q_OUT], rr[k, c.Q_OUT_END] = router0 + np.searchsorted(outputs, k, "left"), router0 + np.searchsorted(outputs, k, "right")
-    rin = np.zeros((max(1, len(inputs)), c.R_COLUMNS), np.int64)
-    rin[: len(inputs), c.R_CHANNEL] = inputs
-    ch[inputs, c.C_INPUT] = np.arange(len(inputs))
-    return sv, ch, int(depth.sum()), rr, rin
-
-
 def readout_neurons(program: Program) -> A:
     """Neurons of the readout populations in class order: by population, then flat (c, y, x)."""
     found: list[tuple[int, int, int]] = []
@@ -339,26 +399,22 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     """The chip in its initial state, ready for samples [sample, last) of the run; counters of servers and channels begin at zero."""
     t = tables
     t.par[c.P_SAMPLE], t.par[c.P_SAMPLE_INDEX], t.par[c.P_LAST_SAMPLE] = hash_sample, sample, last
-    for array in (t.reg, t.slot, t.wc, t.wf, t.v, t.cur, t.tlast, t.acc32, t.acc64, t.touched, t.ring):
+    for array in (t.reg, t.wf, t.v, t.cur, t.tlast, t.acc32, t.acc64, t.touched, t.ring, t.mask):
         array.fill(0)
-    t.reg[c.G_SAMPLE], t.reg[c.G_STIMULUS] = sample, t.stim_ptr[sample]
-    t.reg[[c.G_PREVIOUS, c.G_ROUTE, c.G_DECISION_SERVER]] = -1
+    t.wc[:, : c.W_SENDER] = 0
+    t.reg[c.G_SCORED] = sample
+    t.pt[:, : c.J_DOWN] = 0
+    t.pt[:, c.J_SAMPLE], t.pt[:, [c.J_PREVIOUS, c.J_ROUTE]] = sample, -1
     t.ring[:, c.B_READY] = c.INF
     t.ring[:, [c.B_CAUSE_SERVER, c.B_CAUSE_SERVICE]] = -1
     t.sl[:, [c.S_NEXT, c.S_ENDED]] = 0
-    t.sv[:, c.V_DYNAMIC :] = 0
-    t.ch[:, c.C_PUTS :] = 0
-    for column in (c.C_HEAD, c.C_TAIL, c.C_SEEN):
-        t.ch[:, column] = t.ch[:, c.C_SLOT]
-    t.rin[:, c.R_ARRIVE], t.rin[:, c.R_TAKE] = c.INF, -1
-    t.rr[:, c.Q_OPEN] = 0
-    stations = len(t.hp) - 1
-    t.hp[:, c.H_POSITION] = -1
-    # at time 0 the port, every soma with a slice and every core with a start item look around; equal times leave the heap in station order
-    mapped = t.co[:, c.K_SLICE_END] > t.co[:, c.K_SLICE]
-    free = program.sync == "free"
-    awake = np.concatenate([[0], 1 + 3 * np.flatnonzero(t.co[:, c.K_START]) if free else 2 + 3 * np.flatnonzero(mapped)])
-    t.hp[: len(awake), c.H_HEAP] = awake
-    t.hp[awake, c.H_POSITION] = np.arange(len(awake))
-    t.hp[: len(awake), c.H_KEY] = 0
-    t.hp[stations, c.H_HEAP] = len(awake)
+    clear_fabric(t.st, t.cal, t.buckets, t.sv, t.ch, t.cw, t.slot, t.rin, t.rr)
+    for field in ("cause_server", "cause_service", "route"):
+        t.pk[field][: len(t.sv)] = -1
+    t.spare[:] = np.arange(len(t.sv), len(t.pk))
+    t.reg[c.G_SPARE] = len(t.spare)
+    t.smp[sample, c.X_BEGAN] = 0
+    # at time 0 the ports, every soma with a slice and every core with a start item look around
+    mapped = np.flatnonzero(t.co[:, c.K_START] if program.sync == "free" else t.co[:, c.K_SLICE_END] > t.co[:, c.K_SLICE])
+    station = program.ports + 3 * mapped + (0 if program.sync == "free" else 1)
+    awake_at_start(t.st, t.cal, t.buckets, np.concatenate([np.arange(program.ports), station]))

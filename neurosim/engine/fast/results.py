@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from neurosim.engine.events import CORE_COUNTERS, ROW_SERVICE, SPIKE_DTYPE, TRACE_DTYPE, Options, Result, Sink
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.layout import Tables
+from neurosim.engine.fast.stuck import last_start
 from neurosim.program import Program
 
 A = NDArray[Any]
@@ -24,7 +25,7 @@ class Collector:
         self.trace: list[A] = []
         self.spikes: list[A] = []
         self.servers = np.zeros((len(tables.sv), 4), np.int64)
-        self.channels = np.zeros((len(tables.ch), 2), np.int64)
+        self.channels = np.zeros((len(tables.ch), 4), np.int64)
         self.window_ps = 0
         self.scores: list[A] = []
         self.state: list[tuple[A, A]] = []
@@ -45,7 +46,7 @@ class Collector:
             rows = np.concatenate([rows, self._open_rows()])
             self.pending = rows[:0]
         else:
-            opened = t.sv[t.sv[:, c.V_OPEN] != 0, c.V_START]
+            opened = t.sv["start"][t.sv["open"] != 0]
             watermark = min(int(t.reg[c.G_NOW]), int(opened.min(initial=c.INF)))
             ready = rows[:, 0] < watermark
             self.pending, rows = rows[~ready], rows[ready]
@@ -66,18 +67,52 @@ class Collector:
         """Samples [first, last) are complete: add up counters, keep scores and states."""
         t = self.tables
         self.flush(final=True)
-        self.servers += t.sv[:, [c.V_SERVICES, c.V_BUSY, c.V_BLOCKED, c.V_HELD]]
-        self.channels[:, 0] += t.ch[:, c.C_PUTS]
-        self.channels[:, 1] = np.maximum(self.channels[:, 1], t.ch[:, c.C_HIGH])
-        end = int(t.reg[c.G_LAST_END])
+        if np.any(t.sv["open"]):
+            self._left_open(first)
+        for k, field in enumerate(("services", "busy", "blocked", "held")):
+            self.servers[:, k] += t.sv[field]
+        self.channels[:, 0] += t.ch["puts"]
+        # what was never taken has arrived all the same
+        self.channels[:, 1] = np.maximum(self.channels[:, 1], np.maximum(t.ch["high"], t.ch["used"]))
+        self.channels[:, 2:] += t.cw[:, [c.C_DROPS, c.C_LOSSES]]
+        end = max(int(t.reg[c.G_LAST_END]), last_start(t))
         self.window_ps += end
-        if not self.options.streamed:
+        if self.options.streamed:
+            t.smp[:, c.X_START] = np.where(t.smp[:, c.X_START] < 0, t.smp[:, c.X_BEGAN], t.smp[:, c.X_START])
+        else:
             t.smp[first, c.X_COMPLETION] = end
             t.smp[first, c.X_START] = 0
+            t.smp[first, c.X_HOPS] = t.sv["services"][t.par[c.P_ROUTER0] :].sum()
+        if self.program.sync == "free":
+            self._windows(first, last)
         if self.options.state:
             self.state.append((t.v.copy(), t.cur.copy()))
-        if self.program.sync == "free":
+
+    def _left_open(self, first: int) -> None:
+        """A window of ``free`` ended and these services did not: take back what their end should have counted; for the decision they end at once."""
+        t = self.tables
+        opened = np.flatnonzero(t.sv["open"])
+        t.sv["services"][opened] -= 1
+        starts = t.sv["start"][opened]
+        row = np.maximum(starts - 1, 0) // self.options.window_ps if self.options.streamed else np.full(len(opened), first)
+        outputs = opened >= t.par[c.P_ROUTER0]
+        t.sv["busy"][opened[outputs]] -= (t.sv["ready"] - t.sv["start"])[opened[outputs]]
+        if self.options.streamed:  # isolated hops are counted from the services
+            np.subtract.at(t.smp[:, c.X_HOPS], row[outputs], 1)
+        last = (t.smp[row, c.X_DECISION_SERVER] == opened) & (t.smp[row, c.X_DECISION_SERVICE] == t.sv["services"][opened])
+        t.smp[row[last], c.X_DECISION] = starts[last]
+
+    def _windows(self, first: int, last: int) -> None:
+        """Scores of ``free``: isolated at the end; streamed at the end of every window (the kernel kept those before the last service)."""
+        t = self.tables
+        if not self.options.streamed:
             t.scores[first] = t.v[t.readout]
+            return
+        t.scores[int(t.reg[c.G_SCORED]) : last] = t.v[t.readout]
+        begins = np.arange(first, last) * self.options.window_ps
+        t.smp[:, c.X_START] = begins
+        for column in (c.X_DECISION, c.X_COMPLETION):
+            t.smp[:, column] = np.maximum(t.smp[:, column], begins)
 
     def _spike_rows(self, raw: A) -> A:
         rows = np.zeros(len(raw), SPIKE_DTYPE)
@@ -89,14 +124,16 @@ class Collector:
     def _open_rows(self) -> A:
         """Rows of services that will never end (a run that stops in a deadlock): end = -1."""
         t = self.tables
-        opened = np.flatnonzero(t.sv[:, c.V_OPEN])
+        opened = np.flatnonzero(t.sv["open"])
         rows = np.zeros((len(opened), c.ROW_COLUMNS), np.int64)
         server = t.sv[opened]
-        rows[:, 0], rows[:, 1], rows[:, 2] = server[:, c.V_START], opened, ROW_SERVICE
-        rows[:, 3] = rows[:, 5] = server[:, c.V_SERVICES] - 1
+        rows[:, 0], rows[:, 1], rows[:, 2] = server["start"], opened, ROW_SERVICE
+        rows[:, 3] = rows[:, 5] = server["services"] - 1
         rows[:, 4] = -1
-        rows[:, 6:15] = server[:, c.V_ITEM : c.V_ITEM + 9]
-        rows[:, 15], rows[:, 16] = server[:, c.V_WAITED], server[:, c.V_SYNOPS]
+        packet = t.pk[server["packet"]]
+        for k, field in enumerate(("item", "slice", "address", "value", "step", "dest", "origin", "cause_server", "cause_service")):
+            rows[:, 6 + k] = packet[field]
+        rows[:, 15], rows[:, 16] = server["waited"], server["synops"]
         return rows
 
     def result(self) -> Result:
@@ -118,9 +155,9 @@ class Collector:
             channel={
                 "puts": self.channels[:, 0].copy(),
                 "high_water": self.channels[:, 1].copy(),
-                "drops": np.zeros(len(self.channels), np.int64),
-                "losses": np.zeros(len(self.channels), np.int64),
-            },  # fmt: skip
+                "drops": self.channels[:, 2].copy(),
+                "losses": self.channels[:, 3].copy(),
+            },
             sample={
                 "spikes": t.smp[:, c.X_SPIKES].copy(),
                 "synops": t.smp[:, c.X_SYNOPS].copy(),
@@ -128,7 +165,7 @@ class Collector:
                 "injected_spikes": t.smp[:, c.X_IN_SPIKES].copy(),
                 "injected_currents": t.smp[:, c.X_IN_CURRENTS].copy(),
                 "hops": t.smp[:, c.X_HOPS].copy(),
-                "cut": np.zeros(len(t.smp), np.int64),
+                "cut": t.smp[:, c.X_CUT].copy(),
             },
             slice_spikes=t.sspk.copy(),
             spikes=spikes,

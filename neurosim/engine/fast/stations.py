@@ -1,6 +1,6 @@
-"""What port, sender and router do when they wake. Each function leaves its station armed for the next thing it can do.
+"""What ports and senders do when they wake, and what they share with the stations of cores: samples, step rules, windows.
 
-A decision at ``time`` reads its own station only; what it causes elsewhere is written early, with the future time at which it is due.
+Each function leaves its station armed for the next thing it can do.
 """
 
 from __future__ import annotations
@@ -9,25 +9,40 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import jittered
 from neurosim.engine.events import CURRENT, MARKER, SPIKE
+from neurosim.engine.fast.calendar import schedule
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit, part
-from neurosim.engine.fast.fabric import begin, credit, credit_of, deliver, enqueue, finish, jitter_draw, notify, scaled, schedule, take
+from neurosim.engine.fast.fabric import (
+    DROPPED,
+    UNKNOWN,
+    begin,
+    charged,
+    copy_packet,
+    credit,
+    deliver,
+    finish,
+    new_packet,
+    return_credit,
+    scaled,
+    take,
+    window_credit,
+)
+from neurosim.engine.fast.trees import add_dest, all_windows, no_dests, set_lowest, use_windows
 
 A = NDArray[Any]
 
 
 @jit
 def sample_of(par: A, step: int) -> int:
-    """Row of ``smp`` for a packet of global step ``step``."""
-    if par[P_STREAMED] != 0:
+    """Row of ``smp`` for a step of a slice."""
+    if par[P_STREAMED] != 0 and par[P_TIMED] == 0:
         return step // par[P_STEPS]
     return par[P_SAMPLE_INDEX]
 
 
 @jit
-def next_route(rt: A, so: A, source: int, address: int, route: int) -> int:
+def next_route(so: A, rt: A, source: int, address: int, route: int) -> int:
     """First route >= ``route`` of the source that takes neuron ``address`` (every route for a marker, address -1); the end of its routes if none."""
     end = so[source, O_ROUTE_END]
     if address < 0 or route >= end:
@@ -37,11 +52,9 @@ def next_route(rt: A, so: A, source: int, address: int, route: int) -> int:
     pixel = address // channels
     x = pixel % columns + so[source, O_X0]
     y = pixel // columns + so[source, O_Y0]
-    while route < end:
-        if rt[route, T_C0] <= c < rt[route, T_C1] and rt[route, T_Y0] <= y < rt[route, T_Y1] and rt[route, T_X0] <= x < rt[route, T_X1]:
-            word = rt[route, T_MASK] + address
-            if rt[route, T_MASK] < 0 or rt[word // T_COLUMNS, word % T_COLUMNS] != 0:
-                break
+    while route < end and not (
+        rt[route, T_C0] <= c < rt[route, T_C1] and rt[route, T_Y0] <= y < rt[route, T_Y1] and rt[route, T_X0] <= x < rt[route, T_X1]
+    ):
         route += 1
     return route
 
@@ -63,259 +76,286 @@ def steps_allow(par: A, sl: A, dn: A, ring: A, first: int, end: int, step: int) 
 
 
 @jit
-def port_next(par: A, reg: A, sv: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A, stim_ptr: A, marker_due: A) -> int:
-    """Find the port's next packet and put it into its item fields: 1; 0 when there is none, or none yet. Its start goes to V_READY."""
-    while reg[G_PHASE] != PHASE_DONE:
-        step = reg[G_STEP]
-        sample = reg[G_SAMPLE]
-        due = 0
-        if reg[G_PHASE] == PHASE_STEP:
-            if par[P_FREE] == 0:
-                g = sample * par[P_STEPS] + step if par[P_STREAMED] != 0 else step
-                allowed = steps_allow(par, sl, dn, ring, par[P_PORT_DOWN], par[P_PORT_DOWN_END], g)
-                if allowed == INF:
-                    return 0
-                reg[G_ALLOWED] = allowed
-            reg[G_PHASE] = PHASE_STIMULI
-            reg[G_ROUTE] = -1
+def step_begins(par: A, reg: A, pt: A, sl: A, dn: A, ring: A, k: int) -> bool:
+    """Whether port ``k`` may take up its next step, from J_ALLOWED on."""
+    j = pt[k]
+    if par[P_FREE] != 0:
+        if par[P_STREAMED] != 0:
+            j[J_ALLOWED] = j[J_SAMPLE] * par[P_WINDOW_PS]
+        return True
+    g = j[J_STEP]
+    if par[P_STREAMED] != 0:
+        g += j[J_SAMPLE] * par[P_STEPS]
+    if par[P_BARRIER] != 0:
+        j[J_ALLOWED] = reg[G_BEGAN]
+        return g == reg[G_GLOBAL]
+    allowed = steps_allow(par, sl, dn, ring, j[J_DOWN], j[J_DOWN_END], g)
+    if allowed == INF:
+        return False
+    j[J_ALLOWED] = allowed
+    return True
+
+
+@jit
+def step_ends(par: A, j: A) -> None:
+    """A port goes on to its next step or sample, or is done."""
+    j[J_PHASE] = PHASE_STEP
+    j[J_STEP] += 1
+    if par[P_FREE] != 0 or j[J_STEP] == par[P_STEPS]:
+        j[J_STEP] = 0
+        j[J_SAMPLE] += 1
+        if j[J_SAMPLE] == par[P_LAST_SAMPLE]:
+            j[J_PHASE] = PHASE_DONE
+
+
+@jit
+def port_next(
+    par: A, reg: A, sv: A, pk: A, bits: A, pt: A, ps: A, sl: A, so: A, rt: A, lp: A, lr: A, dn: A, ring: A, stim: A, stim_ptr: A, marker_due: A,
+    k: int,
+) -> bool:  # fmt: skip
+    """Put the next packet of port ``k`` into its own row of ``pk`` and its start into ``ready``; False when there is none, or none yet."""
+    j, v, p = pt[k], sv[k], pk[k]
+    while j[J_PHASE] != PHASE_DONE:
+        sample, step, due = j[J_SAMPLE], j[J_STEP], 0
+        if j[J_PHASE] == PHASE_STEP:
+            if not step_begins(par, reg, pt, sl, dn, ring, k):
+                return False
+            j[J_PHASE] = PHASE_STIMULI
+            j[J_STIMULUS] = max(j[J_STIMULUS], stim_ptr[sample * par[P_PORTS] + k])
+            j[J_ROUTE] = -1
             continue
-        if reg[G_PHASE] == PHASE_STIMULI:
-            k = reg[G_STIMULUS]
-            if k >= stim_ptr[sample + 1] or (par[P_FREE] == 0 and stim[k, I_STEP] != step):
-                reg[G_PHASE] = PHASE_MARKERS if par[P_FREE] == 0 else PHASE_DONE
-                reg[G_SOURCE] = par[P_SLICES]
-                reg[G_ROUTE] = -1
+        if j[J_PHASE] == PHASE_STIMULI:
+            m = j[J_STIMULUS]
+            if m >= stim_ptr[sample * par[P_PORTS] + k + 1] or (par[P_FREE] == 0 and stim[m, I_STEP] != step):
+                if par[P_FREE] != 0 or par[P_BARRIER] != 0:
+                    step_ends(par, j)
+                else:
+                    j[J_PHASE] = PHASE_MARKERS
+                    j[J_SOURCE] = j[J_SOURCES]
+                    j[J_ROUTE] = -1
                 continue
-            item, source, address, value, due = stim[k, I_ITEM], stim[k, I_SLICE], stim[k, I_ADDRESS], stim[k, I_VALUE], stim[k, I_DUE]
-            route, dest = -1, 0
-            if item == CURRENT:
-                dest = sl[source, S_CORE]
-                reg[G_STIMULUS] = k + 1
-            else:
-                route = next_route(rt, so, source, address, so[source, O_ROUTE] if reg[G_ROUTE] < 0 else reg[G_ROUTE])
-                if route >= so[source, O_ROUTE_END]:
-                    reg[G_STIMULUS] = k + 1
-                    reg[G_ROUTE] = -1
-                    continue
-                dest = rt[route, T_CORE]
-                reg[G_ROUTE] = route + 1
+            item, source, address, value, due = stim[m, I_ITEM], stim[m, I_SLICE], stim[m, I_ADDRESS], stim[m, I_VALUE], stim[m, I_DUE]
+            if par[P_FREE] != 0:
+                due += j[J_ALLOWED]
         else:
-            source = reg[G_SOURCE]
-            if source >= par[P_SOURCES]:
-                reg[G_PHASE] = PHASE_STEP
-                reg[G_STEP] = step + 1
-                if step + 1 == par[P_STEPS]:
-                    reg[G_STEP] = 0
-                    reg[G_SAMPLE] = sample + 1
-                    if sample + 1 == par[P_LAST_SAMPLE]:
-                        reg[G_PHASE] = PHASE_DONE
+            if j[J_SOURCE] >= j[J_SOURCES_END]:
+                step_ends(par, j)
                 continue
-            route = so[source, O_ROUTE] if reg[G_ROUTE] < 0 else reg[G_ROUTE]
-            if route >= so[source, O_ROUTE_END]:
-                reg[G_SOURCE] = source + 1
-                reg[G_ROUTE] = -1
+            item, source, address, value, due = MARKER, ps[j[J_SOURCE]], -1, 0, marker_due[sample * par[P_STEPS] + step]
+        route, found = -1, True
+        if item == CURRENT:
+            p.dest = sl[source, S_CORE]
+        else:
+            if j[J_ROUTE] < 0:
+                first_route(sv, so, lp, k, source, address)
+            route = this_route(sv, so, rt, lr, k, source, address)
+            found = route >= 0
+            j[J_ROUTE] = 0
+        if found and par[P_TREE] != 0 and route >= 0:
+            no_dests(par, bits, k)
+            while route >= 0:
+                add_dest(par, bits, k, route - so[source, O_ROUTE])
+                v.route += 1
+                route = this_route(sv, so, rt, lr, k, source, address)
+            p.slice = source
+            set_lowest(par, pk, bits, so, rt, k)
+            route = p.route
+        elif found and route >= 0:
+            v.route += 1
+            p.dest = rt[route, T_CORE]
+        if not found or item == CURRENT:  # all packets of this stimulus or source have been sent
+            j[J_ROUTE] = -1
+            if j[J_PHASE] == PHASE_MARKERS:
+                j[J_SOURCE] += 1
+            else:
+                j[J_STIMULUS] += 1
+            if not found:
                 continue
-            item, address, value, due = MARKER, -1, 0, marker_due[sample * par[P_STEPS] + step]
-            dest = rt[route, T_CORE]
-            reg[G_ROUTE] = route + 1
-        sv[0, V_ITEM], sv[0, V_SLICE], sv[0, V_ADDRESS], sv[0, V_VALUE] = item, source, address, value
-        sv[0, V_STEP] = 0
+        p.item = item
+        p.slice = source
+        p.address = address
+        p.value = value
+        p.step = 0
         if par[P_FREE] == 0:
-            sv[0, V_STEP] = sample * par[P_STEPS] + step if par[P_STREAMED] != 0 else step
-        sv[0, V_DEST], sv[0, V_ROUTE], sv[0, V_ORIGIN] = dest, route, sv[0, V_SERVICES]
-        sv[0, V_CAUSE_SERVER], sv[0, V_CAUSE_SERVICE] = -1, -1
-        start = max(due, reg[G_ALLOWED])
-        if reg[G_PREVIOUS] >= 0:
-            start = max(start, reg[G_PREVIOUS] + par[P_PORT])
-        sv[0, V_READY] = start
-        return 1
-    return 0
+            p.step = sample * par[P_STEPS] + step if par[P_STREAMED] != 0 else step
+        p.route = route
+        p.origin = v.services
+        p.sample = sample
+        start = max(due, j[J_ALLOWED])
+        if j[J_PREVIOUS] >= 0:
+            start = max(start, j[J_PREVIOUS] + par[P_PORT])
+        v.ready = start
+        return True
+    return False
+
+
+@jit
+def first_route(sv: A, so: A, lp: A, s: int, source: int, address: int) -> None:
+    """Let server ``s`` begin with the routes of a spike or marker."""
+    v = sv[s]
+    base = so[source, O_LIST]
+    if address >= 0 and base >= 0:
+        v.listed = 1
+        v.route = lp[base + address]
+        v.route_end = lp[base + address + 1]
+    else:
+        v.listed = 0
+        v.route = so[source, O_ROUTE]
+        v.route_end = so[source, O_ROUTE_END]
+
+
+@part
+def this_route(sv: A, so: A, rt: A, lr: A, s: int, source: int, address: int) -> int:
+    """The route at which server ``s`` is, -1 behind the last; leaves ``route`` there."""
+    v = sv[s]
+    if v.listed != 0:
+        return lr[v.route] if v.route < v.route_end else -1
+    route = next_route(so, rt, source, address, v.route)
+    v.route = route
+    return route if route < v.route_end else -1
 
 
 @jit
 def port(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, smp: A, sl: A, so: A, rt: A, dn: A, ring: A, stim: A,
-    stim_ptr: A, marker_due: A,
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, wc: A, wf: A, pk: A, bits: A, spare: A, rin: A, mask: A, ns: A, rr: A,
+    rows: A, smp: A, pt: A, ps: A, sl: A, so: A, rt: A, lp: A, lr: A, dn: A, ring: A, stim: A, stim_ptr: A, marker_due: A, s: int, now: int,
 ) -> None:  # fmt: skip
-    """Port 0: one sequence without choices, so packets are put as far ahead of time as credits and wires are known."""
+    """Port ``s``: one sequence without choices, so packets are put as far ahead of time as credits and wires are known."""
+    v, p = sv[s], pk[s]
     while True:
-        if sv[0, V_OPEN] == 0:
-            if port_next(par, reg, sv, sl, so, rt, dn, ring, stim, stim_ptr, marker_due) == 0:
+        if v.open == 0:
+            if not port_next(par, reg, sv, pk, bits, pt, ps, sl, so, rt, lp, lr, dn, ring, stim, stim_ptr, marker_due, s):
                 return
-            begin(par, reg, sv, 0, sv[0, V_READY])
-            sv[0, V_OPEN] = 1
-            row = sample_of(par, sv[0, V_STEP])
-            if smp[row, X_START] < 0:
-                smp[row, X_START] = sv[0, V_START]
-            if sv[0, V_ITEM] == SPIKE:
-                smp[row, X_IN_SPIKES] += 1
-            elif sv[0, V_ITEM] == CURRENT:
-                smp[row, X_IN_CURRENTS] += 1
-        dest = sv[0, V_DEST]
-        window = dest if par[P_WINDOW] > 0 else -1
-        time = credit(par, ch, slot, wc, wf, sv[0, V_CHANNEL], window, sv[0, V_START])
-        if time < 0:
+            if v.ready > par[P_UNTIL]:
+                return
+            begin(par, sv, s, v.ready, s)
+            v.open = 1
+        time = credit(st, cal, buckets, ch, cw, slot, v.channel, v.start, now, s, p.item)
+        time = with_windows(par, wc, wf, pk, bits, sl, so, rt, s, time)
+        if time == UNKNOWN:
             return
-        if window >= 0:
-            wc[window, W_PUTS] += 1
-        sv[0, V_WAITED] = time - sv[0, V_START]
-        deliver(
-            par, reg, hp, sv, ch, slot, rin, ns, rows, 0, time, time, sv[0, V_ITEM], sv[0, V_SLICE], sv[0, V_ADDRESS], sv[0, V_VALUE],
-            dest, sv[0, V_ORIGIN], sv[0, V_ROUTE], 0,
-        )  # fmt: skip
-        reg[G_PREVIOUS] = time
-        finish(par, reg, sv, rows, 0, time)
+        copy = new_packet(reg, spare)
+        copy_packet(pk, s, copy)
+        if par[P_TREE] != 0:
+            copy_dests(par, bits, s, copy)
+        put = v.start if time == DROPPED else time
+        v.waited = put - v.start
+        deliver(par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, s, v.start, time, copy)
+        pt[s, J_PREVIOUS] = put
+        finish(par, reg, sv, pk, spare, rows, smp, s, put)
+        row = p.sample
+        if smp[row, X_START] < 0 or v.start < smp[row, X_START]:
+            smp[row, X_START] = v.start
+        if p.item == SPIKE:
+            smp[row, X_IN_SPIKES] += 1
+        elif p.item == CURRENT:
+            smp[row, X_IN_CURRENTS] += 1
+
+
+@jit
+def with_windows(par: A, wc: A, wf: A, pk: A, bits: A, sl: A, so: A, rt: A, packet: int, time: int) -> int:
+    """The time of a put for which ``credit`` says ``time``, window credits considered; where it is known, they are used."""
+    if par[P_WINDOW] == 0 or time < 0:
+        return time
+    p = pk[packet]
+    if par[P_TREE] != 0 and p.item != CURRENT:
+        time = all_windows(par, wc, wf, pk, bits, so, rt, packet, time)
+        if time != UNKNOWN:
+            use_windows(par, wc, pk, bits, so, rt, packet)
+        return time
+    window = sl[p.slice, S_WINDOW] if p.item == CURRENT else rt[p.route, T_WINDOW]
+    time = window_credit(par, wc, wf, window, time)
+    if time != UNKNOWN:
+        wc[window, W_PUTS] += 1
+    return time
+
+
+@jit
+def copy_dests(par: A, bits: A, source: int, copy: int) -> None:
+    """The same set of destinations for another packet."""
+    for word in range(par[P_BIT_WORDS]):
+        bits[copy * par[P_BIT_WORDS] + word] = bits[source * par[P_BIT_WORDS] + word]
 
 
 @part
 def sender(
-    par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, wc: A, wf: A, rows: A, smp: A, cc: A, co: A, so: A, rt: A, s: int, time: int
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, wc: A, wf: A, pk: A, bits: A, spare: A, rin: A, mask: A, ns: A, rr: A,
+    rows: A, smp: A, cc: A, co: A, sl: A, so: A, rt: A, lp: A, lr: A, s: int, time: int,
 ) -> None:  # fmt: skip
-    """Sender: one packet per destination core of the item it took from axon-out."""
-    core = sv[s, V_OWNER]
+    """Sender: one packet per destination core of the item it took from axon-out, or one for all (trees).
+
+    The packet in hand is written into the sender's own row of ``pk``; what is put is a copy.
+    """
+    v = sv[s]
+    core, tree = v.owner, par[P_TREE] != 0
     inlet = co[core, K_AXON_OUT]
     while True:
-        if sv[s, V_OPEN] != 0:
-            source, address = sv[s, V_SLICE], sv[s, V_ADDRESS]
-            blocked = False
-            while sv[s, V_ROUTE] < so[source, O_ROUTE_END]:
-                route = sv[s, V_ROUTE]
-                due = sv[s, V_START] + scaled(sv, s, (sv[s, V_RESULT] + 1) * par[P_SEND]) + sv[s, V_SHIFT]
-                ready = due if sv[s, V_LAST_PUT] < 0 else max(due, sv[s, V_LAST_PUT] + par[P_PUT])
-                dest = rt[route, T_CORE]
-                window = (core + 1) * par[P_CORES] + dest if par[P_WINDOW] > 0 else -1
-                put = credit(par, ch, slot, wc, wf, sv[s, V_CHANNEL], window, ready)
-                if put < 0:
-                    blocked = True
+        if v.open != 0:
+            item, out = pk[v.packet], pk[s]
+            source, address = item.slice, item.address
+            sample = charged(par, pk, v.packet, v.start)
+            while True:
+                route = this_route(sv, so, rt, lr, s, source, address)
+                if route < 0:
                     break
-                if window >= 0:
-                    wc[window, W_PUTS] += 1
-                sv[s, V_RESULT] += 1
-                sv[s, V_WAITED] += put - ready
-                sv[s, V_SHIFT] += put - due
-                sv[s, V_LAST_PUT] = put
-                cc[core, N_PACKETS_SENT] += 1
-                smp[sample_of(par, sv[s, V_STEP]), X_PACKETS] += 1
-                deliver(
-                    par,
-                    reg,
-                    hp,
-                    sv,
-                    ch,
-                    slot,
-                    rin,
-                    ns,
-                    rows,
-                    s,
-                    ready,
-                    put,
-                    sv[s, V_ITEM],
-                    source,
-                    address,
-                    sv[s, V_VALUE],
-                    dest,
-                    sv[s, V_ORIGIN],
-                    route,
-                    1,
-                )
-                sv[s, V_ROUTE] = next_route(rt, so, source, address, route + 1)
-            if blocked:
-                return
-            duration = par[P_SEND] * sv[s, V_RESULT] if sv[s, V_RESULT] > 0 else 1
-            finish(par, reg, sv, rows, s, max(sv[s, V_START] + scaled(sv, s, duration) + sv[s, V_SHIFT], sv[s, V_LAST_PUT]))
-        if ch[inlet, C_PUTS] == ch[inlet, C_TAKES]:
+                due = v.start + scaled(sv, s, (v.result + 1) * par[P_SEND]) + v.shift
+                ready = due if v.last_put < 0 else max(due, v.last_put + par[P_PUT])
+                out.route = route
+                out.dest = rt[route, T_CORE]
+                if tree:
+                    all_dests(par, sv, pk, bits, so, rt, lr, s)
+                put = credit(st, cal, buckets, ch, cw, slot, v.channel, ready, time, s, item.item)
+                put = with_windows(par, wc, wf, pk, bits, sl, so, rt, s, put)
+                if put == UNKNOWN:
+                    return
+                copy = new_packet(reg, spare)
+                copy_packet(pk, s, copy)
+                if tree:
+                    copy_dests(par, bits, s, copy)
+                v.result += 1
+                happened = ready
+                if put != DROPPED:
+                    happened = put
+                    cc[core, N_PACKETS_SENT] += 1
+                    smp[sample, X_PACKETS] += 1
+                v.waited += happened - ready
+                v.shift += happened - due
+                v.last_put = happened
+                deliver(par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, s, ready, put, copy)
+                v.route = v.route_end if tree else v.route + 1
+            duration = par[P_SEND] * v.result if v.result > 0 else 1
+            finish(par, reg, sv, pk, spare, rows, smp, s, max(v.start + scaled(sv, s, duration) + v.shift, v.last_put))
+        if ch[inlet].used == 0 or time > par[P_UNTIL]:
             return
-        arrival = slot[ch[inlet, C_HEAD], L_ARRIVE]
-        if time < sv[s, V_END] or time < arrival:
-            schedule(hp, s, max(arrival, sv[s, V_END]))
+        start = max(slot[ch[inlet].head].time, v.end)
+        if start > time:
+            schedule(st, cal, buckets, s, start)
             return
-        take(hp, sv, ch, slot, inlet, time, s)
-        begin(par, reg, sv, s, time)
-        sv[s, V_OPEN] = 1
-        sv[s, V_ROUTE] = next_route(rt, so, sv[s, V_SLICE], sv[s, V_ADDRESS], so[sv[s, V_SLICE], O_ROUTE])
-
-
-@part
-def router(par: A, reg: A, hp: A, sv: A, ch: A, slot: A, rin: A, ns: A, rows: A, smp: A, rr: A, k: int, time: int) -> None:
-    """Router ``k``: puts that waited for a credit, then again and again the least (request time, input) among heads whose output is free.
-
-    This is where most of the time goes, so a service is not made of the general functions but written out.
-    """
-    first, end = rr[k, Q_IN], rr[k, Q_IN_END]
-    waiting = rr[k, Q_OUT] if rr[k, Q_OPEN] > 0 else rr[k, Q_OUT_END]
-    while True:
-        if waiting < rr[k, Q_OUT_END]:
-            output = waiting
-            waiting += 1
-            if sv[output, V_OPEN] == 0:
-                continue
-        else:
-            best, output, earliest, wake = -1, -1, INF, INF
-            for j in range(first, end):
-                arrival = rin[j, R_ARRIVE]
-                if arrival == INF:
-                    continue
-                start = max(arrival, sv[rin[j, R_OUTPUT], V_END])
-                if start > time:
-                    wake = min(wake, start)
-                    continue
-                request = max(arrival, rin[j, R_TAKE])
-                if request < earliest:
-                    best, earliest = j, request
-            if best < 0:
-                if wake < INF:
-                    schedule(hp, par[P_ROUTER0] + k, wake)
-                return
-            inlet, output = rin[best, R_CHANNEL], rin[best, R_OUTPUT]
-            take(hp, sv, ch, slot, inlet, time, output)
-            rin[best, R_TAKE] = time
-            rin[best, R_ARRIVE] = INF
-            if ch[inlet, C_PUTS] != ch[inlet, C_TAKES]:
-                head = ch[inlet, C_HEAD]
-                rin[best, R_ARRIVE] = slot[head, L_ARRIVE]
-                rin[best, R_OUTPUT] = ns[k, slot[head, L_DEST]]
-            n = sv[output, V_SERVICES]
-            sv[output, V_SERVICES] = n + 1
-            sv[output, V_START] = time
-            reg[G_LAST_START] = max(reg[G_LAST_START], time)
-            hop = sv[output, V_HOP]
-            if par[P_AMPLITUDE] > 0:
-                hop = jittered(hop, jitter_draw(par[P_SEED], par[P_SAMPLE], output, n, par[P_AMPLITUDE]))
-            sv[output, V_READY] = time + hop
-            smp[sample_of(par, sv[output, V_STEP]), X_HOPS] += 1
-        channel, ready = sv[output, V_CHANNEL], sv[output, V_READY]
-        put = credit_of(ch, slot, channel, ready)
-        if put < 0:
-            if sv[output, V_OPEN] == 0:
-                sv[output, V_OPEN] = 1
-                sv[output, V_WAITED] = 0
-                sv[output, V_END] = INF
-                rr[k, Q_OPEN] += 1
-            continue
-        if sv[output, V_OPEN] != 0:
-            rr[k, Q_OPEN] -= 1
-        sv[output, V_WAITED] = put - ready
-        place = enqueue(ch, slot, channel, put)
-        for j in range(F_COLUMNS):
-            slot[place, L_ITEM + j] = sv[output, V_ITEM + j]
-        slot[place, L_CAUSE_SERVER] = output
-        slot[place, L_CAUSE_SERVICE] = sv[output, V_SERVICES] - 1
-        reg[G_LAST_START] = max(reg[G_LAST_START], put)
-        notify(par, hp, sv, ch, slot, rin, ns, channel, place)
-        finish(par, reg, sv, rows, output, put)
+        packet = take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
+        begin(par, sv, s, time, packet)
+        v.open = 1
+        copy_packet(pk, packet, s)
+        first_route(sv, so, lp, s, pk[s].slice, pk[s].address)
 
 
 @jit
-def return_window(par: A, hp: A, sv: A, sl: A, wc: A, wf: A, s: int, core: int, time: int) -> None:
-    """The packet just taken by server ``s`` gives its window credit back, t_wire after ``time``."""
-    if par[P_WINDOW] == 0:
-        return
-    source = 0
-    if sv[s, V_ITEM] != CURRENT and sv[s, V_SLICE] < par[P_SLICES]:
-        source = 1 + sl[sv[s, V_SLICE], S_CORE]
-    window = source * par[P_CORES] + core
-    wf[window * par[P_WINDOW] + wc[window, W_TAKES] % par[P_WINDOW]] = time + par[P_WIRE]
-    wc[window, W_TAKES] += 1
-    if wc[window, W_WAITING] != 0:
-        wc[window, W_WAITING] = 0
-        schedule(hp, 3 * source, time + par[P_WIRE])
+def all_dests(par: A, sv: A, pk: A, bits: A, so: A, rt: A, lr: A, s: int) -> None:
+    """Destinations of the sender's packet: all from the route in hand on; the cursor stays."""
+    v, p = sv[s], pk[s]
+    cursor = v.route
+    no_dests(par, bits, s)
+    route = this_route(sv, so, rt, lr, s, p.slice, p.address)
+    while route >= 0:
+        add_dest(par, bits, s, route - so[p.slice, O_ROUTE])
+        v.route += 1
+        route = this_route(sv, so, rt, lr, s, p.slice, p.address)
+    v.route = cursor
+    set_lowest(par, pk, bits, so, rt, s)
+
+
+@jit
+def return_window(par: A, st: A, cal: A, buckets: A, sl: A, rt: A, pk: A, wc: A, wf: A, packet: int, time: int) -> None:
+    """The packet taken at ``time`` by its synapse (core) station gives its window credit back."""
+    if par[P_WINDOW] != 0:
+        p = pk[packet]
+        return_credit(par, st, cal, buckets, wc, wf, sl[p.slice, S_WINDOW] if p.item == CURRENT else rt[p.route, T_WINDOW], time)

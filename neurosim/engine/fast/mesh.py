@@ -1,0 +1,113 @@
+"""Stations, servers, channels and routers of a Program in the records of ``columns.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.engine.fast import columns as c
+from neurosim.engine.fast.calendar import clear, make
+from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
+
+A = NDArray[Any]
+
+
+def records(count: int, kind: np.dtype[Any]) -> A:
+    """Zeros, the first at the start of a cache line: a record of 64 bytes then never lies in two."""
+    size = count * kind.itemsize
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(kind)
+
+
+@dataclass
+class Fabric:
+    """Tables of the network by name, see ``columns.py``."""
+
+    st: A
+    cal: A
+    buckets: A
+    sv: A
+    ch: A
+    cw: A
+    slot: A
+    rin: A
+    mask: A
+    ns: A
+    rr: A
+
+
+def router_inputs(program: Program) -> tuple[A, A]:
+    """Channels that routers read, by (router, input), and the router of each."""
+    kind, _, reader, number = program.channel.T[:4]
+    found = np.flatnonzero((kind != C_AXON_IN) & (kind != C_AXON_OUT))
+    found = found[np.lexsort((number[found], reader[found]))]
+    return found, reader[found]
+
+
+def mask_words(program: Program) -> int:
+    """Words of 64 bits that hold one bit per input of any router."""
+    _, reader = router_inputs(program)
+    return (int(np.bincount(reader, minlength=1).max(initial=1)) + 63) // 64
+
+
+def latency(program: Program) -> int:
+    """The least time after which a decision acts elsewhere, ps: a channel's forward or acknowledge, or a wire."""
+    time = program.chip.timing
+    return min(int(program.channel[:, 5:7].min()), time.wire.value, time.bank.value)
+
+
+def build_fabric(program: Program, free: bool) -> Fabric:
+    """The network of ``program``; ``clear_fabric`` must follow."""
+    ports, routers = program.ports, len(program.next_server)
+    router0 = ports + 3 * program.cores
+    servers = len(program.server_kind)
+    numbers = np.arange(servers)
+    sv = records(servers, c.SERVER)
+    sv["station"] = np.where(numbers < router0, numbers, router0 + program.server_owner)
+    sv["channel"], sv["hop"], sv["owner"] = program.server_channel, program.server_hop_ps, program.server_owner
+    st, cal, buckets = make(router0 + routers, latency(program))
+    st["kind"] = c.ROUTER
+    st["kind"][:ports] = c.PORT
+    for k, station in enumerate((c.CORE, c.SOMA, c.SENDER)):
+        st["kind"][ports + k : router0 : 3] = station
+    if free:  # the order of services decides when the argmax changed
+        read = program.slice_core[program.slice_rule[:, 4] != 0]
+        st["ordered"][ports + 3 * read] = 1
+    kind, writer, reader, _, depth, forward, ack = program.channel.T
+    ch = records(len(program.channel), c.CHANNEL)
+    ch["reader"] = np.select([kind == C_AXON_IN, kind == C_AXON_OUT], [ports + 3 * reader, ports + 3 * reader + 2], router0 + reader)
+    ch["depth"], ch["forward"], ch["ack"] = depth, forward, ack
+    ch["base"] = np.cumsum(depth) - depth
+    ch["entrance"] = ch["router"] = -1
+    cw = np.zeros((len(ch), c.C_COLUMNS), np.int64)
+    cw[:, c.C_KIND], cw[:, c.C_WRITER], cw[:, c.C_DROP] = kind, writer, program.channel_drop
+    inputs, owner = router_inputs(program)
+    rin = records(max(1, len(inputs)), c.INPUT)
+    rin["channel"][: len(inputs)] = inputs
+    ch["entrance"][inputs], ch["router"][inputs] = np.arange(len(inputs)), owner
+    rr = np.zeros(routers, c.ROUTE)
+    rr["first"] = np.searchsorted(owner, np.arange(routers), "left")
+    outputs = program.server_owner[router0:]
+    rr["out"] = router0 + np.searchsorted(outputs, np.arange(routers), "left")
+    rr["out_end"] = router0 + np.searchsorted(outputs, np.arange(routers), "right")
+    ns = np.where(program.next_server < 0, 0, program.next_server - rr["out"][:, None]).astype(np.int16).ravel()
+    words = mask_words(program)
+    return Fabric(st, cal, buckets, sv, ch, cw, records(int(depth.sum()), c.SLOT), rin, np.zeros(routers * words, np.uint64), ns, rr)
+
+
+def clear_fabric(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, rin: A, rr: A) -> None:
+    """Empty channels, idle servers, nobody awake."""
+    clear(st, cal, buckets)
+    for field in ("end", "start", "services", "busy", "blocked", "puts", "held", "missed", "open", "waited", "synops", "last_put"):
+        sv[field] = 0
+    for field in ("used", "waiting", "puts", "high"):
+        ch[field] = 0
+    ch["head"] = ch["tail"] = ch["base"]
+    cw[:, [c.C_DROPS, c.C_LOSSES]] = 0
+    slot["time"] = 0
+    rin["arrive"], rin["taken"] = c.INF, -1
+    rr["open"] = 0

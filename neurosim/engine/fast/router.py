@@ -1,0 +1,219 @@
+"""What a router does when it wakes. This is where most of the time goes: a service is written out and compiled into the loop.
+
+A decision at ``time`` reads its own station only; what it causes elsewhere is written early, with the future time at which it is due.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neurosim.arithmetic import jittered
+from neurosim.engine.events import ROW_DROP, ROW_LOSS, SPIKE
+from neurosim.engine.fast.calendar import arm, trailing_zeros
+from neurosim.engine.fast.columns import *
+from neurosim.engine.fast.compiled import jit, part
+from neurosim.engine.fast.fabric import ends_at, enqueue, is_lost, jitter_draw, missed, release, return_credit, sample_at, service_row, take
+from neurosim.engine.fast.trees import branch, dest_windows, least_pair
+from neurosim.program import C_LINK
+
+A = NDArray[Any]
+
+_ONE = np.uint64(1)
+
+
+@jit
+def give_windows_back(
+    par: A, st: A, cal: A, buckets: A, wc: A, wf: A, pk: A, bits: A, sl: A, so: A, rt: A, packet: int, time: int
+) -> None:  # fmt: skip
+    """The window credits of every destination of a spike that was dropped or lost at ``time``."""
+    if par[P_WINDOW] == 0:
+        return
+    if par[P_TREE] != 0:
+        dest_windows(par, st, cal, buckets, wc, wf, pk, bits, so, rt, packet, time)
+    else:
+        return_credit(par, st, cal, buckets, wc, wf, rt[pk[packet].route, T_WINDOW], time)
+
+
+@jit
+def unsent(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, cw: A, wc: A, wf: A, pk: A, bits: A, spare: A, sl: A, so: A, rt: A, rows: A, smp: A,
+    output: int, kind: int, packet: int, time: int, waited: int,
+) -> None:  # fmt: skip
+    """The service of ``output`` ends at ``time`` with a drop or a loss."""
+    v = sv[output]
+    v.end = time
+    v.open = 0
+    reg[G_LAST_END] = max(reg[G_LAST_END], time)
+    if par[P_TIMED] != 0:
+        ends_at(par, smp, v.start, time)
+    if par[P_RECORD] != 0:
+        service_row(reg, sv, pk, rows, output, packet, waited)
+    p = pk[packet]
+    p.cause_server = output
+    p.cause_service = v.services - 1
+    missed(reg, sv, cw, pk, rows, par[P_RECORD], output, kind, packet, time)
+    give_windows_back(par, st, cal, buckets, wc, wf, pk, bits, sl, so, rt, packet, time)
+    release(par, reg, spare, packet)
+
+
+@part
+def send(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, pk: A, rin: A, mask: A, ns: A, rr: A, rows: A, smp: A, words: int, cores: int,
+    output: int, put: int, packet: int, dest: int, waited: int,
+) -> None:  # fmt: skip
+    """The service of ``output`` ends with its put."""
+    v = sv[output]
+    v.end = put
+    if put > reg[G_LAST_END]:
+        reg[G_LAST_END] = put
+    if par[P_TIMED] != 0:
+        ends_at(par, smp, v.start, put)
+    if par[P_RECORD] != 0:
+        service_row(reg, sv, pk, rows, output, packet, waited)
+        p = pk[packet]
+        p.cause_server = output
+        p.cause_service = v.services - 1
+    enqueue(st, cal, buckets, sv, ch, slot, rin, mask, ns, rr, words, cores, v.channel, put, packet, dest)
+
+
+@jit
+def waiting_puts(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, wc: A, wf: A, pk: A, bits: A, spare: A, rin: A, mask: A, ns: A, rr: A,
+    sl: A, so: A, rt: A, rows: A, smp: A, k: int, time: int,
+) -> int:  # fmt: skip
+    """Puts of router ``k`` that wait for a credit. Returns when one of them must look again, INF if the credit itself will wake the router."""
+    wake = INF
+    for output in range(rr[k].out, rr[k].out_end):
+        v = sv[output]
+        if v.open == 0:
+            continue
+        c = ch[v.channel]
+        if c.used >= c.depth:
+            if v.open == 1:
+                c.waiting = 1
+                continue
+            if time < v.end:
+                wake = min(wake, v.end)
+                continue
+        put = max(v.ready, slot[c.tail].time)
+        rr[k].open -= 1
+        if v.open == 2 and (c.used >= c.depth or put > v.ready):
+            unsent(par, reg, st, cal, buckets, sv, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_DROP, v.packet, v.ready, 0)
+            continue
+        v.open = 0
+        v.blocked += put - v.ready
+        send(
+            par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, par[P_WORDS], par[P_CORES], output, put, v.packet,
+            pk[v.packet].dest if par[P_TREE] == 0 else -1, put - v.ready,
+        )  # fmt: skip
+    return wake
+
+
+@part
+def router(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, wc: A, wf: A, pk: A, bits: A, spare: A, rin: A, mask: A, ns: A, rr: A,
+    sl: A, so: A, rt: A, rows: A, smp: A, k: int, station: int, time: int,
+) -> None:  # fmt: skip
+    """Router ``k``: puts that waited, then again and again the least (request time, input, output) among heads whose output is free."""
+    r = rr[k]
+    soonest = INF
+    if r.open > 0:
+        soonest = waiting_puts(
+            par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, sl, so, rt, rows, smp, k, time
+        )  # fmt: skip
+    words, cores, tree = par[P_WORDS], par[P_CORES], par[P_TREE]
+    first = r.first
+    while time <= par[P_UNTIL]:
+        best, output, earliest, wake = -1, -1, INF, soonest
+        if tree != 0:
+            best, output, wake = least_pair(par, sv, slot, ch, pk, bits, so, rt, rin, mask, ns, rr, k, time, soonest)
+        else:
+            for w in range(words):
+                left = mask[k * words + w]
+                while left != 0:
+                    j = first + (w << 6) + trailing_zeros(left)
+                    left &= left - _ONE
+                    e = rin[j]
+                    start = max(e.arrive, sv[e.output].end)
+                    if start > time:
+                        wake = min(wake, start)
+                        continue
+                    request = max(e.arrive, e.taken)
+                    if request < earliest:
+                        best, earliest, output = j, request, e.output
+        if best < 0:
+            if wake < INF:
+                arm(st, cal, buckets, station, wake)
+            return
+        e = rin[best]
+        inlet = e.channel
+        if tree != 0:
+            packet, dest = branch(par, reg, ch, slot, pk, bits, spare, so, rt, rin, ns, rr, k, best, output), -1
+            last = packet == slot[ch[inlet].head].packet
+        else:
+            at = slot[ch[inlet].head]
+            packet, dest = at.packet, at.dest
+            last = True
+        if last:
+            take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
+            e.taken = time
+            c = ch[inlet]
+            if c.used > 0:
+                head = slot[c.head]
+                e.arrive = head.time
+                if tree != 0:
+                    e.output = -1
+                else:
+                    e.output = r.out + ns[k * cores + head.dest]
+            else:
+                bit = best - first
+                mask[k * words + (bit >> 6)] &= ~(_ONE << np.uint64(bit & 63))
+        v = sv[output]
+        n = v.services
+        v.services = n + 1
+        v.start = time
+        hop = v.hop
+        if par[P_AMPLITUDE] > 0:
+            hop = jittered(hop, jitter_draw(par[P_SEED], par[P_SAMPLE], output, n, par[P_AMPLITUDE]))
+        v.busy += hop
+        ready = time + hop
+        if par[P_STREAMED] != 0:
+            smp[sample_at(par, time) if par[P_TIMED] != 0 else pk[packet].sample, X_HOPS] += 1
+        channel = v.channel
+        c = ch[channel]
+        put = max(ready, slot[c.tail].time)
+        blocked = c.used >= c.depth
+        if par[P_UNUSUAL] != 0 and pk[packet].item == SPIKE:
+            if par[P_LOSS] > 0 and cw[channel, C_KIND] == C_LINK and is_lost(par[P_SEED], par[P_SAMPLE], output, n, par[P_LOSS]):
+                unsent(par, reg, st, cal, buckets, sv, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_LOSS, packet, ready, 0)
+                continue
+            if cw[channel, C_DROP] != 0 and (blocked or put > ready):
+                reg[G_LAST_END] = max(reg[G_LAST_END], ready)
+                v.packet = packet
+                v.ready = ready
+                if not blocked:
+                    unsent(par, reg, st, cal, buckets, sv, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_DROP, packet, ready, 0)
+                    continue
+                # whether there is a credit at ``ready`` shows only then; the output is free again in either case
+                v.end = ready
+                v.open = 2
+                v.waited = 0
+                r.open += 1
+                soonest = min(soonest, ready)
+                continue
+        if blocked:
+            v.packet = packet
+            v.ready = ready
+            v.open = 1
+            v.waited = 0
+            v.end = INF
+            c.waiting = 1
+            r.open += 1
+            continue
+        v.blocked += put - ready
+        send(par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, words, cores, output, put, packet, dest, put - ready)
+    if soonest < INF:
+        arm(st, cal, buckets, station, soonest)
