@@ -88,10 +88,18 @@ def _parse_power(raw: Any) -> float:
     return float(raw)
 
 
+def _parse_words(raw: Any) -> tuple[int, ...]:
+    listed = raw if isinstance(raw, list | tuple) else [raw]
+    if not listed or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n < 2**40 for n in listed):
+        raise ValueError(f"{raw!r} must be a whole number of words, or a list of one per core")
+    return tuple(listed)
+
+
 Duration = Annotated[Figure[int], BeforeValidator(_as_figure(_parse_positive_time))]
 Price = Annotated[Figure[float], BeforeValidator(_as_figure(_parse_price))]
 Count = Annotated[Figure[int], BeforeValidator(_as_figure(_parse_count))]
 Power = Annotated[Figure[float], BeforeValidator(_as_figure(_parse_power))]
+Words = Annotated[Figure[tuple[int, ...]], BeforeValidator(_as_figure(_parse_words))]
 
 
 class Memory(Strict):
@@ -105,6 +113,28 @@ class Memory(Strict):
     route_entries: Count
     fan_in: Count | None = None
     """Most synapses into one neuron; none = no limit."""
+    axons: Count | None = None
+    """Most source neurons that one core listens to; none = no limit."""
+    layer_per_core: bool = False
+    """A core holds one layer, that is one population with the convolution before it, or one part of it; layers are matched to cores that are large
+    enough. The keys below belong to such chips."""
+    split: Literal["none", "channels"] = "none"
+    """Whether a layer too large for a core may be cut by output channels."""
+    rounding: Literal["none", "power_of_two"] = "none"
+    """How words are counted: kernel size, features, height and width as they are, or each rounded up to a power of two."""
+    kernel_words: Words | None = None
+    """Words of ``weight_bits`` for the kernel of a core: input channels x kernel size x features. One number, or one per core."""
+    neuron_words: Words | None = None
+    """Words of ``state_bits`` for the neurons of a core: features x height x width. One number, or one per core."""
+    readout_cores: tuple[Annotated[Whole, Field(ge=0)], ...] = ()
+    """Cores that only count the spikes of the network's output; if there are any, readouts go nowhere else."""
+
+    def words_of(self, name: Literal["kernel_words", "neuron_words"], core: int) -> int | None:
+        """What one core has; None = no limit."""
+        figure: Figure[tuple[int, ...]] | None = getattr(self, name)
+        if figure is None:
+            return None
+        return figure.value[core] if len(figure.value) > 1 else figure.value[0]
 
 
 Edge = tuple[Whole, Whole] | tuple[Whole, Whole, Literal["link", "chip"]]
@@ -184,6 +214,8 @@ class Timing(Strict):
     """Period of the leak by local time in the free discipline; none = no leak there."""
     barrier: tuple[Barrier, ...] = ()
     """Duration of the global barrier by number of tiles (routers with a mapped core); barrier discipline only."""
+    port_forward: Duration | None = None
+    """Through the pads and what lies before the first router; none = ``forward``."""
     hop_chip: Duration | None = None
     chip_forward: Duration | None = None
     chip_ack: Duration | None = None
@@ -218,7 +250,13 @@ class MapLimits(Strict):
     groups: Annotated[Whole, Field(ge=0)] | None = None
     map_size: Annotated[Whole, Field(ge=0)] | None = None
     """Largest height or width of the output map."""
+    source_size: Annotated[Whole, Field(ge=0)] | None = None
+    """Largest height or width of the map that is read."""
     channels: Annotated[Whole, Field(ge=0)] | None = None
+    kernels: tuple[Annotated[Whole, Field(ge=1)], ...] | None = None
+    """The only kernel sizes that there are."""
+    tiled: bool = False
+    """Windows do not overlap: the stride is the kernel."""
 
 
 class Neuron(Strict):
@@ -247,6 +285,15 @@ class Capabilities(Strict):
     """Most accumulation banks per slice."""
     fan_out: Count | None = None
     """Most destination cores per slice; none = limited by route entries only."""
+    input_fan_out: Count | None = None
+    """Most destination layers of the input; none = no limit."""
+    layered: bool = False
+    """Every core convolves, fires and pools, in this order: the limits of ops are those of layers, a sum-pool before a convolution costs no weights,
+    and all that enters a population passes kernels of one size, stride and padding."""
+    readout_ops: tuple[Literal["conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse"], ...] | None = None
+    """Maps that may lead into a readout; none = all that the chip has. ["identity"]: it counts spikes."""
+    classes: Count | None = None
+    """Most classes of a readout; none = no limit."""
 
 
 class Prices(Strict):
@@ -319,6 +366,7 @@ class Chip(Strict):
             raise ValueError(f"memory.dead_cores {max(self.memory.dead_cores)} >= memory.cores {self.memory.cores}; cores are numbered from 0")
         if len(set(self.memory.dead_cores)) >= self.memory.cores:
             raise ValueError(f"memory.dead_cores lists all {self.memory.cores} cores; leave at least one alive")
+        self._check_layers()
         if "barrier" in self.sync and not self.timing.barrier:
             raise ValueError("sync lists barrier but timing.barrier is missing; give its duration by number of tiles")
         tiles = [row.tiles for row in self.timing.barrier]
@@ -335,6 +383,20 @@ class Chip(Strict):
                 "with noc.flow = end_to_end the slot must be free before the credit is back, so axon_ack <= wire"
             )
         return self
+
+    def _check_layers(self) -> None:
+        memory = self.memory
+        for name in ("kernel_words", "neuron_words", "readout_cores"):
+            given = getattr(memory, name)
+            if given and not memory.layer_per_core:
+                raise ValueError(f"memory.{name} belongs to chips with one layer per core; set memory.layer_per_core = true")
+        for name, words in (("kernel_words", memory.kernel_words), ("neuron_words", memory.neuron_words)):
+            if words is not None and len(words.value) not in (1, memory.cores):
+                raise ValueError(f"memory.{name} lists {len(words.value)} cores, memory.cores is {memory.cores}; give one number or one per core")
+        if max(memory.readout_cores, default=0) >= memory.cores:
+            raise ValueError(f"memory.readout_cores {max(memory.readout_cores)} >= memory.cores {memory.cores}; cores are numbered from 0")
+        if memory.layer_per_core and set(memory.readout_cores) | set(memory.dead_cores) >= set(range(memory.cores)):
+            raise ValueError(f"memory.readout_cores and memory.dead_cores leave none of {memory.cores} cores for layers; leave at least one")
 
     @property
     def rounding(self) -> int:

@@ -190,7 +190,7 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
         case (Reshape(), _) | (_, Place()) | (_, Reshape()):
             return None
         case Conv2d() | SumPool(), Conv2d() | SumPool():
-            return _fuse_windows(a, b, limit)
+            return _fuse_windows(a, b, shape, limit)
         case (SumPool(), _) if is_identity(a):
             return _scale_input(a.weight, b, shape)
         case (_, SumPool()) if is_identity(b):
@@ -278,8 +278,15 @@ def _ungrouped(m: Conv2d) -> Array:
     return wide
 
 
-def _fuse_windows(a: Conv2d | SumPool, b: Conv2d | SumPool, limit: int) -> list[Stage] | None:
-    """One convolution for two. Zeros that b pads around a's output must be zeros of the fused one too: b pads nothing, or a looks at one pixel."""
+def _tiles(a: Conv2d, shape: Shape) -> bool:
+    """a's windows lie side by side over the whole input, so beside its output it would see nothing but zeros."""
+    extent = [(a.weight.shape[2 + k] - 1) * a.dilation[k] + 1 for k in range(2)]
+    return a.padding == (0, 0) and all(extent[k] <= a.stride[k] and shape[1 + k] % a.stride[k] == 0 for k in range(2))
+
+
+def _fuse_windows(a: Conv2d | SumPool, b: Conv2d | SumPool, shape: Shape, limit: int) -> list[Stage] | None:
+    """One convolution for two on an input of ``shape``. Zeros that b pads around a's output must be zeros of the fused one too: b pads nothing, or a
+    looks at one pixel, or a's windows tile its input (a pooling before a padded convolution)."""
     if is_identity(a) and is_identity(b):
         return [identity(len(a.weight), a.weight * b.weight)]
     if isinstance(b, SumPool) and is_identity(a):
@@ -288,7 +295,7 @@ def _fuse_windows(a: Conv2d | SumPool, b: Conv2d | SumPool, limit: int) -> list[
         return [replace(a, weight=a.weight * b.weight)]
     ca, cb = _as_conv(a), _as_conv(b)
     pointwise = ca.weight.shape[2:] == (1, 1) and ca.stride == (1, 1) and ca.padding == (0, 0)
-    if cb.padding != (0, 0) and not pointwise:
+    if cb.padding != (0, 0) and not pointwise and not _tiles(ca, shape):
         return None
     depth_a, depth_b = ca.weight.shape[1] == 1 and ca.groups == len(ca.weight), cb.weight.shape[1] == 1 and cb.groups == len(cb.weight)
     if depth_b:
@@ -329,7 +336,7 @@ def _fuse_windows(a: Conv2d | SumPool, b: Conv2d | SumPool, limit: int) -> list[
                 weight[
                     :, :, y * step[0] : y * step[0] + reach[0] + 1 : ca.dilation[0], x * step[1] : x * step[1] + reach[1] + 1 : ca.dilation[1]
                 ] += part
-    padding = cb.padding if pointwise else ca.padding
+    padding = (ca.padding[0] + cb.padding[0] * ca.stride[0], ca.padding[1] + cb.padding[1] * ca.stride[1])
     return [Conv2d(weight, (ca.stride[0] * cb.stride[0], ca.stride[1] * cb.stride[1]), padding, dilation, groups)]
 
 

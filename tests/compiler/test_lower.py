@@ -141,3 +141,20 @@ def test_an_integrator_is_a_readout_with_its_own_leak() -> None:
     net.layers["out"].params["decay_current"] = 0.5
     with pytest.raises(UnsupportedLayer, match=r"out \(li\): a bias enters its synaptic current"):
         lower(net)
+
+
+@pytest.mark.parametrize(
+    ("size", "pool", "kernel", "stride", "padding"), [(8, 2, 3, 1, 1), (16, 4, 3, 1, 1), (6, 2, 2, 1, 2), (12, 3, 3, 2, (0, 1)), (9, 2, 3, 1, 1)]
+)
+def test_a_pooling_joins_the_padded_convolution_behind_it(size: int, pool: int, kernel: int, stride: int, padding: Any) -> None:
+    """One compact convolution where the windows tile the input; the last case leaves a row over, where the padding would see it."""
+    rng = np.random.default_rng(size)
+    net = Network("pooled", steps=2)
+    x = net.lif("lif1", net.spikes_input("in", (2, size, size)), decay=1.0, threshold=1.0)
+    y = net.conv2d("conv", net.sum_pool("pool", x, pool), dyadic(rng, 3, 2, kernel, kernel), stride=stride, padding=padding)
+    net.output(net.mean("head", net.lif("lif2", y, decay=1.0, threshold=1.0, reset="subtract")))
+    (projection,) = lower(net).into("lif2")
+    assert isinstance(projection.map, Conv2d) == (size % pool == 0)
+    if isinstance(projection.map, Conv2d):
+        assert projection.map.weight.shape == (3, 2, pool * kernel, pool * kernel)
+    assert_same(net, rng.integers(0, 2, (8, 2, 2, size, size), dtype=np.uint8))
