@@ -186,7 +186,7 @@ def test_a_stimulus_for_another_program_is_refused() -> None:
     ("change", "text"),
     [
         ({"engine": "slow"}, "engines are fast, reference"),
-        ({"streamed": True}, "cannot stream"),
+        ({"streamed": True}, "streams samples"),
         ({"jitter": 65536}, "65535"),
         ({"workers": 0}, "at least 1"),
         ({"stimuli": []}, "0 samples"),
