@@ -43,8 +43,8 @@ def draw_map(draw: np.random.Generator, op: str, shape: Shape, span: int = 7) ->
     return Sparse(np.concatenate([[0], np.cumsum(counts)]), draw.integers(0, int(np.prod(out)), total), weights(total), out)
 
 
-def draw_graph(seed: int, ops: list[str], steps: int = 2, delays: bool = True) -> Graph:
-    """A chain of populations by the given ops with skips wherever shapes allow one, a host part, and a readout."""
+def draw_graph(seed: int, ops: list[str], steps: int = 2, delays: bool = True, loops: bool = False) -> Graph:
+    """A chain of populations by the given ops with skips wherever shapes allow one, a host part, and a readout; ``loops``: some feed themselves."""
     draw = np.random.default_rng(seed)
 
     def rule(shape: Shape) -> NeuronRule:
@@ -79,6 +79,11 @@ def draw_graph(seed: int, ops: list[str], steps: int = 2, delays: bool = True) -
         if image.shape[1:] == full[1:] and draw.random() < 0.3:
             into.append(Projection("image", name, Conv2d(draw.integers(-7, 8, (full[0], 1, 1, 1)))))
         projections += into
+    if loops:
+        own = [p for p in populations if p.kind == "spiking" and not p.host and draw.random() < 0.6]
+        projections += [Projection(p.name, p.name, SumPool(draw.integers(-7, 8, p.shape[0])), delay=int(draw.integers(1, 3))) for p in own]
+        order = {p.name: k for k, p in enumerate(populations)}
+        projections.sort(key=lambda p: order[p.target])
     graph = Graph("drawn", steps, tuple(populations), tuple(projections), class_names=tuple("abc"))
     graph.verify()
     return graph

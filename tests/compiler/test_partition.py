@@ -33,7 +33,7 @@ from tests.compiler.graphs import OPS, chip_of, draw_graph, draw_map, stmixer_li
     flow=st.sampled_from(["link", "end_to_end"]),
 )
 def test_any_graph_on_any_chip(seed: int, ops: list[str], neurons: int, kilobytes: float, side: int, sync: str, flow: str) -> None:
-    graph = draw_graph(seed, ops)
+    graph = draw_graph(seed, ops, loops=seed % 2 == 1)
     largest = max(p.size for p in graph.populations)
     deep = ("capabilities.max_delay=6", "capabilities.banks=8", "timing.barrier=[{tiles=1,duration=1000}]") if sync == "barrier" else ()
     chip = chip_of(max(1, largest * neurons // 40), int(1000 * kilobytes), side, flow, *deep)

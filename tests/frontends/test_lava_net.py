@@ -53,6 +53,7 @@ def write(path: Path, *layers: dict[str, Any]) -> Path:
         ("loihi", (), "barrier", ("fast", "reference")),
         ("loihi", (), "wavefront", ("fast",)),
         ("ideal", ("arithmetic.rounding=zero",), "wavefront", ("fast",)),
+        pytest.param("ideal", ("arithmetic.rounding=zero",), "wavefront", ("reference",), marks=pytest.mark.slow),
     ],
 )
 def test_every_recorded_spike_of_oxford(shared: Path, chip: str, more: tuple[str, ...], sync: str, engines: tuple[str, ...]) -> None:
