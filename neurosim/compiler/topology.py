@@ -34,12 +34,17 @@ def next_hops(chip: Chip) -> I32:
     return _STEPS[chip.noc.topology](chip)
 
 
-def hop_matrix(chip: Chip, step: I32 | None = None) -> I64:
-    """[routers, routers]: links on the path that the routing takes. ``step``: what ``next_hops`` gave, if it is at hand."""
-    step = next_hops(chip) if step is None else step
-    sites = len(step)
-    hops: I64 = (step != np.arange(sites)[:, None]).astype(np.int64)  # of the path's first 1, 2, 4, ... links
-    jump = step.astype(np.int64)
+def hop_matrix(chip: Chip) -> I64:
+    """[routers, routers]: links on the path that the routing takes; one between chips counts as many as its service is longer than east-west."""
+    jump = next_hops(chip).astype(np.int64)
+    sites = len(jump)
+    hops: I64 = (jump != np.arange(sites)[:, None]).astype(np.int64)  # of the path's first 1, 2, 4, ... links
+    time = chip.timing
+    dear = max(1, round(time.hop_chip.value / time.hop_east_west.value)) if time.hop_chip else 1
+    if dear > 1:
+        for router, near in enumerate(links(chip)):
+            between = [other for other, group in near.items() if group == BETWEEN_CHIPS]
+            hops[router, np.isin(jump[router], between)] = dear
     reach = 1
     while reach < sites:
         hops += np.take_along_axis(hops, jump, axis=0)

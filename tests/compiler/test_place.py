@@ -41,6 +41,14 @@ def test_slices_go_where_their_port_is() -> None:
     assert (mapping.core, mapping.ports) == ((8,), ((0, box, 1),))
 
 
+def test_a_network_stays_on_its_chip() -> None:
+    """Four layers on four chips of one row of cores each."""
+    between = ('timing.hop_chip="50 ns"', 'timing.chip_forward="7 ns"', 'timing.chip_ack="9 ns"', 'prices.hop_chip="1 nJ"')
+    chip = chip_of(4, 1 << 20, 4, "link", "noc.chip_height=1", *between)
+    mapping = map_graph(_chain(4), chip, "wavefront").mapping
+    assert sorted(mapping.core) == [0, 1, 2, 3]
+
+
 def test_dead_cores_are_never_used() -> None:
     dead = (0, 1, 3, 6)
     chip = chip_of(4, 1 << 20, 3, "link", f"memory.dead_cores={list(dead)}")
