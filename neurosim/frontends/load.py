@@ -9,15 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from neurosim.errors import ModelError
+from neurosim.errors import MissingExtra, ModelError
 from neurosim.frontends.checkpoint import read_safetensors
 from neurosim.frontends.lava_net import lava_net
 from neurosim.frontends.nir_file import nir_file
-from neurosim.frontends.stmixer import as_arrays, sizes_of, stmixer
+from neurosim.frontends.stmixer import SIZES, as_arrays, sizes_of, stmixer
+from neurosim.frontends.torch_options import module_options
 from neurosim.network import Network, load_network
 
 ARCHITECTURES = {"stmixer": stmixer}
-READS = "a shipped model's name, a .json config with its .safetensors, a .nsnet, .net or .nir file, a Network, or an STMixer module"
+READS = "a shipped model's name, a .json config with its .safetensors, a .nsnet, .net or .nir file, a Network, a torch.nn.Module, or module:factory"
 
 
 def shipped_models() -> list[str]:
@@ -34,14 +35,24 @@ def load(
     output: int = 0,
     steps: int | None = None,
     step_time: float | None = None,
+    **options: Any,
 ) -> Network:
     """A Network from a shipped model's name, a ``.safetensors`` or ``.json`` checkpoint, a ``.nsnet`` file, lava-dl's ``.net``, a ``.nir`` graph, a
-    Network, or an STMixer module.
+    Network, a ``torch.nn.Module`` in eval mode, or ``package.module:factory`` or ``file.py:factory``, which returns one.
+
+    Modules: ``options`` are those of ``torch_options.ModuleOptions`` (input_shape, input_axes, scale, mean, std, batch_mixing, ...); ``output`` is
+    the number of the output tensor; ``steps`` calls a module of one step per call so often; ``weights``: a .safetensors file, or a .pt without code.
+    Every module is compared with its Network on random inputs before it is returned.
 
     ``steps`` per sample: for ``.net`` and ``.nir``, which state none. ``step_time`` in seconds: for ``.nir``, whose equations are continuous.
     ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against the network's input shape.
     ``output``: which output of a model with several; the kinds read here have one, so 0. Raises ModelError in one line.
     """
+    read = _module(model, example_input, None if weights is None else Path(weights), output, steps, options)
+    if read is not None:
+        return read
+    if options:
+        raise ModelError(f"option {next(iter(options))} belongs to PyTorch modules and factories; {model!r} is none")
     if output != 0:
         raise ModelError(f"output {output} does not exist; the model has one output, number 0")
     net = _load(model, None if weights is None else Path(weights), steps, step_time)
@@ -70,16 +81,37 @@ def _load(model: Any, weights: Path | None, steps: int | None, step_time: float 
         return model
     if isinstance(model, str | Path):
         return _load_text(str(model), weights)
+    raise ModelError(f"model of type {type(model).__name__} is not understood; give {READS}")
+
+
+def _module(model: Any, example: Any, weights: Path | None, output: int, steps: int | None, options: dict[str, Any]) -> Network | None:
+    """The Network of a module or a factory; None when ``model`` is neither."""
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(model, torch.nn.Module):
-        kind = type(model).__name__
-        if kind != "STMixer" or not hasattr(model, "config"):
-            raise ModelError(f"module {kind} is not an STMixer (models/stmixer.py); build it as a Network by hand, neurosim.network.Network")
-        if getattr(model, "training", False):
+    given = torch is not None and isinstance(model, torch.nn.Module)
+    factory = isinstance(model, str) and ":" in model and model not in shipped_models() and not Path(model).exists()
+    if not given and not factory:
+        return None
+    if (
+        given
+        and type(model).__name__ == "STMixer"
+        and not options
+        and steps is None
+        and all(hasattr(getattr(model, "config", None), key) for key in SIZES)
+    ):
+        if model.training:
             raise ModelError("module STMixer is in training mode; call .eval() first, batch norm is folded with its running statistics")
         arrays = as_arrays(model.state_dict()) if weights is None else read_safetensors(weights)
-        return stmixer(sizes_of(model.config), arrays, f"module {kind}")
-    raise ModelError(f"model of type {type(model).__name__} is not understood; give {READS}")
+        return stmixer(sizes_of(model.config), arrays, "module STMixer")
+    try:
+        from neurosim.frontends.torch_module import from_module, load_weights, module_of
+    except ImportError as error:
+        raise MissingExtra(f"{model}: reading PyTorch models needs torch ({error}); install neurosim[torch]") from None
+    chosen = module_options(options, output, steps, example)
+    if factory:
+        return from_module(module_of(model, weights), chosen)
+    if weights is not None:
+        load_weights(model, weights)
+    return from_module(model, chosen)
 
 
 def _load_text(model: str, weights: Path | None) -> Network:
@@ -96,8 +128,6 @@ def _load_text(model: str, weights: Path | None) -> Network:
         if not config.is_file():
             raise ModelError(f"{path} needs its config {config.name} beside it (sizes, input contract)")
         return _load_config(config, path if weights is None else weights)
-    if ":" in model:
-        raise ModelError(f"{model}: factories are not called by this version; call yours in Python and give load() its module, or give {READS}")
     if path.suffix or path.exists():
         raise ModelError(f"{path}: file kind {path.suffix or 'without a suffix'} is not read; give {READS}")
     near = difflib.get_close_matches(model, shipped_models(), n=1, cutoff=0.4)

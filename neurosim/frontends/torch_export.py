@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils import _pytree as pytree
 
 from neurosim.errors import ModelError
 from neurosim.frontends.torch_neurons import NeuronClass, Rule, neuron_class, rule_of
+from neurosim.frontends.torch_options import Axes
 
 USER_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError, NotImplementedError, ArithmeticError)
 """What the code of a user's module may raise when it is run."""
@@ -54,51 +56,33 @@ class Neuron:
         return {"time": shape[0], "batch_first": shape[1] if len(shape) > 1 else 0}.get(self.rule.layout, self.rule.steps or shape[0])
 
 
-@dataclass(frozen=True)
-class Axes:
-    """How the module takes its input: one letter per axis, b batch, t steps, the rest features."""
+class Tracing:
+    """What goes on beside the tensors while a module is traced: functions to call first, and the spikes of every neuron call."""
 
-    letters: str
-    shape: tuple[int, ...]
-    """without the batch axis"""
-
-    @property
-    def full(self) -> tuple[int, ...]:
-        """Shape at batch 1."""
-        at = self.letters.index("b")
-        return (*self.shape[:at], 1, *self.shape[at:])
-
-    @property
-    def time(self) -> int | None:
-        """Position of the time axis in the full shape."""
-        return self.letters.index("t") if "t" in self.letters else None
-
-    @property
-    def features(self) -> tuple[int, ...]:
-        """Shape of one step."""
-        return tuple(n for n, letter in zip(self.full, self.letters, strict=True) if letter not in "bt")
+    def __init__(self) -> None:
+        self.starts: list[Callable[[], None]] = []
+        self.alive: list[torch.Tensor] = []
 
 
-class Stepped(torch.nn.Module):
+class Stepped(torch.nn.Module):  # type: ignore[misc]  # torch is not typed here
     """The module, called once, or ``loop`` times with the mean of its outputs; returns its outputs as a flat list."""
 
     def __init__(self, model: torch.nn.Module, loop: int, time: int | None) -> None:
         super().__init__()
         self.model, self.loop, self.time = model, loop, time
-        self.before: list[Callable[[], None]] = []
-        self.alive: list[torch.Tensor] = []
+        self.tracing = Tracing()
 
     def forward(self, x: torch.Tensor) -> tuple[list[Any], list[Any]]:
         """(outputs, tensors that keep every neuron in the graph)."""
-        for reset in self.before:
-            reset()
-        self.alive.clear()
+        for start in self.tracing.starts:
+            start()
+        self.tracing.alive.clear()
         if self.loop <= 1:
             outputs = pytree.tree_leaves(self.model(x))
         else:
             calls = [pytree.tree_leaves(self.model(x if self.time is None else x.select(self.time, step))) for step in range(self.loop)]
             outputs = [torch.stack(leaf).mean(0) if torch.is_tensor(leaf[0]) else leaf[0] for leaf in zip(*calls, strict=True)]
-        return outputs, list(self.alive)
+        return outputs, list(self.tracing.alive)
 
 
 @contextlib.contextmanager
@@ -151,7 +135,8 @@ def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int)
     wrapper = Stepped(copied, loop, axes.time)
     for k, (neuron, module) in enumerate(zip(neurons, modules, strict=True)):
         _Opaque(k, neuron, module, wrapper)
-    with double_precision():
+    with double_precision(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.export's own, about its internals
         x = torch.rand(axes.full)
         try:
             return torch.export.export(wrapper, (x,), strict=False).run_decompositions({})
@@ -168,10 +153,10 @@ class _Opaque:
     """Replaces one neuron's forward by the custom op, and counts the calls."""
 
     def __init__(self, layer: int, neuron: Neuron, module: Any, wrapper: Stepped) -> None:
-        self.layer, self.neuron, self.wrapper = layer, neuron, wrapper
+        self.layer, self.neuron, self.tracing = layer, neuron, wrapper.tracing
         self.handed: list[Any] = []
         module.forward = self.forward
-        wrapper.before.append(self.start)
+        wrapper.tracing.starts.append(self.start)
 
     def start(self) -> None:
         self.neuron.shapes.clear()
@@ -184,7 +169,7 @@ class _Opaque:
             neuron.foreign_state = True
         neuron.shapes.append(tuple(x.shape))
         spikes = torch.ops.neurosim.neuron(x, self.layer, call)
-        self.wrapper.alive.append(spikes)
+        self.tracing.alive.append(spikes)
         if not neuron.rule.states:
             return spikes
         states = [torch.ops.neurosim.state(spikes, self.layer, k) for k in range(neuron.rule.states)]

@@ -196,7 +196,8 @@ LIBRARIES: dict[tuple[str, str], NeuronClass] = {
 }
 """(library, class) -> how to read it."""
 _BASES = {
-    "spikingjelly": ("BaseNode",), "snntorch": ("SpikingNeuron",), "sinabs": ("StatefulLayer",), "norse": ("SNNCell", "SNN", "SNNRecurrentCell", "SNNRecurrent"),
+    "spikingjelly": ("BaseNode",), "snntorch": ("SpikingNeuron",), "sinabs": ("StatefulLayer",),
+    "norse": ("SNNCell", "SNN", "SNNRecurrentCell", "SNNRecurrent"),
 }  # fmt: skip
 
 

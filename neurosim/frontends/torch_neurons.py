@@ -29,8 +29,9 @@ MAX_SPIKES = 1
 class Rule:
     """One neuron layer. ``lif``: keyword arguments of ``Network.lif``; ``layout``: a key of LAYOUTS.
 
-    ``steps``: time steps where they are folded into the batch axis; 0: all of that axis, the batch being 1. ``states``: how many state tensors ``forward`` returns after the spikes and takes
-    after the input; ``pack`` joins them into what the class calls its state. ``max_spikes``: None when a neuron may fire any number in a step.
+    ``steps``: time steps where they are folded into the batch axis; 0: all of that axis, the batch being 1. ``states``: how many state tensors
+    ``forward`` returns after the spikes and takes after the input; ``pack`` joins them into what the class calls its state. ``max_spikes``: None when
+    a neuron may fire any number in a step.
     """
 
     lif: Mapping[str, Any]
@@ -57,13 +58,14 @@ def register_neuron(cls: type, to_rule: Callable[[Any], Mapping[str, Any]], *, r
 
     ``to_rule(module)`` returns a mapping with the keyword arguments of ``Network.lif`` that the instance stands for, and
 
-    * ``layout``: "step" (one step per call), "time" ([steps, batch, ...]), "time_batch" ([steps * batch, ...]), "batch_time" ([batch * steps, ...]) or
-      "batch_first" ([batch, steps, ...]);
+    * ``layout``: "step" (one step per call), "time" ([steps, batch, ...]), "time_batch" ([steps * batch, ...]), "batch_time" ([batch * steps, ...])
+      or "batch_first" ([batch, steps, ...]);
     * ``steps``: the number of steps, for the two folded layouts;
     * ``states``: the number of state tensors that ``forward`` returns after the spikes and takes after the input (default 0).
 
-    ``reset(module)`` brings an instance that keeps its state from call to call back to the start. Whenever a model is loaded, the rule is compared with
-    the class's own ``forward`` on random currents, and a difference is refused. Raises ModelError when ``cls`` is no class or ``to_rule`` not callable.
+    ``reset(module)`` brings an instance that keeps its state from call to call back to the start. Whenever a model is loaded, the rule is compared
+    with the class's own ``forward`` on random currents, and a difference is refused. Raises ModelError when ``cls`` is no class or ``to_rule`` not
+    callable.
 
         neurosim.register_neuron(MyLIF, lambda m: {"decay": 0.5, "threshold": m.threshold, "layout": "time_batch", "steps": m.T})
     """
@@ -83,9 +85,10 @@ def neuron_class(module: Any, name: str) -> NeuronClass | None:
         if (library, cls.__name__) in LIBRARIES:
             return LIBRARIES[library, cls.__name__]
     if is_neuron_of_library(module):
-        known = ", ".join(cls for library, cls in LIBRARIES if library == type(module).__module__.split(".")[0])
+        home, kind = type(module).__module__.split(".")[0], type(module).__name__
+        known = ", ".join(cls for library, cls in LIBRARIES if library == home)
         raise UnsupportedLayer(
-            name, type(module).__name__, f"this neuron of {type(module).__module__.split('.')[0]} has no rule", value=type(module).__name__, limit=known,
+            name, kind, f"this neuron of {home} has no rule", value=kind, limit=known,
             remedy="use one of those, or give its rule with neurosim.register_neuron",
         )  # fmt: skip
     return None

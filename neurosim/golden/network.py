@@ -76,7 +76,7 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
                 now[layer.name] = _input(net, data, step)
             elif layer.op == "lif":
                 extra = sum((past[f"{s}->{t} {d}"][0] for s, t, d in net.connections if t == layer.name and step >= d), np.zeros(()))
-                now[layer.name], margin = _lif(layer, now[layer.inputs[0]] + extra, membranes, currents, keep_margins)
+                now[layer.name], margin = step_lif(layer, now[layer.inputs[0]] + extra, membranes, currents, keep_margins)
                 if keep_spikes:
                     spikes.setdefault(layer.name, []).append(now[layer.name].astype(np.uint8))
                 if margin is not None:
@@ -145,7 +145,8 @@ def linear_layer(layer: Layer, xs: list[Floats], *, bias: bool = True) -> Floats
             y = apply_map(SumPool(np.ones(x.shape[1]), p["kernel"], p["stride"], p["padding"]), x)
             return np.asarray(y / (p["kernel"][0] * p["kernel"][1])) if layer.op == "avg_pool" else y
         case "scale":
-            return np.asarray(x * p["factor"].reshape(-1, 1, 1))
+            y = np.asarray(x * p["factor"].reshape(-1, 1, 1))
+            return y + p["bias"] if bias and p.get("bias") is not None else y
     raise UnsupportedLayer(layer.name, layer.op, "neurosim has no rule for this op", remedy="remove the layer or express it with linear ops and lif")
 
 
@@ -160,7 +161,8 @@ def _li(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[st
     return membranes[name]
 
 
-def _lif(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[str, Floats], margin: bool) -> tuple[Floats, Floats | None]:
+def step_lif(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[str, Floats], margin: bool) -> tuple[Floats, Floats | None]:
+    """One step of a lif layer for inputs [n, c, y, x]: (spikes, |v - threshold| / threshold when asked); its state is kept under its name."""
     p, name = layer.params, layer.name
     hard = p["reset"] == "zero"
     current = p["input_scale"] * x

@@ -217,13 +217,14 @@ class Network:
         }
         return self._add(name, op, (x,), pool_shape(name, shape, params), params)
 
-    def scale(self, name: str, x: str, factor: Any) -> str:
-        """Times a number, or a number per channel."""
+    def scale(self, name: str, x: str, factor: Any, bias: Any = None) -> str:
+        """Times a number, or a number per channel, plus a bias: a number, per channel, or (c, y, x)."""
         shape = self._get(x, name).shape
         value = array(name, "factor", factor)
         if value.shape not in ((), (shape[0],)):
             raise ModelError(f"layer {name}: factor has shape {value.shape}, its input {x} has {shape[0]} channels")
-        return self._add(name, "scale", (x,), shape, {"factor": value})
+        params = {"factor": value, "bias": None if bias is None else _per_neuron(name, "bias", bias, shape)}
+        return self._add(name, "scale", (x,), shape, params)
 
     def sparse(self, name: str, x: str, indptr: Any, targets: Any, weight: Any, shape: Shape, bias: Any = None) -> str:
         """Any linear map with few weights: y[targets[k]] += weight[k] * x[i] for k in indptr[i]..indptr[i + 1], over flattened (c, y, x).

@@ -1,0 +1,342 @@
+"""The walk along an exported graph: every node becomes ids (``torch_values``), and layers of a Network where something is computed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import operator
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from neurosim.errors import ModelError, UnsupportedLayer
+from neurosim.frontends.torch_export import Neuron
+from neurosim.frontends.torch_options import Axes
+from neurosim.frontends.torch_values import STATIC, Ledger, MixedStepsError, Source, Split, Value, split
+from neurosim.graph import Shape
+from neurosim.network import Network
+
+PATTERNS = 64
+"""Most different patterns of one operation: as many layers of the Network may come from one node."""
+HELPERS = ("reshape", "concat", "gather", "bias")
+"""Layers that only arrange the input of another."""
+SPARSE_LIMIT = 2**24
+"""Most weights of a sparse map that stands for an operation without a compact form."""
+
+
+class Membrane:
+    """A neuron's state: it may go back into its neuron and nowhere else."""
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+
+
+class Walk:
+    """One pass over the nodes. ``handlers``: op name -> function (walk, node, args, kwargs) -> Value, tensor, or tuple of them."""
+
+    def __init__(
+        self, program: Any, model: torch.nn.Module, neurons: list[Neuron], net: Network, axes: Axes, handlers: dict[str, Callable[..., Any]]
+    ) -> None:
+        self.program, self.model, self.neurons, self.net, self.axes, self.handlers = program, model, neurons, net, axes, handlers
+        self.ledger = Ledger(net.steps)
+        self.values: dict[Any, Any] = {}
+        self.cache: dict[Any, Source] = {}
+        self.node: Any = None
+        self.paths: set[str] = set()
+        self.reserved = {neuron.name for neuron in neurons}
+        self.named_ops: list[str] = []
+        """Layers of ops that have no rule here and are kept by name."""
+        self.lif: dict[int, tuple[Source, Any, Any]] = {}
+
+    # -- the walk
+
+    def run(self, outputs: list[Any], wanted: int, example: Source) -> Any:
+        """The value of output ``wanted``; ``example`` is the input's source."""
+        target = outputs[wanted]
+        if not hasattr(target, "op"):
+            raise ModelError(f"output {wanted} of the module is {target!r}, no tensor; choose another with output=")
+        self.nodes = self._reached(target)
+        for node in self.program.graph.nodes:
+            if node in self.nodes:
+                self.node = node
+                self.values[node] = self._visit(node, example)
+        return self.values[target]
+
+    def _reached(self, target: Any) -> set[Any]:
+        """Nodes on which the output depends, and all earlier calls of the neurons among them."""
+        calls: dict[int, list[Any]] = {}
+        for node in self.program.graph.nodes:
+            if node.op == "call_function" and op_name(node) == "neurosim.neuron":
+                calls.setdefault(node.args[1], []).append(node)
+        reached: set[Any] = set()
+        waiting = [target]
+        while waiting:
+            node = waiting.pop()
+            if node in reached:
+                continue
+            reached.add(node)
+            waiting += node.all_input_nodes
+            if node.op == "call_function" and op_name(node) == "neurosim.neuron":
+                waiting += calls[node.args[1]]
+        return reached
+
+    def _visit(self, node: Any, example: Source) -> Any:
+        if node.op == "placeholder":
+            return self._placeholder(node, example)
+        if node.op != "call_function":
+            raise ModelError(f"graph node {node} ({node.op}) is not understood; simplify the module's forward")
+        self.paths.add(self.path)
+        args, kwargs = pytree.tree_map(lambda a: self.values[a] if isinstance(a, torch.fx.Node) else a, (node.args, dict(node.kwargs)))
+        leaves = pytree.tree_leaves((args, kwargs))
+        name = op_name(node)
+        for leaf in leaves:
+            if isinstance(leaf, Membrane) and node.target is not operator.getitem:
+                self.refuse("the membranes of a neuron are read", op=name, value=leaf.layer, remedy="use its spikes (choose another output=)")
+        if not any(isinstance(leaf, Value) for leaf in leaves):
+            return self._concrete(node, name, args, kwargs)
+        if name not in self.handlers:
+            return self.handlers[""](self, node, args, kwargs)
+        try:
+            return self.handlers[name](self, node, args, kwargs)
+        except MixedStepsError:
+            self.mixed(name)
+
+    def mixed(self, name: str) -> NoReturn:
+        """Refuse an operation that joins steps."""
+        kind = self.kind
+        self.refuse(
+            "it joins values of different time steps outside a known neuron", op=name,
+            remedy=f"if {kind} is a layer of neurons, register it: neurosim.register_neuron({kind}, to_rule)",
+        )  # fmt: skip
+
+    def _concrete(self, node: Any, name: str, args: Any, kwargs: Any) -> Any:
+        if node.target is operator.getitem:
+            return args[0][args[1]]
+        if "nondeterministic_seeded" in {tag.name for tag in getattr(node.target, "tags", ())}:
+            self.refuse("it draws random numbers at inference", op=name, remedy="call .eval(), and give functional dropout training=self.training")
+        return node.target(*args, **kwargs)
+
+    def _placeholder(self, node: Any, example: Source) -> Any:
+        signature = self.program.graph_signature
+        for table in (signature.inputs_to_parameters, signature.inputs_to_buffers, signature.inputs_to_lifted_tensor_constants):
+            if node.name in table:
+                key = table[node.name]
+                tensor = self.program.state_dict[key] if key in self.program.state_dict else self.program.constants[key]
+                shown = key.removeprefix("model.")
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    bad = int((~torch.isfinite(tensor)).sum())
+                    raise ModelError(
+                        f"weight {shown} {tuple(tensor.shape)} has {bad} of {tensor.numel()} values that are NaN or infinite; export it again"
+                    )
+                return tensor.detach()
+        return self.input_value(example)
+
+    def input_value(self, example: Source) -> Value:
+        """The module's input: axes as it wants them."""
+        ids = self.ledger.all_steps(example)
+        time = self.axes.time
+        if time is None:
+            return Value(ids[0].reshape(self.axes.full))
+        ids = ids.reshape(self.net.steps, *self.axes.features)
+        ids = ids.movedim(0, self.axes.letters.replace("b", "").index("t"))
+        return Value(ids.unsqueeze(self.axes.letters.index("b")))
+
+    # -- names and refusals
+
+    @property
+    def _stack(self) -> list[tuple[str, str]]:
+        return [(str(path), str(kind)) for path, kind in self.node.meta.get("nn_module_stack", {}).values()]
+
+    @property
+    def path(self) -> str:
+        """Qualified name of the module that does what the node does; empty for the whole."""
+        paths = [path for path, _ in self._stack if path]
+        return paths[-1].removeprefix("model").removeprefix(".").split("@")[0] if paths else ""
+
+    @property
+    def kind(self) -> str:
+        """Class of that module."""
+        return type(self.model.get_submodule(self.path)).__name__
+
+    def name(self, op: str) -> str:
+        """A free layer name: the module's own where it does one thing, else with the op."""
+        path = self.path
+        leaf = path and op not in HELPERS and next(iter(self.model.get_submodule(path).children()), None) is None
+        base = path if leaf else f"{path}.{op}" if path else op
+        name, k = base, 2
+        while name in self.net.layers or name in self.reserved:
+            name, k = f"{base}_{k}", k + 1
+        return name
+
+    def refuse(self, reason: str, *, op: str = "", value: Any = None, limit: Any = None, remedy: str = "") -> NoReturn:
+        """Raise UnsupportedLayer for the module of the present node."""
+        kind = op.removeprefix("aten.") if op else self.kind
+        raise UnsupportedLayer(self.path or "forward", kind, reason, value=value, limit=limit, remedy=remedy)
+
+    # -- layers
+
+    def layer(self, key: Any, op: str, inputs: list[Source], build: Callable[[str], str], *, dynamic: bool | None = None, name: str = "") -> Source:
+        """The source of a layer: an equal one that exists, or the one that ``build(name)`` adds to the Network."""
+        full = (op, tuple(source.name for source in inputs), key)
+        if full not in self.cache:
+            built = build(name or self.name(op))
+            moving = any(source.dynamic for source in inputs) if dynamic is None else dynamic
+            self.cache[full] = self.ledger.add(built, self.net.shape(built), moving)
+        return self.cache[full]
+
+    def layer_of(self, ids: Any, shape: Shape, const: Any = None) -> Source:
+        """A layer with exactly these values: normalised ids and constants, in the order (c, y, x) of ``shape``."""
+        flat = ids.reshape(-1)
+        source = self._joined(flat, shape) or self._gathered(flat, shape)
+        if const is None or not bool((const != 0).any()):
+            return source
+        bias = const.reshape(shape).numpy()
+        per_channel = bias[:, :1, :1]
+        bias = per_channel if np.all(bias == per_channel) else bias
+        return self.layer(digest(bias), "bias", [source], lambda name: self.net.scale(name, source.name, 1.0, bias=bias))
+
+    def shaped(self, source: Source, shape: Shape) -> Source:
+        """The same values under another shape."""
+        if source.shape == shape:
+            return source
+        return self.layer(shape, "reshape", [source], lambda name: self.net.reshape(name, source.name, shape))
+
+    def _joined(self, flat: Any, shape: Shape) -> Source | None:
+        """Whole layers, one or several joined by channels."""
+        whole = self.ledger.source_of(flat)
+        if whole is not None and whole.name:
+            return self.shaped(whole, shape)
+        pixels, parts, at = shape[1] * shape[2], [], 0
+        while at < len(flat):
+            source = self.ledger.sources[int(self.ledger.lookup(flat[at : at + 1])[0])]
+            chunk = flat[at : at + source.size]
+            if not source.name or source.size % pixels or not torch.equal(chunk, torch.arange(source.start, source.start + source.size)):
+                return None
+            parts.append(self.shaped(source, (source.size // pixels, *shape[1:])))
+            at += source.size
+        return self.layer((), "concat", parts, lambda name: self.net.concat(name, *(p.name for p in parts)))
+
+    def _gathered(self, flat: Any, shape: Shape) -> Source:
+        """Chosen values of layers, by sparse maps."""
+        which = self.ledger.lookup(flat)
+        parts = []
+        for index in torch.unique(which).tolist():
+            source = self.ledger.sources[index]
+            if source.name:
+                targets = torch.nonzero(which == index).reshape(-1)
+                parts.append(
+                    self.sparse(source, flat[targets] - source.start, targets, torch.ones(len(targets), dtype=torch.float64), shape, "gather")
+                )
+        if not parts:
+            self.refuse("it reads nothing but constants", remedy="remove it: its output does not depend on the input")
+        return self.total(parts)
+
+    def total(self, parts: list[Source]) -> Source:
+        """The sum of layers."""
+        if len(parts) == 1:
+            return parts[0]
+        return self.layer((), "add", parts, lambda name: self.net.add(name, *(p.name for p in parts)))
+
+    def sparse(self, source: Source, columns: Any, rows: Any, weight: Any, shape: Shape, op: str = "sparse") -> Source:
+        """y[rows[k]] += weight[k] * x[columns[k]]; the Network gets a note."""
+        if len(rows) > SPARSE_LIMIT:
+            self.refuse("it has no compact form, and as a sparse map it is too large", op=op, value=len(rows), limit=SPARSE_LIMIT,
+                        remedy="use conv2d, linear or pooling")  # fmt: skip
+        order = np.argsort(columns.numpy(), kind="stable")
+        indptr = np.zeros(source.size + 1, np.int64)
+        np.cumsum(np.bincount(columns.numpy(), minlength=source.size), out=indptr[1:])
+        targets, values = rows.numpy()[order], weight.numpy()[order]
+
+        def build(name: str) -> str:
+            self.net.notes.append(f"{name}: has no compact form, read as a sparse map of {len(targets)} weights")
+            return self.net.sparse(name, source.name, indptr, targets, values, shape)
+
+        return self.layer((shape, digest(indptr), digest(targets), digest(values)), op, [source], build)
+
+    def emit(self, parts: Split, build: Callable[[list[Any], list[Any]], tuple[Source, Any]]) -> Any:
+        """Ids of a computed tensor. ``build(ids, extra)`` of one pattern gives the source and the positions [*tokens, *out] that the result reads."""
+        groups = parts.groups()
+        if len(groups) > PATTERNS:
+            self.refuse("it is applied to many different slices at once", value=len(groups), limit=PATTERNS, remedy="fold them into channels")
+        result: Any = None
+        for rows, ids, extra in groups:
+            source, positions = build(ids, extra)
+            if result is None:
+                result = torch.zeros((len(parts.steps), *positions.shape), dtype=torch.int64)
+            shift = parts.steps[rows].clamp(min=0) * source.size if source.dynamic else torch.zeros(len(rows), dtype=torch.int64)
+            result[rows] = source.start + positions[None] + shift.reshape(-1, *([1] * positions.ndim))
+        return parts.restore(result)
+
+    def split(self, values: list[Value], features: int, extra: tuple[Any, ...] = (), *, tokens: bool = True) -> Split:
+        """``torch_values.split`` with this walk's ledger."""
+        return split(self.ledger, values, features, extra, tokens=tokens)
+
+    # -- neurons
+
+    def neuron(self, node: Any, x: Value, layer: int, call: int) -> Value:
+        """One call of a neuron layer: all steps, or step ``call``."""
+        neuron, steps = self.neurons[layer], self.net.steps
+        per_step = neuron.rule.layout == "step"
+        if neuron.foreign_state:
+            self.refuse("its state is changed between the steps", op=neuron.kind, remedy="hand each call the state that the call before returned")
+        if len(neuron.shapes) != (steps if per_step else 1):
+            self.refuse(
+                "one neuron module is used at several places, which would share its state", op=neuron.kind, value=f"{len(neuron.shapes)} calls",
+                limit=f"{steps if per_step else 1}", remedy="give every place its own module",
+            )  # fmt: skip
+        shape = x.shape
+        inner = {"step": shape[1:], "time": shape[2:], "batch_first": shape[2:]}.get(neuron.rule.layout, shape[1:])
+        ids = x.ids.reshape(1 if per_step else steps, -1)
+        const = None if x.const is None else x.const.reshape(ids.shape)
+        label, norm = self.ledger.label(ids)
+        wanted = torch.tensor([call] if per_step else list(range(steps)))[:, None]
+        if bool(((label != wanted) & (label != STATIC)).any()):
+            self.refuse(
+                "its input in one step comes from another step, or from a mean over the steps", op=neuron.kind,
+                remedy="recurrence and delays are not read from modules: build them with Network.connect or delay",
+            )  # fmt: skip
+        first = self.lif.get(layer)
+        pattern, added = (norm[0], None if const is None else const[0]) if first is None else first[1:]
+        same = bool((norm == pattern).all()) and (bool((const == added).all()) if const is not None and added is not None else const is added)
+        if not same:
+            self.refuse(
+                "its input is not computed in the same way in every step", op=neuron.kind, value=f"{steps} steps",
+                remedy="use the same layers in every step",
+            )  # fmt: skip
+        if first is None:
+            known = self.ledger.source_of(pattern)
+            form = known.shape if known is not None and known.name else layer_shape(inner)
+            source = self.layer_of(pattern, form, added)
+            rule = {key: per_neuron(value, inner, form) for key, value in neuron.rule.lif.items()}
+            built = self.net.lif(neuron.name, source.name, **rule)
+            self.lif[layer] = (self.ledger.add(built, form, True), pattern, added)
+        result = self.ledger.all_steps(self.lif[layer][0])
+        return Value((result[call : call + 1] if per_step else result).reshape(shape))
+
+
+def per_neuron(value: Any, inner: tuple[int, ...], form: Shape) -> Any:
+    """A rule's array, which broadcasts to one step of the input, as (c, y, x); numbers and texts as they are."""
+    return np.broadcast_to(value, inner).reshape(form) if isinstance(value, np.ndarray) and value.ndim else value
+
+
+def layer_shape(shape: tuple[int, ...]) -> Shape:
+    """(c, y, x) for one step's tensor."""
+    if len(shape) <= 3:
+        c, y, x = (*shape, 1, 1, 1)[:3]
+        return c, y, x
+    return math.prod(shape), 1, 1
+
+
+def op_name(node: Any) -> str:
+    """aten.conv2d, neurosim.neuron, getitem."""
+    target = node.target
+    return str(getattr(target, "overloadpacket", getattr(target, "__name__", target)))
+
+
+def digest(value: Any) -> str:
+    """A short hash of an array's content."""
+    given = np.ascontiguousarray(value.numpy() if torch.is_tensor(value) else value)
+    return f"{given.shape}{hashlib.sha1(given.tobytes(), usedforsecurity=False).hexdigest()}"
