@@ -88,7 +88,8 @@ def slowest_loop(graph: Graph) -> Loop | None:
     while isinstance(found := _cycle_below(arcs, delay, hops), list):
         delay, hops = sum(arcs[arc] for arc in pairwise([*found, found[0]])), len(found)
     tight = nx.DiGraph(arc for arc, d in arcs.items() if found[arc[0]] + d * hops - delay == found[arc[1]])
-    ways = [nx.shortest_path(tight, target, source) for source, target in tight.edges if nx.has_path(tight, target, source)]
+    part_of = {name: k for k, part in enumerate(nx.strongly_connected_components(tight)) for name in part}
+    ways = [nx.shortest_path(tight, target, source) for source, target in tight.edges if part_of[source] == part_of[target]]
     if not ways:
         return None
     cycle = min(ways, key=len)

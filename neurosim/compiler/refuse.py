@@ -50,7 +50,7 @@ def refuse(graph: Graph, chip: Chip, sync: str) -> list[str]:
                 f"{chip.name} delays by fewer steps in sync wavefront ({p.source} -> {p.target})",
                 value=p.delay,
                 limit=most,
-                remedy="shorten the delay, use sync barrier or a chip with more delay (capabilities.max_delay)",
+                remedy="shorten the delay or use a chip with more delay (capabilities.max_delay)",
             )
     return []
 
