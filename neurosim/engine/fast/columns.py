@@ -30,11 +30,12 @@ SERVER = np.dtype(
 )  # fmt: skip
 """``missed``: drops and losses; ``route`` .. ``route_end``: what a sender still has to send, rows of rt or (listed) of the lists of routes."""
 
-# ch: channels; slots base .. base + depth; used: puts less takes; reader: station; entrance: row of rin (-1: none, axon-in or -out); router: that reads
+# ch: channels; slots base .. base + depth, of which ``used`` are taken from ``head`` on; reader: station; waiting: the writer waits for a credit.
+# Read by a router: arrive, output: what the head asks for (INF: no head); taken: time of the take before it; bit: number of the input, -1: no router
 CHANNEL = np.dtype(
     [
-        ("used", "i4"), ("depth", "i4"), ("head", "i4"), ("tail", "i4"), ("base", "i4"), ("waiting", "i4"), ("reader", "i4"), ("entrance", "i4"),
-        ("forward", "i8"), ("ack", "i8"), ("puts", "i8"), ("high", "i4"), ("router", "i4"),
+        ("used", "i4"), ("depth", "i4"), ("head", "i4"), ("base", "i4"), ("forward", "i8"), ("ack", "i8"), ("arrive", "i8"), ("taken", "i8"),
+        ("output", "i4"), ("reader", "i4"), ("high", "i4"), ("bit", "i2"), ("waiting", "i2"),
     ],
     align=True,
 )  # fmt: skip
@@ -54,11 +55,9 @@ PACKET = np.dtype(
     align=True,
 )  # fmt: skip
 
-# rin: inputs of routers, each with what its head asks for: arrival, output, and the time of the take before it
-INPUT = np.dtype([("arrive", "i8"), ("taken", "i8"), ("channel", "i4"), ("output", "i4"), ("spare", "i8")], align=True)
-
-# rr: routers; first: row of rin; out, out_end: servers; open: number of outputs that wait
-ROUTE = np.dtype([("first", "i4"), ("inputs", "i4"), ("out", "i4"), ("out_end", "i4"), ("open", "i4"), ("spare", "i4")], align=True)
+# rr: routers; mask: inputs 0 .. 63 with a head (the words behind it are in ``mask``); first: row of rin, the channels of inputs; out .. out_end:
+# servers; open: number of outputs that wait
+ROUTE = np.dtype([("mask", "u8"), ("first", "i4"), ("open", "i4"), ("out", "i4"), ("out_end", "i4"), ("spare", "i8")], align=True)
 
 # par: constants of a run
 (

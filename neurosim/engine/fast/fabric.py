@@ -111,6 +111,40 @@ def copy_packet(pk: A, source: int, copy: int) -> None:
     pk[copy] = pk[source]
 
 
+@part
+def free_place(ch: A, channel: int) -> int:
+    """Slot of the next put; behind the last item, or the head itself where all are taken."""
+    c = ch[channel]
+    place = c.head + c.used
+    return place - c.depth if place >= c.base + c.depth else place
+
+
+@part
+def head_is(rr: A, mask: A, words: int, k: int, bit: int) -> None:
+    """Input ``bit`` of router ``k`` has a head."""
+    if words == 1:
+        rr[k].mask |= np.uint64(1) << np.uint64(bit)
+    else:
+        mask[k * words + (bit >> 6)] |= np.uint64(1) << np.uint64(bit & 63)
+
+
+@part
+def no_head(rr: A, mask: A, words: int, k: int, bit: int) -> None:
+    """Input ``bit`` of router ``k`` has no head any more."""
+    if words == 1:
+        rr[k].mask &= ~(np.uint64(1) << np.uint64(bit))
+    else:
+        mask[k * words + (bit >> 6)] &= ~(np.uint64(1) << np.uint64(bit & 63))
+
+
+@part
+def heads(rr: A, mask: A, words: int, k: int, word: int) -> np.uint64:
+    """Which of the inputs 64 * word .. of router ``k`` have a head."""
+    if words == 1:
+        return rr[k].mask
+    return mask[k * words + word]
+
+
 @jit
 def credit(
     st: A, cal: A, buckets: A, ch: A, cw: A, slot: A, channel: int, ready: int, time: int, station: int, item: int,
@@ -129,7 +163,7 @@ def credit(
         else:
             c.waiting = 1
         return UNKNOWN
-    usable = slot[c.tail].time
+    usable = slot[free_place(ch, channel)].time
     if usable <= ready:
         return ready
     return DROPPED if drops else usable
@@ -160,47 +194,40 @@ def return_credit(par: A, st: A, cal: A, buckets: A, wc: A, wf: A, window: int, 
 
 @part
 def enqueue(
-    st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, rin: A, mask: A, ns: A, rr: A, words: int, cores: int, channel: int, time: int, packet: int,
-    dest: int,
+    st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, mask: A, ns: A, rr: A, words: int, cores: int, router0: int, channel: int, place: int,
+    time: int, packet: int, dest: int,
 ) -> None:  # fmt: skip
-    """Put at ``time``, the credit being known. The reader is woken for an item that is the head of its queue; behind another it has no say yet.
+    """Put at ``time`` into slot ``place``, the credit being known. The reader is woken for an item that is the head of its queue; behind another it
+    has no say yet.
 
     ``dest`` -1: the item may need several outputs of the router that reads, which finds them out itself.
     """
     c = ch[channel]
-    place = c.tail
     arrival = time + c.forward
     at = slot[place]
     at.time = arrival
     at.packet = packet
     at.dest = dest
-    c.puts += 1
     c.used += 1
-    follow = place + 1
-    c.tail = c.base if follow == c.base + c.depth else follow
     if c.used != 1:
         return
-    k = c.router
-    if k < 0:
-        reader = sv[c.reader]
-        if reader.open == 0:
-            arm(st, cal, buckets, c.reader, max(arrival, reader.end))
-        return
-    r = rr[k]
-    entrance = c.entrance
-    output = -1
-    if dest >= 0:
-        output = r.out + ns[k * cores + dest]
-    head = rin[entrance]
-    head.arrive = arrival
-    head.output = output
-    bit = entrance - r.first
-    mask[k * words + (bit >> 6)] |= np.uint64(1) << np.uint64(bit & 63)
+    reader = c.reader
     wake = arrival
-    if output >= 0:
-        wake = max(arrival, sv[output].end)
-    if wake < INF:
-        arm(st, cal, buckets, c.reader, wake)
+    if c.bit < 0:
+        if sv[reader].open != 0:
+            return
+        wake = max(arrival, sv[reader].end)
+    else:
+        k = reader - router0
+        c.arrive = arrival
+        head_is(rr, mask, words, k, c.bit)
+        if dest >= 0:
+            output = rr[k].out + ns[k * cores + dest]
+            c.output = output
+            wake = max(arrival, sv[output].end)
+            if wake == INF:
+                return
+    arm(st, cal, buckets, reader, wake)
 
 
 @part
@@ -348,5 +375,7 @@ def deliver(
     if par[P_RECORD] != 0 and server >= par[P_PORTS]:
         put_row(reg, pk, rows, server, ROW_PUT, v.puts, v.services - 1, packet, ready, time)
     v.puts += 1
-    enqueue(st, cal, buckets, sv, ch, slot, rin, mask, ns, rr, par[P_WORDS], par[P_CORES], v.channel, time, packet,
-        p.dest if par[P_TREE] == 0 else -1)  # fmt: skip
+    enqueue(
+        st, cal, buckets, sv, ch, slot, mask, ns, rr, par[P_WORDS], par[P_CORES], par[P_ROUTER0], v.channel, free_place(ch, v.channel), time, packet,
+        p.dest if par[P_TREE] == 0 else -1,
+    )  # fmt: skip

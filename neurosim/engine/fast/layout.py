@@ -408,7 +408,7 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     t.ring[:, c.B_READY] = c.INF
     t.ring[:, [c.B_CAUSE_SERVER, c.B_CAUSE_SERVICE]] = -1
     t.sl[:, [c.S_NEXT, c.S_ENDED]] = 0
-    clear_fabric(t.st, t.cal, t.buckets, t.sv, t.ch, t.cw, t.slot, t.rin, t.rr)
+    clear_fabric(t.st, t.cal, t.buckets, t.sv, t.ch, t.cw, t.slot, t.rr)
     for field in ("cause_server", "cause_service", "route"):
         t.pk[field][: len(t.sv)] = -1
     t.spare[:] = np.arange(len(t.sv), len(t.pk))

@@ -82,32 +82,33 @@ def build_fabric(program: Program, free: bool) -> Fabric:
     ch["reader"] = np.select([kind == C_AXON_IN, kind == C_AXON_OUT], [ports + 3 * reader, ports + 3 * reader + 2], router0 + reader)
     ch["depth"], ch["forward"], ch["ack"] = depth, forward, ack
     ch["base"] = np.cumsum(depth) - depth
-    ch["entrance"] = ch["router"] = -1
+    ch["bit"] = -1
     cw = np.zeros((len(ch), c.C_COLUMNS), np.int64)
     cw[:, c.C_KIND], cw[:, c.C_WRITER], cw[:, c.C_DROP] = kind, writer, program.channel_drop
     inputs, owner = router_inputs(program)
-    rin = records(max(1, len(inputs)), c.INPUT)
-    rin["channel"][: len(inputs)] = inputs
-    ch["entrance"][inputs], ch["router"][inputs] = np.arange(len(inputs)), owner
-    rr = np.zeros(routers, c.ROUTE)
+    rr = records(routers, c.ROUTE)
     rr["first"] = np.searchsorted(owner, np.arange(routers), "left")
+    ch["bit"][inputs] = np.arange(len(inputs)) - rr["first"][owner]
+    rin = np.append(inputs, 0).astype(np.int32)
     outputs = program.server_owner[router0:]
     rr["out"] = router0 + np.searchsorted(outputs, np.arange(routers), "left")
     rr["out_end"] = router0 + np.searchsorted(outputs, np.arange(routers), "right")
-    ns = np.where(program.next_server < 0, 0, program.next_server - rr["out"][:, None]).astype(np.int16).ravel()
+    most = int((rr["out_end"] - rr["out"]).max())
+    local = np.where(program.next_server < 0, 0, program.next_server - rr["out"][:, None])
+    ns = local.astype(np.int8 if most < 128 else np.int16).ravel()  # one byte where it does: the table is read at random for every packet-hop
     words = mask_words(program)
     return Fabric(st, cal, buckets, sv, ch, cw, records(int(depth.sum()), c.SLOT), rin, np.zeros(routers * words, np.uint64), ns, rr)
 
 
-def clear_fabric(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, rin: A, rr: A) -> None:
+def clear_fabric(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, rr: A) -> None:
     """Empty channels, idle servers, nobody awake."""
     clear(st, cal, buckets)
     for field in ("end", "start", "services", "busy", "blocked", "puts", "held", "missed", "open", "waited", "synops", "last_put"):
         sv[field] = 0
-    for field in ("used", "waiting", "puts", "high"):
+    for field in ("used", "waiting", "high"):
         ch[field] = 0
-    ch["head"] = ch["tail"] = ch["base"]
+    ch["head"] = ch["base"]
+    ch["arrive"], ch["taken"] = c.INF, -1
     cw[:, [c.C_DROPS, c.C_LOSSES]] = 0
     slot["time"] = 0
-    rin["arrive"], rin["taken"] = c.INF, -1
-    rr["open"] = 0
+    rr["open"] = rr["mask"] = 0

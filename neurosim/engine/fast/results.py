@@ -67,11 +67,11 @@ class Collector:
         """Samples [first, last) are complete: add up counters, keep scores and states."""
         t = self.tables
         self.flush(final=True)
+        self.channels[:, 0] += self._puts()
         if np.any(t.sv["open"]):
             self._left_open(first)
         for k, field in enumerate(("services", "busy", "blocked", "held")):
             self.servers[:, k] += t.sv[field]
-        self.channels[:, 0] += t.ch["puts"]
         # what was never taken has arrived all the same
         self.channels[:, 1] = np.maximum(self.channels[:, 1], np.maximum(t.ch["high"], t.ch["used"]))
         self.channels[:, 2:] += t.cw[:, [c.C_DROPS, c.C_LOSSES]]
@@ -87,6 +87,13 @@ class Collector:
             self._windows(first, last)
         if self.options.state:
             self.state.append((t.v.copy(), t.cur.copy()))
+
+    def _puts(self) -> A:
+        """Puts per channel: those of its one writer. A service of a router output puts once, unless it is open or its spike was dropped or lost."""
+        t = self.tables
+        output = np.arange(len(t.sv)) >= t.par[c.P_ROUTER0]
+        puts = np.where(output, t.sv["services"] - (t.sv["open"] != 0) - t.sv["missed"], t.sv["puts"])
+        return puts[t.cw[:, c.C_WRITER]]
 
     def _left_open(self, first: int) -> None:
         """A window of ``free`` ended and these services did not: take back what their end should have counted; for the decision they end at once."""

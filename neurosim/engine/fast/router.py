@@ -15,7 +15,21 @@ from neurosim.engine.events import ROW_DROP, ROW_LOSS, SPIKE
 from neurosim.engine.fast.calendar import arm, trailing_zeros
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit, part
-from neurosim.engine.fast.fabric import ends_at, enqueue, is_lost, jitter_draw, missed, release, return_credit, sample_at, service_row, take
+from neurosim.engine.fast.fabric import (
+    ends_at,
+    enqueue,
+    free_place,
+    heads,
+    is_lost,
+    jitter_draw,
+    missed,
+    no_head,
+    release,
+    return_credit,
+    sample_at,
+    service_row,
+    take,
+)
 from neurosim.engine.fast.trees import branch, dest_windows, least_pair
 from neurosim.program import C_LINK
 
@@ -62,7 +76,7 @@ def unsent(
 @part
 def send(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, pk: A, rin: A, mask: A, ns: A, rr: A, rows: A, smp: A, words: int, cores: int,
-    output: int, put: int, packet: int, dest: int, waited: int,
+    output: int, place: int, put: int, packet: int, dest: int, waited: int,
 ) -> None:  # fmt: skip
     """The service of ``output`` ends with its put."""
     v = sv[output]
@@ -76,7 +90,9 @@ def send(
         p = pk[packet]
         p.cause_server = output
         p.cause_service = v.services - 1
-    enqueue(st, cal, buckets, sv, ch, slot, rin, mask, ns, rr, words, cores, v.channel, put, packet, dest)
+    enqueue(
+        st, cal, buckets, sv, ch, slot, mask, ns, rr, words, cores, par[P_ROUTER0], v.channel, place, put, packet, dest
+    )  # fmt: skip
 
 
 @jit
@@ -98,7 +114,8 @@ def waiting_puts(
             if time < v.end:
                 wake = min(wake, v.end)
                 continue
-        put = max(v.ready, slot[c.tail].time)
+        place = free_place(ch, v.channel)
+        put = max(v.ready, slot[place].time)
         rr[k].open -= 1
         if v.open == 2 and (c.used >= c.depth or put > v.ready):
             unsent(par, reg, st, cal, buckets, sv, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_DROP, v.packet, v.ready, 0)
@@ -106,7 +123,7 @@ def waiting_puts(
         v.open = 0
         v.blocked += put - v.ready
         send(
-            par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, par[P_WORDS], par[P_CORES], output, put, v.packet,
+            par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, par[P_WORDS], par[P_CORES], output, place, put, v.packet,
             pk[v.packet].dest if par[P_TREE] == 0 else -1, put - v.ready,
         )  # fmt: skip
     return wake
@@ -132,11 +149,11 @@ def router(
             best, output, wake = least_pair(par, sv, slot, ch, pk, bits, so, rt, rin, mask, ns, rr, k, time, soonest)
         else:
             for w in range(words):
-                left = mask[k * words + w]
+                left = heads(rr, mask, words, k, w)
                 while left != 0:
-                    j = first + (w << 6) + trailing_zeros(left)
+                    j = rin[first + (w << 6) + trailing_zeros(left)]
                     left &= left - _ONE
-                    e = rin[j]
+                    e = ch[j]
                     start = max(e.arrive, sv[e.output].end)
                     if start > time:
                         wake = min(wake, start)
@@ -148,10 +165,10 @@ def router(
             if wake < INF:
                 arm(st, cal, buckets, station, wake)
             return
-        e = rin[best]
-        inlet = e.channel
+        inlet = best
+        e = ch[inlet]
         if tree != 0:
-            packet, dest = branch(par, reg, ch, slot, pk, bits, spare, so, rt, rin, ns, rr, k, best, output), -1
+            packet, dest = branch(par, reg, ch, slot, pk, bits, spare, so, rt, ns, rr, k, best, output), -1
             last = packet == slot[ch[inlet].head].packet
         else:
             at = slot[ch[inlet].head]
@@ -160,17 +177,15 @@ def router(
         if last:
             take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
             e.taken = time
-            c = ch[inlet]
-            if c.used > 0:
-                head = slot[c.head]
+            if e.used > 0:
+                head = slot[e.head]
                 e.arrive = head.time
                 if tree != 0:
                     e.output = -1
                 else:
                     e.output = r.out + ns[k * cores + head.dest]
             else:
-                bit = best - first
-                mask[k * words + (bit >> 6)] &= ~(_ONE << np.uint64(bit & 63))
+                no_head(rr, mask, words, k, e.bit)
         v = sv[output]
         n = v.services
         v.services = n + 1
@@ -184,7 +199,8 @@ def router(
             smp[sample_at(par, time) if par[P_TIMED] != 0 else pk[packet].sample, X_HOPS] += 1
         channel = v.channel
         c = ch[channel]
-        put = max(ready, slot[c.tail].time)
+        place = free_place(ch, channel)
+        put = max(ready, slot[place].time)
         blocked = c.used >= c.depth
         if par[P_UNUSUAL] != 0 and pk[packet].item == SPIKE:
             if par[P_LOSS] > 0 and cw[channel, C_KIND] == C_LINK and is_lost(par[P_SEED], par[P_SAMPLE], output, n, par[P_LOSS]):
@@ -214,6 +230,6 @@ def router(
             r.open += 1
             continue
         v.blocked += put - ready
-        send(par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, words, cores, output, put, packet, dest, put - ready)
+        send(par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, words, cores, output, place, put, packet, dest, put - ready)
     if soonest < INF:
         arm(st, cal, buckets, station, soonest)

@@ -38,7 +38,7 @@ def raise_deadlock(program: Program, tables: Tables, sample: int) -> None:
     for channel in np.flatnonzero(t.ch["used"]).tolist():
         if t.cw[channel, c.C_KIND] not in (C_AXON_IN, C_AXON_OUT):
             dest = t.pk["dest"][t.slot["packet"][t.ch["head"][channel]]]
-            stuck.heads[channel] = int(program.next_server[t.ch["router"][channel], dest])
+            stuck.heads[channel] = int(program.next_server[t.ch["reader"][channel] - t.par[c.P_ROUTER0], dest])
     if program.sync != "free":
         left = np.flatnonzero(t.sl[:, c.S_ENDED] < t.par[c.P_GLOBAL_STEPS])
         stuck.next_step = {int(q): int(t.sl[q, c.S_ENDED]) for q in left}

@@ -15,7 +15,7 @@ from neurosim.engine.events import CURRENT
 from neurosim.engine.fast.calendar import trailing_zeros
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit
-from neurosim.engine.fast.fabric import UNKNOWN, copy_packet, new_packet, return_credit, window_credit
+from neurosim.engine.fast.fabric import UNKNOWN, copy_packet, heads, new_packet, return_credit, window_credit
 
 A = NDArray[Any]
 
@@ -64,17 +64,17 @@ def set_lowest(par: A, pk: A, bits: A, so: A, rt: A, packet: int) -> None:
 def least_pair(
     par: A, sv: A, slot: A, ch: A, pk: A, bits: A, so: A, rt: A, rin: A, mask: A, ns: A, rr: A, k: int, time: int, soonest: int
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Among heads and the outputs that they still need: (input, output) of the least startable pair, or (-1, -1); when the next may start."""
+    """Among heads and the outputs that they still need: (channel, output) of the least startable pair, or (-1, -1); when the next may start."""
     best, chosen, earliest, wake = -1, -1, INF, soonest
     words, first, cores = par[P_WORDS], rr[k].first, par[P_CORES]
     for w in range(words):
-        left = mask[k * words + w]
+        left = heads(rr, mask, words, k, w)
         while left != 0:
-            j = first + (w << 6) + trailing_zeros(left)
+            j = rin[first + (w << 6) + trailing_zeros(left)]
             left &= left - _ONE
-            e = rin[j]
+            e = ch[j]
             request = max(e.arrive, e.taken)
-            packet = slot[ch[e.channel].head].packet
+            packet = slot[e.head].packet
             p = pk[packet]
             d = -1
             while True:
@@ -97,10 +97,10 @@ def least_pair(
 
 @jit
 def branch(
-    par: A, reg: A, ch: A, slot: A, pk: A, bits: A, spare: A, so: A, rt: A, rin: A, ns: A, rr: A, k: int, entrance: int, output: int
+    par: A, reg: A, ch: A, slot: A, pk: A, bits: A, spare: A, so: A, rt: A, ns: A, rr: A, k: int, inlet: int, output: int
 ) -> int:  # fmt: skip
-    """The copy of the head of input ``entrance`` that goes to ``output``: the head itself if nothing else is left of it."""
-    head = slot[ch[rin[entrance].channel].head].packet
+    """The copy of the head of channel ``inlet`` that goes to ``output``: the head itself if nothing else is left of it."""
+    head = slot[ch[inlet].head].packet
     p = pk[head]
     if p.item == CURRENT:
         return head
