@@ -116,8 +116,9 @@ class Memory(Strict):
     axons: Count | None = None
     """Most source neurons that one core listens to; none = no limit."""
     layer_per_core: bool = False
-    """A core holds one layer, that is one population with the convolution before it, or one part of it; layers are matched to cores that are large
-    enough. The keys below belong to such chips."""
+    """A core convolves, fires and pools, in this order, for one layer or a part of one; layers are matched to cores that are large enough. The limits
+    of ops are then those of layers, a sum-pool before a convolution takes no weights, and all that enters a population passes kernels of one size,
+    stride and padding. The keys below belong to such chips."""
     split: Literal["none", "channels"] = "none"
     """Whether a layer too large for a core may be cut by output channels."""
     rounding: Literal["none", "power_of_two"] = "none"
@@ -285,11 +286,10 @@ class Capabilities(Strict):
     """Most accumulation banks per slice."""
     fan_out: Count | None = None
     """Most destination cores per slice; none = limited by route entries only."""
+    neuron_fan_out: Count | None = None
+    """Most destination cores per neuron; none = no limit of its own."""
     input_fan_out: Count | None = None
     """Most destination layers of the input; none = no limit."""
-    layered: bool = False
-    """Every core convolves, fires and pools, in this order: the limits of ops are those of layers, a sum-pool before a convolution costs no weights,
-    and all that enters a population passes kernels of one size, stride and padding."""
     readout_ops: tuple[Literal["conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse"], ...] | None = None
     """Maps that may lead into a readout; none = all that the chip has. ["identity"]: it counts spikes."""
     classes: Count | None = None

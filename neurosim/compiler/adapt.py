@@ -14,7 +14,10 @@ DENSE_LIMIT = 2**20
 
 
 def adapt(graph: Graph, chip: Chip) -> Graph:
-    """The graph with sparse maps stored dense where the chip has no sparse ones, and poolings beyond the chip's limits as dense or sparse maps."""
+    """The graph with sparse maps stored dense where the chip has no sparse ones, and poolings beyond the chip's limits as dense or sparse maps.
+
+    Cores that hold one layer each address their neurons by row and column, so there only maps onto single pixels are written out.
+    """
     projections = tuple(
         p if graph.population(p.source).kind == "analog" else replace(p, map=_adapted(p.map, graph.population(p.source).shape, chip))
         for p in graph.projections
@@ -24,6 +27,8 @@ def adapt(graph: Graph, chip: Chip) -> Graph:
 
 def _adapted(m: LinearMap, source: Shape, chip: Chip) -> LinearMap:
     ops = chip.capabilities.ops
+    if chip.memory.layer_per_core and m.out_shape(source)[1:] != (1, 1):
+        return m
     if isinstance(m, SumPool) and not (m.op in ops and _within(m, source, ops[m.op])):
         out = m.out_shape(source)
         if math.prod(out) * math.prod(source) <= DENSE_LIMIT and ("dense" in ops or "sparse" in ops):

@@ -108,6 +108,7 @@ def _check_channels(program: Program, graph: nx.Graph) -> None:
         _fail("a server that puts has no channel, or one that does not has one, or channels lack their overflow")
     kinds = {PORT: C_PORT, idle ^ SYNAPSE ^ SOMA: C_AXON_OUT, SENDER: C_INJECT}
     axon, link = (time.axon_forward.value, time.axon_ack.value), (time.forward.value, time.ack.value)
+    pads = (time.port_forward.value, time.ack.value) if time.port_forward else link
     between = (time.chip_forward.value, time.chip_ack.value) if time.chip_forward and time.chip_ack else link
     windows = _window_depths(program)
     for k, (kind, writer, reader, _, depth, forward, ack) in enumerate(program.channel.tolist()):
@@ -116,7 +117,7 @@ def _check_channels(program: Program, graph: nx.Graph) -> None:
         what, owner, group = (int(column[writer]) for column in (program.server_kind, program.server_owner, program.server_class))
         if kind != (kinds[what] if what != OUTPUT else C_AXON_IN if group == 0 else C_LINK) or reader != _end(program, kind, owner, reader):
             _fail(f"channel {k} of kind {kind} leads from server {writer} (kind {what} of {owner}) to {reader}")
-        latency = axon if kind in (C_AXON_IN, C_AXON_OUT) else between if group == 3 else link
+        latency = axon if kind in (C_AXON_IN, C_AXON_OUT) else pads if kind == C_PORT else between if group == 3 else link
         if (forward, ack) != latency:
             _fail(f"channel {k} has forward {forward} ps and ack {ack} ps, not the chip's {latency}")
         wanted = windows[reader] if kind == C_AXON_IN else noc.axon_out if kind == C_AXON_OUT else noc.fifo

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import NO_FLOOR
+from neurosim.compiler.audit_words import check_axons, check_words
 from neurosim.errors import AuditError
 from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, SumPool, TokenMix
 from neurosim.program import (
@@ -49,6 +50,8 @@ def check_limits(program: Program, graph: Graph) -> None:
     if program.sync != "free":
         _check_overflow(program, graph)
     _check_memory(program)
+    check_words(program, graph)
+    check_axons(program)
     limit = program.chip.memory.fan_in
     if limit is not None:
         for name, count in _fan_in(graph).items():

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from neurosim.chip import Chip
+from neurosim.compiler.layered import LayerModel, Misfit
 from neurosim.compiler.mapping import Slice, chip_projections
 from neurosim.compiler.memory import ROUTE_BITS, MemoryModel, alive_cores
-from neurosim.compiler.partition import Partition, least_banks, partition, reached_boxes
+from neurosim.compiler.partition import Partition, least_banks, partition, reached_boxes, split_of
 from neurosim.errors import DoesNotFit
 from neurosim.graph import Graph
 
@@ -33,7 +34,8 @@ class Load:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Slices, logical core of each, banks of each, and how they were packed: spread, depth, order or size."""
+    """Slices, logical core of each, banks of each, and how they were packed: spread, depth, order or size; matched where
+    layers are matched to cores."""
 
     partition: Partition
     core: tuple[int, ...]
@@ -43,6 +45,8 @@ class Assignment:
 
 def assign(graph: Graph, chip: Chip, sync: str) -> Assignment:
     """Partition the graph and give every slice a core. Raises DoesNotFit with the number of cores that would be needed."""
+    if chip.memory.layer_per_core:
+        return _matched(graph, chip, sync)
     alive = len(alive_cores(chip))
     fewest: int | None = None
     failure: DoesNotFit | None = None
@@ -70,6 +74,23 @@ def assign(graph: Graph, chip: Chip, sync: str) -> Assignment:
     raise DoesNotFit(
         f"network {graph.name} needs {fewest} cores, {chip.name} has {have}; use a larger chip, "
         "raise memory.bytes and memory.neurons, or use a smaller network"
+    )
+
+
+def _matched(graph: Graph, chip: Chip, sync: str) -> Assignment:
+    """Every layer, or part of one, on a core of its own that is large enough; cores are numbered among those alive."""
+    found = LayerModel(graph, chip).match()
+    if isinstance(found, Misfit):
+        raise DoesNotFit(f"layer {found.population}: {found.reason}; value {found.value}, limit {found.limit}; {found.remedy}")
+    least = least_banks(graph, chip, sync)
+    model = MemoryModel(graph, chip, sync)
+    parts = Counter(part.population for part, _ in found)
+    number = {core: k for k, core in enumerate(alive_cores(chip))}
+    return Assignment(
+        Partition(tuple(Slice(part.population, part.box) for part, _ in found), tuple(split_of(model, k, (n, 1, 1)) for k, n in parts.items())),
+        tuple(number[core] for _, core in found),
+        tuple(least[graph.populations[part.population].name] for part, _ in found),
+        "matched",
     )
 
 

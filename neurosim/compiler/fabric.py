@@ -55,10 +55,11 @@ def build_fabric(chip: Chip, sync: str, axon_in_depth: I64) -> Fabric:
 
     time = chip.timing
     link, axon = (time.forward.value, time.ack.value), (time.axon_forward.value, time.axon_ack.value)
+    pads = (time.port_forward.value if time.port_forward else time.forward.value, time.ack.value)
     between = (time.chip_forward.value, time.chip_ack.value) if time.chip_forward and time.chip_ack else link
     # inputs of a router: ports, local cores ascending, links by ascending source router
     for port, router in enumerate(port_router.tolist()):
-        add(C_PORT, port, router, ports[router].index(port), noc.fifo, link)
+        add(C_PORT, port, router, ports[router].index(port), noc.fifo, pads)
     for core, router in enumerate(core_router.tolist()):
         first = len(port_router) + 3 * core
         add(C_AXON_IN, to_core[core], core, 0, int(axon_in_depth[core]), axon)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from neurosim.chip import Chip
 from neurosim.compiler.geometry import Box, contains, covered_channels, volume
+from neurosim.compiler.layered import LayerModel
 from neurosim.compiler.mapping import Mapping, chip_projections
 from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, SumPool, TokenMix
 from neurosim.program import E_INDEX, E_PROJECTION, E_SLICE, E_WEIGHT
@@ -128,8 +129,12 @@ def _words(full: NDArray[np.generic], box: Box) -> int:
 def core_memory(
     graph: Graph, chip: Chip, sync: str, mapping: Mapping, entry: NDArray[np.int64], route_ptr: NDArray[np.int64]
 ) -> list[dict[str, Any]]:
-    """What every core with a slice holds: {core, slices, populations, neurons, bytes, weight_bytes, route_entries}, by core."""
+    """What every core with a slice holds: {core, slices, populations, neurons, bytes, weight_bytes, route_entries}, by core.
+
+    Where cores hold one layer each also kernel_words and neuron_words.
+    """
     model = MemoryModel(graph, chip, sync)
+    layers = LayerModel(graph, chip) if chip.memory.layer_per_core else None
     shapes = [graph.population(p.source).shape for p in graph.projections]
     blocks: dict[int, dict[tuple[int, int], int]] = {}
     for row in np.unique(entry, axis=0):
@@ -152,4 +157,7 @@ def core_memory(
             "weight_bytes": (weights + 7) // 8,
             "route_entries": routes,
         })  # fmt: skip
+        if layers is not None:
+            parts = [layers.part(mapping.slices[q].population, mapping.slices[q].box) for q in held]
+            rows[-1] |= {"kernel_words": sum(part.kernel_words for part in parts), "neuron_words": sum(part.neuron_words for part in parts)}
     return rows

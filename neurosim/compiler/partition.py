@@ -102,7 +102,7 @@ def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
             reserve[k] = bits
             del grids[k]
     slices = tuple(Slice(k, box) for k in chosen for box in boxes_of(graph.populations[k].shape, grids[k]))
-    return Partition(slices, tuple(_split(model, k, grids[k]) for k in chosen))
+    return Partition(slices, tuple(split_of(model, k, grids[k]) for k in chosen))
 
 
 def boxes_of(shape: Shape, grid: Grid) -> list[Box]:
@@ -117,7 +117,9 @@ def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: in
     def fits(box: Box) -> bool:
         if volume(box) * share > memory.neurons.value:
             return False
-        return model.contents(population, box).bits(banks) + reserve_bits <= 8 * memory.bytes.value // share
+        if model.contents(population, box).bits(banks) + reserve_bits > 8 * memory.bytes.value // share:
+            return False
+        return memory.axons is None or _axons(model, population, box) * share <= memory.axons.value
 
     best: tuple[float, Grid] | None = None
     per_box = memory.bytes.value / 8
@@ -140,8 +142,20 @@ def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: in
     return best[1]
 
 
+def _axons(model: MemoryModel, population: int, box: Box) -> int:
+    """Source neurons that a box listens to."""
+    found = (reach(projection, shape, whole(shape), box) for projection, shape in model.into[model.graph.populations[population].name])
+    return sum(volume(reached) for reached in found if reached is not None)
+
+
 def _refuse(model: MemoryModel, population: int, banks: int, reserve_bits: int) -> NoReturn:
     node, memory = model.graph.populations[population], model.chip.memory
+    axons = max(_axons(model, population, box) for box in boxes_of(node.shape, node.shape))
+    if memory.axons is not None and axons > memory.axons.value:
+        raise DoesNotFit(
+            f"population {node.name} {node.shape}: even one neuron listens to {axons} others, a core of {model.chip.name} has {memory.axons.value} "
+            "axons (memory.axons); use fewer input channels, a smaller kernel or a layer between"
+        )
     need = (max(model.contents(population, box).bits(banks) for box in boxes_of(node.shape, node.shape)) + reserve_bits + 7) // 8
     raise DoesNotFit(
         f"population {node.name} {node.shape}: even one channel at one pixel needs {need} bytes, a core of {model.chip.name} has "
@@ -182,7 +196,8 @@ def _duplicates(model: MemoryModel, population: int, grid: Grid) -> tuple[int, i
     return max(0, bits) // 8, max(0, packets)
 
 
-def _split(model: MemoryModel, population: int, grid: Grid) -> Split:
+def split_of(model: MemoryModel, population: int, grid: Grid) -> Split:
+    """How a grid cuts a population, with what that duplicates."""
     weights, packets = _duplicates(model, population, grid)
     return Split(model.graph.populations[population].name, *grid, weights, packets)
 

@@ -86,6 +86,40 @@ def _check_routes(graph: Graph, chip: Chip, slices: tuple[Slice, ...], core: tup
                 f"population {graph.populations[slices[s].population].name}: a slice sends to {count} cores, {chip.name} allows {fan_out.value} "
                 "(capabilities.fan_out); use larger cores, so that its readers are cut into fewer slices"
             )
+    _check_neurons(graph, chip, slices, core, reached)
+
+
+def _check_neurons(graph: Graph, chip: Chip, slices: tuple[Slice, ...], core: tuple[int, ...], reached: dict[tuple[int, int], Box]) -> None:
+    """Raise DoesNotFit where a core listens to more neurons than it has axons, or a neuron sends to more cores than it can."""
+    axons, per_neuron = chip.memory.axons, chip.capabilities.neuron_fan_out
+    if axons is None and per_neuron is None:
+        return
+    routes: dict[tuple[int, int], Box] = {}
+    for (s, q), box in reached.items():
+        key = (s, core[q])
+        routes[key] = hull(routes[key], box) if key in routes else box
+    heard: Counter[int] = Counter()
+    for (_, goal), box in routes.items():
+        heard[goal] += volume(box)
+    for goal, count in sorted(heard.items()):
+        if axons is not None and count > axons.value:
+            names = ", ".join(dict.fromkeys(graph.populations[piece.population].name for piece, c in zip(slices, core, strict=True) if c == goal))
+            raise DoesNotFit(
+                f"the core of {names} listens to {count} neurons, {chip.name} has {axons.value} axons per core (memory.axons); "
+                "use fewer input channels, a smaller kernel or smaller maps"
+            )
+    if per_neuron is None:
+        return
+    for s, piece in enumerate(slices):
+        goals = np.zeros(graph.populations[piece.population].shape, np.int64)
+        for (source, _), (c0, c1, y0, y1, x0, x1) in routes.items():
+            if source == s:
+                goals[c0:c1, y0:y1, x0:x1] += 1
+        if goals.max() > per_neuron.value:
+            raise DoesNotFit(
+                f"population {graph.populations[piece.population].name}: a neuron sends to {goals.max()} cores, {chip.name} allows "
+                f"{per_neuron.value} (capabilities.neuron_fan_out); use readers that fit one core"
+            )
 
 
 def estimate_traffic(
@@ -127,6 +161,8 @@ def place(traffic: F64, from_port: F64, chip: Chip, seed: int = 0) -> tuple[NDAr
     np.fill_diagonal(flow, 0)
     problem = _Problem(flow, from_port, distance, port)
     identity = np.arange(len(sites))
+    if chip.memory.layer_per_core:  # cores differ, and layers have been matched to them
+        return sites, round(problem.cost(identity)), round(problem.cost(identity))
     start = _greedy(problem) if seed == 0 else np.random.default_rng(seed).permutation(len(sites))
     starts = [start, identity] if len(sites) <= MOST_FOR_TWO_STARTS else [min(start, identity, key=problem.cost)]
     found = min((_descend(problem, s) for s in starts), key=problem.cost)

@@ -15,6 +15,7 @@ import numpy as np
 
 from neurosim.chip import Chip
 from neurosim.compiler.adapt import adapt
+from neurosim.compiler.layer_rules import fit_rows, form_rows, pool_rows, population_rows
 from neurosim.compiler.lower import lower, needed_layers
 from neurosim.compiler.ranges import span
 from neurosim.compiler.refuse import refuse
@@ -59,16 +60,20 @@ def supports(node: Layer | Population | Projection, chip: Chip, graph: Graph | N
     What only the host computes is not limited by the chip.
     """
     if isinstance(node, Layer):
-        return list(_layer(node, chip))
+        return [*_layer(node, chip), *(_refused(*row) for row in pool_rows(node, chip))]
     assert graph is not None, "a population or projection is judged within its graph"
-    return list(_population(node, chip, graph) if isinstance(node, Population) else _projection(node, chip, graph))
+    if isinstance(node, Population):
+        return [*_population(node, chip, graph), *(_refused(*row) for row in population_rows(node, chip, graph))]
+    return list(_projection(node, chip, graph))
 
 
 def check(network: Network, chip: Chip) -> list[CheckRow]:
     """One row per layer, in the network's order; a layer refused for several reasons has several rows."""
     network.verify()
     needed = needed_layers(network)
-    refused = [row for layer in network.layers.values() if layer.name in needed for row in supports(layer, chip)]
+    constant = network.constant_layers()  # computed by the host
+    layers = [layer for layer in network.layers.values() if layer.name in needed and (layer.name not in constant or layer.op not in KNOWN_OPS)]
+    refused = [row for layer in layers for row in supports(layer, chip)]
     refused += list(_input(network, chip)) + list(_recurrence(network, chip, needed))
     graph: Graph | None = None
     if not refused:
@@ -79,6 +84,8 @@ def check(network: Network, chip: Chip) -> list[CheckRow]:
         else:
             nodes: list[Population | Projection] = [*graph.populations, *graph.projections]
             refused = list(dict.fromkeys(row for node in nodes for row in supports(node, chip, graph)))
+            if not refused:
+                refused = [_refused(*row) for row in fit_rows(graph, chip)]
             refused = refused or _disciplines(graph, chip)
     by_layer: dict[str, list[CheckRow]] = {}
     for row in refused:
@@ -94,6 +101,8 @@ def check(network: Network, chip: Chip) -> list[CheckRow]:
         else:
             status: Literal["native", "rewritten"] = "native" if layer.op in NATIVE_OPS else "rewritten"
             rows.append(CheckRow(layer.name, layer.op, status, reason="within the chip's limits by itself"))
+    # rows about what lowering added, such as the readout that counts the spikes of the output layer
+    rows += [row for name, several in by_layer.items() if name not in network.layers for row in several]
     return rows
 
 
@@ -235,6 +244,13 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
         return
     if p.delay > _longest_delay(chip):
         yield _refused(layer, "delay", p.delay, _longest_delay(chip), f"{chip.name} delays by fewer steps ({where})", "shorten the delay")
+    if chip.memory.layer_per_core:
+        yield from (_refused(*row) for row in form_rows(p, layer, chip, graph))
+        if isinstance(p.map, Conv2d):
+            for what, value, most in (("dilation", max(p.map.dilation), ops[op].dilation), ("groups", p.map.groups, ops[op].groups)):
+                if most is not None and value > most:
+                    yield _refused(layer, op, value, most, f"{chip.name}: {what} of {op} ({where})", f"use a smaller {what} or another chip")
+        return
     limits = ops[op]
     channels, height, width = p.map.out_shape(source.shape)
     needs: list[tuple[str, int, int | tuple[int, ...] | None]] = [

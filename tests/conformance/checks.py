@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.compiler.deadlock_check import deadlock_warnings
 from neurosim.engine.compare import first_difference
 from neurosim.engine.events import CURRENT, ROW_SERVICE, SPIKE, SPIKE_DTYPE, TRACE_DTYPE, Options, Result
 from neurosim.engine.fast import run_fast
@@ -72,6 +73,15 @@ def assert_conforms(case: Case, seed: int = 0) -> None:
         assert_markers_never_overtake(case, reference.rows)
     if case.program.sync != "free" and case.program.chip.noc.topology in ACYCLIC:
         assert reference.error is None or reference.error == ("livelock",), reference.error
+    if reference.error is not None and reference.error[0] == "deadlock" and _currents_have_routes(case):
+        assert deadlock_warnings(case.program), f"the static check was silent: {reference.error}"
+
+
+def _currents_have_routes(case: Case) -> bool:
+    """Whether currents go only where the Program expects them; in free they are drawn for any slice, which the static check cannot know."""
+    program, control = case.program, case.program.control_source
+    known = program.route_core[program.route_ptr[control] : program.route_ptr[control + 1]]
+    return all(np.isin(program.slice_core[s.slice[s.item == CURRENT]], known).all() for s in case.stimuli)
 
 
 def _quiet(full: Outcome) -> Outcome:

@@ -12,12 +12,12 @@ from neurosim.engine.reference import run_reference
 from neurosim.errors import Deadlock
 from neurosim.graph import Graph, Projection, SumPool
 from neurosim.program import Program
-from tests.engine.networks import SOON, Rows, chain, dense, mapped, population, puts, services, spikes
+from tests.engine.networks import ENGINES, Rows, chain, dense, mapped, population, puts, services, spikes
 
 RECORD = Options(record=True, state=True)
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_two_core_chain_two_steps(run: Engine) -> None:
     # in (2) -> p0 (2, core 0) -> p1 (readout, core 1): offsets 1 and 2, four global steps; both inputs spike in both steps
     program = chain([2, 2, 1], [5, 1], [0, 1], "barrier", steps=2, banks=2)
@@ -46,7 +46,7 @@ def test_two_core_chain_two_steps(run: Engine) -> None:
     assert steps[["slice", "step", "cause_server", "cause_service"]].tolist() == [(0, 0, -1, -1), (0, 1, -1, -1), (1, 0, -1, -1), (1, 1, -1, -1)]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_streamed_samples_follow_without_a_gap(run: Engine) -> None:
     program = chain([2, 2, 1], [5, 1], [0, 1], "barrier", steps=2, banks=2)
     stimuli = [spikes(program, [(0, 0), (0, 1), (1, 0), (1, 1)]), spikes(program, [(1, 0)]), spikes(program, [])]
@@ -74,7 +74,7 @@ def test_streamed_samples_follow_without_a_gap(run: Engine) -> None:
     assert sorted(result.trace["step"][result.trace["item"] == SPIKE].tolist())[-1] == 3  # the source slice's own step: sample 1, step 1
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_slices_of_a_core_take_turns_and_a_late_event_holds_the_barrier(run: Engine) -> None:
     # in -> p0 (2 neurons) -> p1 (readout, delay 1), all on one core of one tile; the spike of step 1 is due at 500 only
     program = chain([1, 2, 1], [5, 1], [0, 0], "barrier", steps=2, mesh=(1, 1), delays={1: 1}, arithmetic__visit='"active"')
@@ -93,7 +93,7 @@ def test_slices_of_a_core_take_turns_and_a_late_event_holds_the_barrier(run: Eng
     assert (result.completion_ps.tolist(), result.decision_ps.tolist()) == ([637], [712])
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_currents_act_in_the_bank_of_their_step(run: Engine) -> None:
     graph = Graph(
         "currents", 2, (population("image", 2, "analog"), population("layer", 2)), (Projection("image", "layer", SumPool(np.ones(2, int))),)
@@ -120,7 +120,7 @@ def loop(sync: str) -> Program:
     return mapped(graph, [0], sync, mesh=(1, 1))
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_recurrence_in_barrier(run: Engine) -> None:
     program = loop("barrier")
     assert program.slice_offset.tolist() == [0]
@@ -134,7 +134,7 @@ def test_recurrence_in_barrier(run: Engine) -> None:
     assert (result.decision_ps.tolist(), result.first_spike_ps.tolist(), result.completion_ps.tolist()) == ([0], [-1], [216])
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_recurrence_in_wavefront(run: Engine) -> None:
     program = loop("wavefront")
     result = run(program, [spikes(program, [(0, 0)])], RECORD)
@@ -151,7 +151,7 @@ def test_recurrence_in_wavefront(run: Engine) -> None:
     assert result.spikes[["step", "time"]].tolist() == [(1, 79), (2, 146)]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_ring_deadlocks_in_barrier_and_is_named(run: Engine) -> None:
     # four routers in a ring, FIFOs of one; every core sends its spikes two links on (ascending, as both ways are equal), all at S_1
     inputs, names = population("in", 1, "input"), [f"a{k}" for k in range(4)]

@@ -11,12 +11,12 @@ from neurosim.arithmetic import is_lost
 from neurosim.engine.events import MARKER, ROW_DROP, ROW_LOSS, ROW_PUT, ROW_SERVICE, SPIKE, Engine, Options
 from neurosim.engine.reference import run_reference
 from neurosim.graph import Graph
-from tests.engine.networks import SOON, chain, dense, mapped, population, puts, server_number, services, spikes
+from tests.engine.networks import ENGINES, chain, dense, mapped, population, puts, server_number, services, spikes
 
 RECORD = Options(record=True, state=True)
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_axon_out_drops_a_spike_but_no_marker(run: Engine) -> None:
     # p0 has 3 neurons that all fire; axon-out holds one item and the sender takes 50 per packet
     program = chain([1, 3, 1], [5, 1], [0, 1], noc__axon_out=1, timing__send=50, noc__axon_out_overflow='"drop"')
@@ -39,7 +39,7 @@ def test_axon_out_drops_a_spike_but_no_marker(run: Engine) -> None:
     assert result.scores.tolist() == [[2]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_port_drops_and_goes_on(run: Engine) -> None:
     program = chain([4, 1, 1], [1, 1], [0, 1], noc__fifo=1, timing__port=1, noc__overflow='"drop"')
     result = run(program, [spikes(program, [(0, k) for k in range(4)])], RECORD)
@@ -57,7 +57,7 @@ def test_a_port_drops_and_goes_on(run: Engine) -> None:
     assert result.state_v.tolist() == [[2, 0]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_router_output_drops_before_a_full_axon_in(run: Engine) -> None:
     program = chain([3, 1, 1], [1, 1], [0, 1], noc__axon_in=1, timing__decode=30, noc__overflow='"drop"')
     result = run(program, [spikes(program, [(0, k) for k in range(3)])], RECORD)
@@ -71,7 +71,7 @@ def test_a_router_output_drops_before_a_full_axon_in(run: Engine) -> None:
     assert result.state_v.tolist() == [[2, 0]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_sender_drops_what_the_network_does_not_take(run: Engine) -> None:
     # p0's three fires leave the sender at 79, 89, 99 and the marker after; the hop to the east takes 60, FIFOs hold one
     program = chain([1, 3, 1], [5, 1], [0, 1], noc__fifo=1, timing__hop_east_west=60, noc__overflow='"drop"')
@@ -87,7 +87,7 @@ def test_a_sender_drops_what_the_network_does_not_take(run: Engine) -> None:
     assert result.scores.tolist() == [[2]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_lost_spikes_give_their_windows_back(run: Engine) -> None:
     # every link loses every spike; window of one packet
     program = chain([1, 2, 1], [5, 1], [0, 1], "free", noc__flow='"end_to_end"')
@@ -104,7 +104,7 @@ def test_lost_spikes_give_their_windows_back(run: Engine) -> None:
     assert result.scores.tolist() == [[0]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_lost_copy_of_a_tree_gives_all_its_windows_back(run: Engine) -> None:
     # a on core 0 -> b on core 1 over one link, c on core 2 over two; window 1: the first copy is lost on the first link, for both
     inputs, one = population("in", 1, "input"), population("a", 2)
@@ -121,7 +121,7 @@ def test_a_lost_copy_of_a_tree_gives_all_its_windows_back(run: Engine) -> None:
     assert result.channel["losses"].sum() == 2
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_losses_are_those_of_the_hash_and_spare_markers(run: Engine) -> None:
     program = chain([1, 20, 1], [5, 1], [0, 1], steps=2)
     stimuli = [spikes(program, [(0, 0), (1, 0)])] * 2

@@ -16,7 +16,7 @@ from neurosim.engine.faults import Faults, apply_faults, faulty_words, silence
 from neurosim.errors import RunError
 from neurosim.graph import Graph, Population, Projection, SumPool
 from neurosim.program import E_WEIGHT
-from tests.engine.networks import ENGINES, SOON, chain, rule, spikes
+from tests.engine.networks import ENGINES, chain, rule, spikes
 
 
 def test_each_bit_draws_by_seed_core_word_and_bit() -> None:
@@ -95,7 +95,7 @@ def test_banks_wrap_around_in_acc_bits(run: Engine) -> None:
     assert result.scores.tolist() == [[-2]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 @pytest.mark.parametrize("sync", ["wavefront", "free", "barrier"])
 def test_a_dead_core_computes_nothing_and_nothing_hangs(run: Engine, sync: str) -> None:
     biased = rule(5, bias=9)

@@ -12,7 +12,7 @@ from neurosim.engine.reference import run_reference
 from neurosim.errors import Deadlock
 from neurosim.graph import Graph
 from neurosim.program import Program
-from tests.engine.networks import SOON, dense, mapped, population, puts, server_number, services, spikes
+from tests.engine.networks import ENGINES, SOON, dense, mapped, population, puts, server_number, services, spikes
 
 RECORD = Options(record=True, state=True)
 TREE: dict[str, Any] = {"noc__multicast": '"tree"', "noc__cores_per_router": 2, "memory__cores": 4}
@@ -28,7 +28,7 @@ def fan(sync: str, neurons: int = 1, **chip: Any) -> Program:
     return mapped(graph, [0, 1, 2, 3], sync, **TREE | chip)
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_copies_branch_where_their_ways_part(run: Engine) -> None:
     program = fan("free", 3, noc__fifo=1)
     result = run(program, [spikes(program, [(0, 0)])], RECORD)
@@ -54,7 +54,7 @@ def test_copies_branch_where_their_ways_part(run: Engine) -> None:
     assert result.state_v.tolist() == [[0, 0, 0, 3, 3, 3]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_put_needs_the_windows_of_all_destinations(run: Engine) -> None:
     program = fan("free", 2, noc__flow='"end_to_end"')
     result = run(program, [spikes(program, [(0, 0)])], RECORD)
@@ -63,7 +63,7 @@ def test_a_put_needs_the_windows_of_all_destinations(run: Engine) -> None:
     assert services(program, result, "core 3") == [(71, 84), (112, 125)]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_head_waits_for_each_of_its_outputs_and_older_heads_go_first(run: Engine) -> None:
     # the port's second packet, for cores 0 and 2, meets the first, for both, at the outputs of router 0
     graph = Graph(
@@ -83,7 +83,7 @@ def test_a_head_waits_for_each_of_its_outputs_and_older_heads_go_first(run: Engi
     assert result.state_v.tolist() == [[2, 2]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_trees_change_times_and_not_the_function(run: Engine) -> None:
     for sync in ("wavefront", "barrier"):
         tree, unicast = (run(program, [spikes(program, [(0, 0)])], RECORD) for program in (fan(sync, 3), fan(sync, 3, noc__multicast='"unicast"')))
@@ -102,7 +102,7 @@ def two_ports(steps: int, banks: int) -> Program:
     return mapped(graph, [0], "wavefront", banks=banks, ports={"y": 1}, noc__ports=[0, 1])
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_two_ports_inject_at_their_own_routers_and_pace(run: Engine) -> None:
     program = two_ports(2, 1)
     x, y = program.slices, program.slices + 1

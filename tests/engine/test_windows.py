@@ -14,7 +14,7 @@ from neurosim.engine.run import simulate_stimuli
 from neurosim.errors import Deadlock, RunError
 from neurosim.graph import Dense, Graph, Projection
 from neurosim.program import Program
-from tests.engine.networks import SOON, chain, dense, mapped, population, puts, services, spikes
+from tests.engine.networks import ENGINES, chain, dense, mapped, population, puts, services, spikes
 
 RECORD = Options(record=True, state=True, max_time_ps=10**6)
 
@@ -25,7 +25,7 @@ def loop() -> Program:
     return mapped(graph, [0], "free", mesh=(1, 1))
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_no_service_begins_after_the_window(run: Engine) -> None:
     program = loop()
     # core 11..31, fire at 31; axon-out 33, sender 33..39; router 40..48; core 50..70, 89..109, its item in axon-out at 111
@@ -40,7 +40,7 @@ def test_no_service_begins_after_the_window(run: Engine) -> None:
     assert (twice.sample["cut"].tolist(), twice.completion_ps.tolist(), twice.window_ps) == ([1, 1], [117, 117], 234)
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_sample_that_ends_by_itself_is_not_cut(run: Engine) -> None:
     program = chain([1, 1, 1], [5, 1], [0, 1], "free")
     stimuli = [spikes(program, [(0, 0)])]
@@ -59,7 +59,7 @@ def test_a_sample_that_ends_by_itself_is_not_cut(run: Engine) -> None:
     assert len(left.trace) == 0
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_deadlock_within_a_window_is_a_cut_with_open_services(run: Engine) -> None:
     network: dict[str, Any] = {"sizes": [8, 8, 8, 8, 1], "weights": [5] * 4, "cores": [2, 1, 3, 0], "sync": "free", "mesh": (4, 1)}
     program = chain(**network, noc__ports=[2])
@@ -88,7 +88,7 @@ def counting() -> Program:
     return mapped(graph, [0, 1], "free")
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_streamed_windows_keep_the_state(run: Engine) -> None:
     program = counting()
     one, none = spikes(program, [(0, 0)]), spikes(program, [])
@@ -115,7 +115,7 @@ def test_streamed_windows_keep_the_state(run: Engine) -> None:
     assert result.state_v.tolist() == [[3, 0, 1]]
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_what_is_left_of_a_window_goes_on_in_the_next(run: Engine) -> None:
     program = loop()
     result = run(program, [spikes(program, [(0, 0)]), spikes(program, [])], replace(RECORD, streamed=True, window_ps=60, first_sample=7))

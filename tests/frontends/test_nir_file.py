@@ -49,6 +49,20 @@ def test_one_neuron_on_the_forward_euler_platforms(shared: Path, sync: str) -> N
     assert spikes["step"].tolist() == [460, 510, 710, 760]
 
 
+@pytest.mark.shared
+@pytest.mark.parametrize("sync", ["wavefront", "barrier"])
+def test_a_trained_recurrent_network_keeps_every_spike_on_the_ideal_chip(shared: Path, sync: str) -> None:
+    """Letters in Braille: 12 inputs, 40 recurrent CubaLIF, 7 CubaLIF; there are no recorded inputs, so they are drawn."""
+    net = nir_file(shared / "nir_rnn" / "braille_noDelay_noBias_subtract.nir", 1e-4, 60, reset="subtract")
+    data = (np.random.default_rng(0).random((3, 60, 12, 1, 1)) < 0.15).astype(np.uint8)
+    done = compile_network(net, "ideal", sync)
+    wanted, found = run_network(net, data).spikes, run_graph(done.integer, data, done.program.chip)
+    assert all(wanted[name].sum() > 50 and np.array_equal(found.spikes[name], wanted[name]) for name in ("lif1.lif", "lif2"))
+    result = simulate_stimuli(done.program, encode(done.program, data))
+    assert np.array_equal(result.scores, found.scores)
+    assert int(result.slice_spikes.sum()) == sum(int(wanted[name].sum()) for name in ("lif1.lif", "lif2"))
+
+
 def _euler(node: Any, x: Any) -> tuple[Any, Any]:
     """(spikes, membranes) [T, n] by the equations that NIR states, in the order current, membrane, test, reset."""
     kind = type(node).__name__

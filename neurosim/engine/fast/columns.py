@@ -123,8 +123,6 @@ U_SLICE, U_ADDRESS, U_NOMINAL, U_COUNT, U_COLUMNS = range(5)
 # stim: what the port injects
 I_DUE, I_STEP, I_ITEM, I_SLICE, I_ADDRESS, I_VALUE, I_COLUMNS = range(7)
 
-# runs: synapses of one packet and entry that are contiguous in the weights. stride 0: targets are index[target], index[target + 1], ...
-D_TARGET, D_STRIDE, D_WEIGHT, D_COUNT, D_COLUMNS = range(5)
 
 ROW_COLUMNS = 17
 """Trace rows as int64, in the order of TRACE_DTYPE without the sample."""

@@ -12,20 +12,12 @@ from neurosim.engine.fast.calendar import schedule
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit, part
 from neurosim.engine.fast.fabric import begin, charged, finish, sample_at, scaled, take, wake_after
+from neurosim.engine.fast.maps import Y_DELAY, Y_SHIFT, Y_SLICE
 from neurosim.engine.fast.stations import return_window, sample_of, steps_allow
 from neurosim.engine.fast.steps import complete_at, run_step, start_item
-from neurosim.engine.fast.synapses import accumulate, expand, integrate_fire, lift
-from neurosim.program import E_DELAY, E_SHIFT, E_SLICE
+from neurosim.engine.fast.synapses import TOUCHED, accumulate_narrow, accumulate_wide, integrate_narrow, integrate_wide, lift, place_of
 
 A = NDArray[Any]
-
-
-@jit
-def place_of(so: A, source: int, address: int) -> tuple[int, int, int]:
-    """(c, y, x) in its population of neuron ``address`` of a source."""
-    channels, columns = so[source, O_C1] - so[source, O_C0], so[source, O_X1] - so[source, O_X0]
-    pixel = address // channels
-    return address % channels + so[source, O_C0], pixel // columns + so[source, O_Y0], pixel % columns + so[source, O_X0]
 
 
 @jit
@@ -56,7 +48,7 @@ def first_spike(smp: A, sample: int, time: int) -> None:
 @part
 def synapse(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, wc: A, wf: A, rows: A, smp: A, cc: A, sl: A, so: A,
-    rt: A, en: A, mk: A, need: A, ring: A, co: A, acc32: A, acc64: A, touched: A, w8: A, w32: A, index: A, runs: A, s: int, time: int,
+    rt: A, en: A, axis: A, index: A, w8: A, w32: A, mk: A, need: A, ring: A, co: A, acc32: A, acc64: A, touched: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Synapse station of a stepped discipline: packets into banks, markers into counts. It puts nothing, so its end is known at once."""
     core = sv[s].owner
@@ -81,25 +73,23 @@ def synapse(
             duration += par[P_SYNOP]
             at = sl[source, S_BANK] + (g % sl[source, S_BANKS]) * sl[source, S_SIZE] + address
             if par[P_SMALL] != 0:
-                acc32[at] += value
+                acc32[at] = (acc32[at] + value) | TOUCHED
             else:
                 acc64[at] += value
-            touched[at] = 1
+                touched[at] = 1
         else:
             cc[core, N_SPIKE_PACKETS] += 1
             c, y, x = place_of(so, source, address)
             served, dropped = 0, 0
             for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
-                q = en[e, E_SLICE]
-                add = step + en[e, E_DELAY] < par[P_STEPS]
-                size = sl[q, S_SIZE]
-                at = sl[q, S_BANK] + ((g + en[e, E_DELAY]) % sl[q, S_BANKS]) * size
-                n = expand(en, sl, so, index, runs, e, source, c, y, x)
-                factor = value << en[e, E_SHIFT]
+                q = en[e, Y_SLICE]
+                add = step + en[e, Y_DELAY] < par[P_STEPS]
+                at = sl[q, S_BANK] + ((g + en[e, Y_DELAY]) % sl[q, S_BANKS]) * sl[q, S_SIZE]
+                factor = value << en[e, Y_SHIFT]
                 if par[P_SMALL] != 0:
-                    count = accumulate(acc32[at : at + size], touched[at : at + size], w8, index, runs, n, factor, par[P_SKIP], add)
+                    count = accumulate_narrow(en, axis, index, w8, acc32, e, c, y, x, at, factor, par[P_SKIP], add)
                 else:
-                    count = accumulate(acc64[at : at + size], touched[at : at + size], w32, index, runs, n, factor, par[P_SKIP], add)
+                    count = accumulate_wide(en, axis, index, w32, acc64, touched, e, c, y, x, at, factor, par[P_SKIP], add)
                 served += count
                 if not add:
                     dropped += count
@@ -119,8 +109,8 @@ def synapse(
 @part
 def soma(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, rows: A, spk: A, smp: A,
-    sspk: A, cc: A, sl: A, up: A, dn: A, ring: A, need: A, co: A, csl: A, buf: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, acc32: A, acc64: A,
-    touched: A, scores: A, rank: A, s: int, time: int,
+    sspk: A, cc: A, sl: A, up: A, dn: A, ring: A, need: A, co: A, csl: A, buf: A, v: A, cur: A, v32: A, cur32: A, thr: A, bias: A, flo: A, rby: A,
+    flat: A, high: A, floor32: A, bias32: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires.
 
@@ -160,12 +150,14 @@ def soma(
         sv[s].held += time - max(seen, sv[s].end)
         begin(par, sv, s, time, s)
         sv[s].open = 1
-        run_step(par, sv, pk, sl, ring, co, cc, v, cur, thr, bias, flo, rby, acc32, acc64, touched, buf, s, best)
+        run_step(
+            par, sv, pk, sl, ring, co, cc, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched, buf, s, best
+        )
         step = sl[best, S_NEXT] - 1
         if sl[best, S_READOUT] != 0 and step % par[P_STEPS] == par[P_STEPS] - 1:
             sample = sample_of(par, step)
             for m in range(sl[best, S_NEURON], sl[best, S_NEURON] + sl[best, S_SIZE]):
-                scores[sample, rank[m]] = v[m]
+                scores[sample, rank[m]] = v32[m] if par[P_SMALL] != 0 else v[m]
 
 
 @jit
@@ -179,7 +171,7 @@ def argmax(v: A, readout: A) -> int:
 
 
 @jit
-def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, cc: A, sv: A, pk: A, co: A, csl: A, buf: A, s: int) -> int:
+def serve_start(par: A, sl: A, v: A, v32: A, tlast: A, thr: A, bias: A, flo: A, rby: A, cc: A, sv: A, pk: A, co: A, csl: A, buf: A, s: int) -> int:
     """The start item: T times the bias into every neuron of the core's slices that have one. Returns the next place in ``buf``."""
     core = sv[s].owner
     at, m = co[core, K_BUFFER], 0
@@ -190,10 +182,11 @@ def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, 
             continue
         for local in range(sl[q, S_SIZE]):
             m += 1
-            at = lift(
-                par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, par[P_STEPS] * bias[sl[q, S_NEURON] + local], 0,
-                m * par[P_UPDATE] + par[P_FIRE], at,
-            )  # fmt: skip
+            total, nominal = par[P_STEPS] * bias[sl[q, S_NEURON] + local], m * par[P_UPDATE] + par[P_FIRE]
+            if par[P_SMALL] != 0:
+                at = lift(par, sl, v32, tlast, thr, flo, rby, cc, buf, q, local, total, 0, nominal, at)
+            else:
+                at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, total, 0, nominal, at)
     cc[core, N_ACCESSES] += m
     cc[core, N_UPDATES] += m
     sv[s].duration = m * par[P_UPDATE]
@@ -202,10 +195,10 @@ def serve_start(par: A, sl: A, v: A, tlast: A, thr: A, bias: A, flo: A, rby: A, 
 
 @part
 def serve_packet(
-    par: A, sl: A, so: A, rt: A, en: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, smp: A, sv: A, pk: A, co: A, buf: A, w8: A, w32: A, index: A,
-    runs: A, s: int, packet: int, sample: int, time: int,
-) -> int:  # fmt: skip
-    """The packet in the item fields of core station ``s``: all its synapses at once. Returns the next place in ``buf``."""
+    par: A, sl: A, so: A, rt: A, en: A, axis: A, index: A, w8: A, w32: A, v: A, v32: A, tlast: A, thr: A, flo: A, rby: A, flat: A, high: A,
+    floor32: A, cc: A, smp: A, sv: A, pk: A, co: A, buf: A, s: int, packet: int, sample: int, time: int,
+) -> tuple[int, bool]:  # fmt: skip
+    """All synapses of a packet at core station ``s`` at once: (next place in ``buf``, whether a readout was touched)."""
     core = sv[s].owner
     at = co[core, K_BUFFER]
     p = pk[packet]
@@ -216,35 +209,42 @@ def serve_packet(
         cc[core, N_CURRENT_PACKETS] += 1
         cc[core, N_CURRENT_WRITES] += 1
         sv[s].duration = par[P_DECODE] + par[P_SYNOP]
-        return lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, period, par[P_DECODE] + par[P_SYNOP] + par[P_FIRE], at)
+        nominal = par[P_DECODE] + par[P_SYNOP] + par[P_FIRE]
+        if par[P_SMALL] != 0:
+            at = lift(par, sl, v32, tlast, thr, flo, rby, cc, buf, source, address, value, period, nominal, at)
+        else:
+            at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, period, nominal, at)
+        return at, sl[source, S_READOUT] != 0
     if p.item == MARKER:
         cc[core, N_MARKER_PACKETS] += 1
-        return at
+        return at, False
     cc[core, N_SPIKE_PACKETS] += 1
     c, y, x = place_of(so, source, address)
-    served = 0
+    served, touched = 0, False
     for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
-        q, before = en[e, E_SLICE], served
-        n = expand(en, sl, so, index, runs, e, source, c, y, x)
-        factor = value << en[e, E_SHIFT]
+        q, before = en[e, Y_SLICE], served
+        factor = value << en[e, Y_SHIFT]
         if par[P_SMALL] != 0:
-            served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w8, index, runs, n, q, factor, period, served, at)
+            served, at = integrate_narrow(
+                par, sl, flat, v32, tlast, high, floor32, thr, flo, rby, cc, buf, en, axis, index, w8, e, c, y, x, q, factor, period, served, at
+            )
         else:
-            served, at = integrate_fire(par, sl, v, tlast, thr, flo, rby, cc, buf, w32, index, runs, n, q, factor, period, served, at)
+            served, at = integrate_wide(par, sl, v, tlast, thr, flo, rby, cc, buf, en, axis, index, w32, e, c, y, x, q, factor, period, served, at)
         if served > before and sl[q, S_READOUT] != 0:
+            touched = True
             first_spike(smp, sample, time)
     sv[s].synops = served
     cc[core, N_SYNOPS] += served
     smp[sample, X_SYNOPS] += served
     sv[s].duration = par[P_DECODE] + (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
-    return at
+    return at, touched
 
 
 @part
 def core_station(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, wc: A, wf: A, rows: A,
-    spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A, up: A, ring: A, co: A, csl: A, buf: A, v: A, tlast: A, thr: A, bias: A, flo: A,
-    rby: A, w8: A, w32: A, index: A, runs: A, readout: A, scores: A, s: int, time: int,
+    spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A, up: A, ring: A, co: A, csl: A, buf: A, v: A, v32: A, tlast: A, thr: A, bias: A,
+    flo: A, rby: A, flat: A, high: A, floor32: A, axis: A, index: A, w8: A, w32: A, readout: A, scores: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Core station of ``free``: one packet (or the start item) per service, fires put as they come."""
     core = sv[s].owner
@@ -261,20 +261,22 @@ def core_station(
             schedule(st, cal, buckets, s, max(slot[ch[inlet].head].time, sv[s].end))
             return
         if st[s].ordered != 0:
-            windows_end(par, reg, v, readout, scores, time)
+            windows_end(par, reg, v, v32, readout, scores, time)
         if starts:
             begin(par, sv, s, time, s)
-            at = serve_start(par, sl, v, tlast, thr, bias, flo, rby, cc, sv, pk, co, csl, buf, s)
+            at = serve_start(par, sl, v, v32, tlast, thr, bias, flo, rby, cc, sv, pk, co, csl, buf, s)
+            touched = True
         else:
             packet = take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
             begin(par, sv, s, time, packet)
             return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
             sample = charged(par, pk, packet, time)
-            at = serve_packet(
-                par, sl, so, rt, en, v, tlast, thr, flo, rby, cc, smp, sv, pk, co, buf, w8, w32, index, runs, s, packet, sample, time
+            at, touched = serve_packet(
+                par, sl, so, rt, en, axis, index, w8, w32, v, v32, tlast, thr, flo, rby, flat, high, floor32, cc, smp, sv, pk, co, buf, s, packet,
+                sample, time,
             )  # fmt: skip
-        if st[s].ordered != 0:
-            winner = argmax(v, readout)
+        if touched and st[s].ordered != 0:
+            winner = argmax(v32, readout) if par[P_SMALL] != 0 else argmax(v, readout)
             if winner != reg[G_ARGMAX]:
                 reg[G_ARGMAX] = winner
                 row = sample_at(par, time) if par[P_TIMED] != 0 else par[P_SAMPLE_INDEX]
@@ -289,11 +291,11 @@ def core_station(
 
 
 @jit
-def windows_end(par: A, reg: A, v: A, readout: A, scores: A, time: int) -> None:
+def windows_end(par: A, reg: A, v: A, v32: A, readout: A, scores: A, time: int) -> None:
     """Streamed ``free``: before a readout's core begins a service at ``time``, keep the scores of the windows that are over by then."""
     if par[P_STREAMED] == 0:
         return
     while time > (reg[G_SCORED] + 1) * par[P_WINDOW_PS]:
         for k in range(readout.shape[0]):
-            scores[reg[G_SCORED], k] = v[readout[k]]
+            scores[reg[G_SCORED], k] = v32[readout[k]] if par[P_SMALL] != 0 else v[readout[k]]
         reg[G_SCORED] += 1

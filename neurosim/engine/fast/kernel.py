@@ -40,9 +40,9 @@ def rules_digest() -> int:
 
 def _build(rules: int) -> Callable[..., int]:
     def kernel(  # type: ignore[no-untyped-def]
-        budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, so, rt, en, mk, up, dn,
-        co, csl, need, ring, v, cur, tlast, thr, bias, flo, rby, acc32, acc64, touched, w8, w32, index, runs, buf, cc, smp, sspk, stim, stim_ptr,
-        marker_due, rows, spk, readout, scores, rank,
+        budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, so, rt, en, axis,
+        index, w8, w32, mk, up, dn, co, csl, need, ring, v, cur, v32, cur32, tlast, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64,
+        touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,
     ):  # fmt: skip
         left = budget + rules * 0  # the one use that makes the digest part of numba's key
         margin, router0, free = par[P_MARGIN], par[P_ROUTER0], par[P_FREE]
@@ -80,7 +80,8 @@ def _build(rules: int) -> Callable[..., int]:
             elif kind == SOMA:
                 soma(
                     par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, sl, up, dn, ring, need, co,
-                    csl, buf, v, cur, thr, bias, flo, rby, acc32, acc64, touched, scores, rank, station, time,
+                    csl, buf, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched, scores, rank, station,
+                    time,
                 )  # fmt: skip
             elif kind == PORT:
                 port(
@@ -89,13 +90,13 @@ def _build(rules: int) -> Callable[..., int]:
                 )  # fmt: skip
             elif free == 0:
                 synapse(
-                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, wc, wf, rows, smp, cc, sl, so, rt, en, mk, need, ring, co, acc32, acc64,
-                    touched, w8, w32, index, runs, station, time,
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, wc, wf, rows, smp, cc, sl, so, rt, en, axis, index, w8, w32, mk, need,
+                    ring, co, acc32, acc64, touched, station, time,
                 )  # fmt: skip
             else:
                 core_station(
                     par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up,
-                    ring, co, csl, buf, v, tlast, thr, bias, flo, rby, w8, w32, index, runs, readout, scores, station, time,
+                    ring, co, csl, buf, v, v32, tlast, thr, bias, flo, rby, flat, high, floor32, axis, index, w8, w32, readout, scores, station, time,
                 )  # fmt: skip
         return MORE
 

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from neurosim.engine.events import CORE_COUNTERS, Options
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.calendar import awake_at_start
+from neurosim.engine.fast.maps import build_maps
 from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
+from neurosim.engine.fast.simd import padded
 from neurosim.program import C_AXON_IN, C_AXON_OUT, E_SLICE, Program
 
 A = NDArray[Any]
@@ -49,6 +51,10 @@ class Tables:
     so: A
     rt: A
     en: A
+    axis: A
+    index: A
+    w8: A
+    w32: A
     mk: A
     up: A
     dn: A
@@ -58,18 +64,20 @@ class Tables:
     ring: A
     v: A
     cur: A
+    v32: A
+    cur32: A
     tlast: A
     thr: A
     bias: A
     flo: A
     rby: A
+    flat: A
+    high: A
+    floor32: A
+    bias32: A
     acc32: A
     acc64: A
     touched: A
-    w8: A
-    w32: A
-    index: A
-    runs: A
     buf: A
     cc: A
     smp: A
@@ -86,6 +94,11 @@ class Tables:
     def arguments(self) -> tuple[A, ...]:
         """The arrays in the kernel's order."""
         return tuple(vars(self).values())
+
+    def state(self) -> tuple[A, A]:
+        """Membranes and currents of all neurons, int64 copies."""
+        v, cur = (self.v32, self.cur32) if self.par[c.P_SMALL] else (self.v, self.cur)
+        return v.astype(np.int64), cur.astype(np.int64)
 
 
 def _table(*columns: Any) -> A:
@@ -106,18 +119,16 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     so = _table(*program.source_box.T, *program.source_shape.T, program.route_ptr[:-1], program.route_ptr[1:], np.full(len(program.source_box), -1))
     lp, lr = _lists(program, so)
     pt, ps = _ports(program, port_down)
-    small = program.weights.dtype == np.int8 and program.chip.arithmetic.acc_bits <= 32
+    maps = build_maps(program)
+    small = maps.narrow
     servers, slots = len(fabric.sv), len(fabric.slot)
     bit_words = (int(np.diff(program.route_ptr).max(initial=1)) + 63) // 64 if noc.multicast == "tree" else 1
     room = slots + 2 * servers  # a packet lies in a slot or is being served; a head that branches may hold one more per output
     banks = int((slices[:, c.S_BANKS] * slices[:, c.S_SIZE]).sum())
     neurons = int(program.neuron_ptr[-1])
-    box = program.slice_box
-    pixels = int(((box[:, 3] - box[:, 2]) * (box[:, 5] - box[:, 4])).max(initial=1))
     readout = readout_neurons(program)
     rank = np.full(max(1, neurons), -1, np.int64)
     rank[readout] = np.arange(len(readout))
-    one8, one32 = np.zeros(1, np.int8), np.zeros(1, np.int32)
     # rows that one wake-up of a station may write: all that its channels hold, a service and a put each, and drops beyond them
     rr = fabric.rr
     margin = 2 * int(program.channel[:, 4].max()) + 16 + int((rr["out_end"] - rr["out"]).max()) * 4
@@ -151,7 +162,11 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         rt=_table(
             program.route_core, *program.route_box.T, program.entry_ptr[:-1], program.entry_ptr[1:], route_mark[:-1], route_mark[1:], route_window
         ),
-        en=np.ascontiguousarray(program.entry, np.int64),
+        en=maps.entry,
+        axis=maps.axis,
+        index=maps.index,
+        w8=maps.w8,
+        w32=maps.w32,
         mk=mk,
         up=up,
         dn=dn,
@@ -159,20 +174,22 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         csl=csl,
         need=_needs(program),
         ring=np.zeros((max(1, int(slices[:, c.S_HISTORY].sum())), c.B_COLUMNS), np.int64),
-        v=np.zeros(neurons, np.int64),
-        cur=np.zeros(neurons, np.int64),
+        v=np.zeros(1 if small else neurons, np.int64),
+        cur=np.zeros(1 if small else neurons, np.int64),
+        v32=padded(neurons if small else 1, np.int32),
+        cur32=padded(neurons if small else 1, np.int32),
         tlast=np.zeros(neurons if free else 1, np.int64),
         thr=np.ascontiguousarray(program.threshold, np.int64),
         bias=np.ascontiguousarray(program.bias, np.int64),
         flo=np.ascontiguousarray(program.floor, np.int64),
         rby=np.ascontiguousarray(program.reset_by, np.int64),
-        acc32=np.zeros(banks if small and not free else 1, np.int32),
+        flat=maps.flat,
+        high=maps.threshold,
+        floor32=maps.floor,
+        bias32=maps.bias,
+        acc32=padded(banks if small and not free else 1, np.int32),
         acc64=np.zeros(banks if not small and not free else 1, np.int64),
-        touched=np.zeros(1 if free else banks, np.uint8),
-        w8=np.ascontiguousarray(program.weights) if small else one8,
-        w32=one32 if small else np.ascontiguousarray(program.weights, np.int32),
-        index=np.ascontiguousarray(program.index, np.int64) if len(program.index) else np.zeros(1, np.int64),
-        runs=np.zeros((pixels + 1, c.D_COLUMNS), np.int64),
+        touched=np.zeros(1 if free or small else banks, np.uint8),
         buf=np.zeros((buffers, c.U_COLUMNS), np.int64),
         cc=np.zeros((program.cores, len(CORE_COUNTERS)), np.int64),
         smp=np.zeros((samples, c.X_COLUMNS), np.int64),
@@ -399,7 +416,7 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     """The chip in its initial state, ready for samples [sample, last) of the run; counters of servers and channels begin at zero."""
     t = tables
     t.par[c.P_SAMPLE], t.par[c.P_SAMPLE_INDEX], t.par[c.P_LAST_SAMPLE] = hash_sample, sample, last
-    for array in (t.reg, t.wf, t.v, t.cur, t.tlast, t.acc32, t.acc64, t.touched, t.ring, t.mask):
+    for array in (t.reg, t.wf, t.v, t.cur, t.v32, t.cur32, t.tlast, t.acc32, t.acc64, t.touched, t.ring, t.mask):
         array.fill(0)
     t.wc[:, : c.W_SENDER] = 0
     t.reg[c.G_SCORED] = sample

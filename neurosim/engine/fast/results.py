@@ -86,7 +86,7 @@ class Collector:
         if self.program.sync == "free":
             self._windows(first, last)
         if self.options.state:
-            self.state.append((t.v.copy(), t.cur.copy()))
+            self.state.append(t.state())
 
     def _puts(self) -> A:
         """Puts per channel: those of its one writer. A service of a router output puts once, unless it is open or its spike was dropped or lost."""
@@ -113,9 +113,9 @@ class Collector:
         """Scores of ``free``: isolated at the end; streamed at the end of every window (the kernel kept those before the last service)."""
         t = self.tables
         if not self.options.streamed:
-            t.scores[first] = t.v[t.readout]
+            t.scores[first] = t.state()[0][t.readout]
             return
-        t.scores[int(t.reg[c.G_SCORED]) : last] = t.v[t.readout]
+        t.scores[int(t.reg[c.G_SCORED]) : last] = t.state()[0][t.readout]
         begins = np.arange(first, last) * self.options.window_ps
         t.smp[:, c.X_START] = begins
         for column in (c.X_DECISION, c.X_COMPLETION):

@@ -1,163 +1,166 @@
-"""From a packet to its synapses: runs of synapses that lie together in the weights, and what is done with them.
+"""The synapses of one spike through one entry (the walks of ``maps.py``), in the order of docs/machine.md: targets ascending, channel last.
 
-``expand`` turns one entry of a route into runs, in the order of docs/machine.md (targets ascending, channel last). ``accumulate`` adds runs into a
-bank (stepped disciplines), ``integrate_fire`` lifts membranes one synapse after the other (free).
+``accumulate_*`` add them into a bank (stepped disciplines); ``integrate_*`` lift membranes one synapse after the other (free). Both have a path
+of vectors (``simd.py``) for runs that lie together, and a plain one for everything else.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import decay, fires, integrate, reset
 from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import jit
-from neurosim.program import (
-    E_CIG,
-    E_CO0,
-    E_COG,
-    E_DH,
-    E_DW,
-    E_IC0,
-    E_INDEX,
-    E_KH,
-    E_KW,
-    E_MAP,
-    E_PH,
-    E_PW,
-    E_SH,
-    E_SLICE,
-    E_SW,
-    E_WEIGHT,
-    E_WIDTH,
-    M_CONV,
-    M_DENSE,
-    M_MIX,
-    M_POOL,
-)  # fmt: skip
+from neurosim.engine.fast.compiled import jit, part
+from neurosim.engine.fast.maps import (
+    A_NUMBER,
+    A_TARGET,
+    A_WEIGHT,
+    Y_CHANNEL,
+    Y_COL_T,
+    Y_COL_W,
+    Y_COLUMN,
+    Y_INDEX,
+    Y_MERGED,
+    Y_ROW,
+    Y_ROW_T,
+    Y_ROW_W,
+    Y_SPARSE,
+    Y_WEIGHT,
+    Z_FLAT,
+    Z_FLOOR,
+    Z_THRESHOLD,
+)
+from neurosim.engine.fast.simd import LANES, add, choose, differ, either, largest, least, load, lowest, mul, ones, reach, splat, store, wide
 
 A = NDArray[Any]
 
-
-@jit
-def span(x: int, pad: int, kernel: int, dilation: int, stride: int, low: int, high: int) -> tuple[int, int]:
-    """Outputs Y in [low, high) with 0 <= x + pad - Y * stride <= (kernel - 1) * dilation: (first, end)."""
-    first = max(low, -((-(x + pad - (kernel - 1) * dilation)) // stride))
-    end = min(high, (x + pad) // stride + 1)
-    return first, end
+TOUCHED = -(2**31)
+"""Bit 31 of a narrow bank: a synapse or current has been here. Sums live in the bits below, which carry over into it but not out of it."""
+FACTOR_LIMIT = 1 << 22
+"""Below this, a membrane of NARROW_BITS plus an 8-bit weight times the factor fits int32."""
 
 
-@jit
-def run(runs: A, k: int, target: int, stride: int, weight: int, count: int) -> int:
-    """Append one run; returns the new number of runs."""
-    runs[k, D_TARGET] = target
-    runs[k, D_STRIDE] = stride
-    runs[k, D_WEIGHT] = weight
-    runs[k, D_COUNT] = count
-    return k + 1
+@part
+def place_of(so: A, source: int, address: int) -> tuple[int, int, int]:
+    """(c, y, x) in its source's box of neuron ``address``. Divided as 32-bit numbers, which takes half the time."""
+    channels = np.uint32(so[source, O_C1] - so[source, O_C0])
+    columns = np.uint32(so[source, O_X1] - so[source, O_X0])
+    local = np.uint32(address)
+    pixel = np.uint32(local // channels)
+    y = np.uint32(pixel // columns)
+    return wide(np.uint32(local - pixel * channels)), wide(y), wide(np.uint32(pixel - y * columns))
 
 
-@jit
-def expand(en: A, sl: A, so: A, index: A, runs: A, e: int, source: int, c: int, y: int, x: int) -> int:
-    """Runs of entry ``e`` for the source neuron at (c, y, x) of its population; returns their number. Targets are slice-local."""
-    q = en[e, E_SLICE]
-    c0, c1 = sl[q, S_C0], sl[q, S_C1]
-    y0, y1, x0, x1 = sl[q, S_Y0], sl[q, S_Y1], sl[q, S_X0], sl[q, S_X1]
-    channels, columns = c1 - c0, x1 - x0
-    kind, weight, width = en[e, E_MAP], en[e, E_WEIGHT], en[e, E_WIDTH]
-    cog, cig, co0 = en[e, E_COG], en[e, E_CIG], en[e, E_CO0]
-    kh, kw, sh, sw, ph, pw = en[e, E_KH], en[e, E_KW], en[e, E_SH], en[e, E_SW], en[e, E_PH], en[e, E_PW]
-    k = 0
-    if kind == M_CONV:
-        group = c // cig
-        first = max(group * cog + co0, c0)
-        count = min((group + 1) * cog + co0, c1) - first
-        if count <= 0:
-            return 0
-        dh, dw = en[e, E_DH], en[e, E_DW]
-        ya, yb = span(y, ph, kh, dh, sh, y0, y1)
-        xa, xb = span(x, pw, kw, dw, sw, x0, x1)
-        base = weight + (c - en[e, E_IC0]) * kh * kw * width
-        for row in range(ya, yb):
-            ky = y + ph - row * sh
-            if dh > 1:
-                if ky % dh != 0:
-                    continue
-                ky //= dh
-            for column in range(xa, xb):
-                kx = x + pw - column * sw
-                if dw > 1:
-                    if kx % dw != 0:
-                        continue
-                    kx //= dw
-                target = ((row - y0) * columns + column - x0) * channels + first - c0
-                k = run(runs, k, target, 1, base + (ky * kw + kx) * width, count)
-        return k
-    if kind == M_DENSE:
-        row = (y * so[source, O_WIDTH] + x) * so[source, O_CHANNELS] + c
-        first = max(co0, c0)
-        count = min(co0 + cog, c1) - first
-        if count <= 0:
-            return 0
-        pixels = (y1 - y0) * columns
-        if count == channels:
-            return run(runs, 0, 0, 1, weight + row * width, pixels * channels)
-        for pixel in range(pixels):
-            k = run(runs, k, pixel * channels + first - c0, 1, weight + row * width + pixel * count, count)
-        return k
-    target_channel = c + co0 - c0
-    if kind == M_MIX:
-        if target_channel < 0 or target_channel >= channels:
-            return 0
-        token = y * so[source, O_WIDTH] + x
-        return run(runs, 0, target_channel, channels, weight + ((c // cig - en[e, E_IC0]) * kh + token) * width, (y1 - y0) * columns)
-    if kind == M_POOL:
-        if target_channel < 0 or target_channel >= channels:
-            return 0
-        ya, yb = span(y, ph, kh, 1, sh, y0, y1)
-        xa, xb = span(x, pw, kw, 1, sw, x0, x1)
-        for row in range(ya, yb):
-            for column in range(xa, xb):
-                k = run(runs, k, ((row - y0) * columns + column - x0) * channels + target_channel, 1, weight + target_channel, 1)
-        return k
-    row = (y * so[source, O_WIDTH] + x) * so[source, O_CHANNELS] + c + en[e, E_INDEX]
-    if index[row + 1] == index[row]:
-        return 0
-    return run(runs, 0, index[row], 0, weight + index[row] - index[en[e, E_INDEX]], index[row + 1] - index[row])
+@part
+def add_vectors(bank: A, w: A, target: int, weight: int, count: int, factor: int) -> None:
+    """bank[target : target + count] += weights * factor, marked as touched."""
+    mark, by = splat(TOUCHED), splat(factor)
+    j = 0
+    while j < count:
+        weights = load(w, weight + j)
+        if factor != 1:
+            weights = mul(weights, by)
+        old = load(bank, target + j)
+        new = either(add(old, weights), mark)
+        if count - j < LANES:
+            new = choose((1 << (count - j)) - 1, new, old)
+        store(bank, target + j, new)
+        j += LANES
 
 
 @jit
-def accumulate(bank: A, touched: A, w: A, index: A, runs: A, n: int, factor: int, skip: int, add: bool) -> int:
-    """Add ``n`` runs times ``factor`` into a bank (views of one slice); returns the synapses served. ``add`` False: served only."""
-    served = 0
-    for k in range(n):
-        target, stride, start, count = runs[k, D_TARGET], runs[k, D_STRIDE], runs[k, D_WEIGHT], runs[k, D_COUNT]
-        if skip == 0 and not add:
-            served += count
-        elif skip == 0 and stride == 1:
-            # the common path: two contiguous views, no test inside, so that it becomes vector code
-            into, mark, weights = bank[target : target + count], touched[target : target + count], w[start : start + count]
-            for j in range(count):
-                into[j] += weights[j] * factor
-            for j in range(count):
-                mark[j] = 1
-            served += count
-        elif skip == 0 and stride > 1:
-            weights = w[start : start + count]
-            for j in range(count):
-                bank[target + j * stride] += weights[j] * factor
-                touched[target + j * stride] = 1
-            served += count
-        else:
-            for j in range(count):
-                if skip != 0 and w[start + j] == 0:
-                    continue
+def add_one(bank: A, touched: A, target: int, contribution: int) -> None:
+    """One contribution to a wide bank."""
+    bank[target] += contribution
+    touched[target] = 1
+
+
+@part
+def accumulate_narrow(en: A, axis: A, index: A, w: A, bank: A, e: int, c: int, y: int, x: int, at: int, factor: int, skip: int, add_: bool) -> int:
+    """Add the synapses of entry ``e`` for the source's local (c, y, x) into the int32 bank that begins at ``at``; returns the synapses served."""
+    channel, row, column = en[e, Y_CHANNEL] + c, en[e, Y_ROW] + y, en[e, Y_COLUMN] + x
+    weight = axis[channel, A_WEIGHT] + axis[row, A_WEIGHT] + axis[column, A_WEIGHT]
+    if en[e, Y_SPARSE] != 0:
+        pointer = en[e, Y_INDEX] + weight
+        first, end = wide(index[pointer]), wide(index[pointer + 1])
+        shift = en[e, Y_WEIGHT]
+        if skip == 0:
+            if add_:
+                for k in range(first, end):
+                    t = at + index[k]
+                    bank[t] = (bank[t] + w[shift + k] * factor) | TOUCHED
+            return end - first
+        served = 0
+        for k in range(first, end):
+            if w[shift + k] != 0:
                 served += 1
-                if add:
-                    t = index[target + j] if stride == 0 else target + j * stride
-                    bank[t] += w[start + j] * factor
-                    touched[t] = 1
+                if add_:
+                    t = at + index[k]
+                    bank[t] = (bank[t] + w[shift + k] * factor) | TOUCHED
+        return served
+    count, rows, columns = axis[channel, A_NUMBER], axis[row, A_NUMBER], axis[column, A_NUMBER]
+    if skip == 0 and not add_:
+        return count * rows * columns
+    if en[e, Y_MERGED] != 0:
+        count *= columns
+        columns = 1
+    target = at + axis[channel, A_TARGET] + axis[row, A_TARGET] + axis[column, A_TARGET]
+    weight += en[e, Y_WEIGHT]
+    served = 0
+    for _ in range(rows):
+        t, s = target, weight
+        for _ in range(columns):
+            if skip == 0 and count >= 4:
+                add_vectors(bank, w, t, s, count, factor)
+                served += count
+            else:
+                for j in range(count):
+                    if skip == 0 or w[s + j] != 0:
+                        served += 1
+                        if add_:
+                            bank[t + j] = (bank[t + j] + w[s + j] * factor) | TOUCHED
+            t += en[e, Y_COL_T]
+            s += en[e, Y_COL_W]
+        target += en[e, Y_ROW_T]
+        weight += en[e, Y_ROW_W]
+    return served
+
+
+@jit
+def accumulate_wide(
+    en: A, axis: A, index: A, w: A, bank: A, touched: A, e: int, c: int, y: int, x: int, at: int, factor: int, skip: int, add_: bool
+) -> int:
+    """``accumulate_narrow`` for int64 banks, one synapse at a time."""
+    channel, row, column = en[e, Y_CHANNEL] + c, en[e, Y_ROW] + y, en[e, Y_COLUMN] + x
+    weight = axis[channel, A_WEIGHT] + axis[row, A_WEIGHT] + axis[column, A_WEIGHT]
+    served = 0
+    if en[e, Y_SPARSE] != 0:
+        pointer = en[e, Y_INDEX] + weight
+        for k in range(index[pointer], index[pointer + 1]):
+            value = wide(w[en[e, Y_WEIGHT] + k])
+            if skip == 0 or value != 0:
+                served += 1
+                if add_:
+                    add_one(bank, touched, at + index[k], value * factor)
+        return served
+    target = at + axis[channel, A_TARGET] + axis[row, A_TARGET] + axis[column, A_TARGET]
+    weight += en[e, Y_WEIGHT]
+    for _ in range(axis[row, A_NUMBER]):
+        t, s = target, weight
+        for _ in range(axis[column, A_NUMBER]):
+            for j in range(axis[channel, A_NUMBER]):
+                value = wide(w[s + j])
+                if skip == 0 or value != 0:
+                    served += 1
+                    if add_:
+                        add_one(bank, touched, t + j, value * factor)
+            t += en[e, Y_COL_T]
+            s += en[e, Y_COL_W]
+        target += en[e, Y_ROW_T]
+        weight += en[e, Y_ROW_W]
     return served
 
 
@@ -172,6 +175,21 @@ def leaked(value: int, periods: int, factor: int, rounding: int) -> int:
     return value
 
 
+@part
+def fire_at(par: A, sl: A, rby: A, v: A, thr: A, buf: A, q: int, m: int, value: int, nominal: int, at: int) -> int:
+    """Neuron ``m`` of slice ``q``, over its threshold with membrane ``value``: fires, resets. Returns the next place in ``buf``."""
+    count = 0
+    while count < par[P_SPIKES_PER_UPDATE] and fires(value, thr[m], sl[q, S_STRICT]):
+        value = reset(value, sl[q, S_RESET], rby[m])
+        count += 1
+    v[m] = value
+    buf[at, U_SLICE] = q
+    buf[at, U_ADDRESS] = m - sl[q, S_NEURON]
+    buf[at, U_NOMINAL] = nominal
+    buf[at, U_COUNT] = count
+    return at + 1
+
+
 @jit
 def lift(
     par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, q: int, local: int, contribution: int, period: int, nominal: int, at: int
@@ -181,71 +199,161 @@ def lift(
     ``period`` is the number of whole leak periods before the service; ``tlast`` holds that of the last touch.
     """
     m = sl[q, S_NEURON] + local
-    value = v[m]
+    value = wide(v[m])
     if sl[q, S_DECAY_V] != 0:
         value = leaked(value, period - tlast[m], sl[q, S_DECAY_V], par[P_ROUNDING])
         tlast[m] = period
     value, clipped = integrate(value, contribution, flo[m], par[P_LOW], par[P_HIGH])
     if clipped != 0:
         cc[sl[q, S_CORE], N_SATURATIONS] += 1
-    if sl[q, S_READOUT] == 0 and fires(value, thr[m], sl[q, S_STRICT]):
-        count = 0
-        while count < par[P_SPIKES_PER_UPDATE] and fires(value, thr[m], sl[q, S_STRICT]):
-            value = reset(value, sl[q, S_RESET], rby[m])
-            count += 1
-        buf[at, U_SLICE] = q
-        buf[at, U_ADDRESS] = local
-        buf[at, U_NOMINAL] = nominal
-        buf[at, U_COUNT] = count
-        at += 1
     v[m] = value
+    if sl[q, S_READOUT] == 0 and fires(value, thr[m], sl[q, S_STRICT]):
+        at = fire_at(par, sl, rby, v, thr, buf, q, m, value, nominal, at)
     return at
 
 
 @jit
-def integrate_fire(
-    par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, w: A, index: A, runs: A, n: int, q: int, factor: int, period: int,
-    served: int, at: int,
-) -> tuple[int, int]:  # fmt: skip
-    """Free: serve ``n`` runs into slice ``q``, in order; returns (synapses served by the packet so far, next place in ``buf``)."""
-    leak, rounding = sl[q, S_DECAY_V], par[P_ROUNDING]
-    tested, strict, mode = sl[q, S_READOUT] == 0, sl[q, S_STRICT], sl[q, S_RESET]
-    low, high, saturated = par[P_LOW], par[P_HIGH], 0
-    for k in range(n):
-        target, stride, start, count = runs[k, D_TARGET], runs[k, D_STRIDE], runs[k, D_WEIGHT], runs[k, D_COUNT]
-        if par[P_SKIP] == 0 and stride > 0:
-            # the common path: ``lift`` on views, with everything that is the same for the slice read once
-            first = sl[q, S_NEURON] + target
-            past = first + (count - 1) * stride + 1
-            values, thresholds, floors, weights = v[first:past], thr[first:past], flo[first:past], w[start : start + count]
-            touches = tlast[first:past]
-            for j in range(count):
-                m = j * stride
-                value = values[m]
-                if leak != 0 and touches[m] != period:
-                    value = leaked(value, period - touches[m], leak, rounding)
-                    touches[m] = period
-                value, clipped = integrate(value, weights[j] * factor, floors[m], low, high)
-                saturated += clipped
-                if tested and fires(value, thresholds[m], strict):
-                    fired = 0
-                    while fired < par[P_SPIKES_PER_UPDATE] and fires(value, thresholds[m], strict):
-                        value = reset(value, mode, rby[first + m])
-                        fired += 1
-                    buf[at, U_SLICE] = q
-                    buf[at, U_ADDRESS] = target + m
-                    buf[at, U_NOMINAL] = par[P_DECODE] + ((served + j) // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
-                    buf[at, U_COUNT] = fired
-                    at += 1
-                values[m] = value
-            served += count
-            continue
+def leak_run(par: A, sl: A, v: A, tlast: A, q: int, first: int, count: int, period: int) -> None:
+    """Leak of a run of neurons up to ``period``; most of the time none is due."""
+    last = tlast[first : first + count]
+    due = False
+    for j in range(count):
+        due |= last[j] != period
+    if due:
         for j in range(count):
-            if par[P_SKIP] != 0 and w[start + j] == 0:
-                continue
-            local = index[target + j] if stride == 0 else target + j * stride
-            nominal = par[P_DECODE] + (served // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
-            at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, w[start + j] * factor, period, nominal, at)
-            served += 1
-    cc[sl[q, S_CORE], N_SATURATIONS] += saturated
+            if last[j] != period:
+                v[first + j] = leaked(wide(v[first + j]), period - last[j], sl[q, S_DECAY_V], par[P_ROUNDING])
+                last[j] = period
+
+
+@part
+def lifted(old: Any, contribution: Any, floor: Any, bottom: Any, top: Any) -> Any:
+    """``arithmetic.integrate`` on vectors: (membranes before the test, mask of saturations)."""
+    total = add(old, contribution)
+    clipped = least(largest(total, bottom), top)
+    return largest(clipped, floor), differ(total, clipped)
+
+
+@part
+def sweep(par: A, flat: A, v: A, high: A, floor32: A, w: A, q: int, m: int, weight: int, count: int, by: Any) -> tuple[int, int]:
+    """Free: ``count`` neighbouring neurons from ``m`` get weights * ``by``, saturate and are floored; (whether any fires, saturations).
+
+    ``high`` and ``floor32`` are the tables of thresholds and floors of ``maps.py``.
+    """
+    bottom, top = splat(par[P_LOW]), splat(par[P_HIGH])
+    limit, floor = splat(flat[q, Z_THRESHOLD]), splat(flat[q, Z_FLOOR])
+    same = flat[q, Z_FLAT] != 0
+    saturated, hits, j = 0, 0, 0
+    while j + LANES <= count:
+        if not same:
+            limit, floor = load(high, m + j), load(floor32, m + j)
+        new, over = lifted(load(v, m + j), mul(load(w, weight + j), by), floor, bottom, top)
+        store(v, m + j, new)
+        saturated += ones(over)
+        hits |= reach(new, limit)
+        j += LANES
+    if j < count:
+        if not same:
+            limit, floor = load(high, m + j), load(floor32, m + j)
+        lanes = (1 << (count - j)) - 1
+        old = load(v, m + j)
+        new, over = lifted(old, mul(load(w, weight + j), by), floor, bottom, top)
+        store(v, m + j, choose(lanes, new, old))
+        saturated += ones(over & lanes)
+        hits |= reach(new, limit) & lanes
+    return hits, saturated
+
+
+@part
+def collect(par: A, sl: A, flat: A, v: A, high: A, thr: A, rby: A, buf: A, q: int, m: int, count: int, served: int, at: int) -> int:
+    """Free: the fires among ``count`` neurons just swept, in order. Returns the next place in ``buf``."""
+    same = flat[q, Z_FLAT] != 0
+    limit, j = splat(flat[q, Z_THRESHOLD]), 0
+    while j < count:
+        if not same:
+            limit = load(high, m + j)
+        hit = reach(load(v, m + j), limit)
+        if count - j < LANES:
+            hit &= (1 << (count - j)) - 1
+        while hit != 0:
+            k = j + lowest(hit)
+            hit &= hit - 1
+            nominal = par[P_DECODE] + ((served + k) // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
+            at = fire_at(par, sl, rby, v, thr, buf, q, m + k, wide(v[m + k]), nominal, at)
+        j += LANES
+    return at
+
+
+@part
+def integrate_narrow(
+    par: A, sl: A, flat: A, v: A, tlast: A, high: A, floor32: A, thr: A, flo: A, rby: A, cc: A, buf: A, en: A, axis: A, index: A, w: A, e: int,
+    c: int, y: int, x: int, q: int, factor: int, period: int, served: int, at: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Free: serve entry ``e`` for the source's local (c, y, x) on int32 membranes; returns (synapses served by the packet, next in ``buf``).
+
+    First all its targets get their contribution, then those that fire are looked up: the targets of an entry differ, so no fire changes another.
+    """
+    channel, row, column = en[e, Y_CHANNEL] + c, en[e, Y_ROW] + y, en[e, Y_COLUMN] + x
+    count, rows, columns = axis[channel, A_NUMBER], axis[row, A_NUMBER], axis[column, A_NUMBER]
+    if en[e, Y_MERGED] != 0:
+        count *= columns
+        columns = 1
+    if par[P_SKIP] != 0 or count < 4 or en[e, Y_SPARSE] != 0 or factor >= FACTOR_LIMIT or factor <= -FACTOR_LIMIT:
+        return integrate_wide(par, sl, v, tlast, thr, flo, rby, cc, buf, en, axis, index, w, e, c, y, x, q, factor, period, served, at)
+    first = sl[q, S_NEURON] + axis[channel, A_TARGET] + axis[row, A_TARGET] + axis[column, A_TARGET]
+    weight = en[e, Y_WEIGHT] + axis[channel, A_WEIGHT] + axis[row, A_WEIGHT] + axis[column, A_WEIGHT]
+    row_t, row_w, column_t, column_w = en[e, Y_ROW_T], en[e, Y_ROW_W], en[e, Y_COL_T], en[e, Y_COL_W]
+    by = splat(factor)
+    hits, saturated = 0, 0
+    for r in range(rows):
+        for k in range(columns):
+            m = first + r * row_t + k * column_t
+            if sl[q, S_DECAY_V] != 0:
+                leak_run(par, sl, v, tlast, q, m, count, period)
+            hit, over = sweep(par, flat, v, high, floor32, w, q, m, weight + r * row_w + k * column_w, count, by)
+            hits |= hit
+            saturated += over
+    if saturated != 0:
+        cc[sl[q, S_CORE], N_SATURATIONS] += saturated
+    if hits != 0:
+        for r in range(rows):
+            for k in range(columns):
+                done = served + (r * columns + k) * count
+                at = collect(par, sl, flat, v, high, thr, rby, buf, q, first + r * row_t + k * column_t, count, done, at)
+    return served + rows * columns * count, at
+
+
+@jit
+def integrate_wide(
+    par: A, sl: A, v: A, tlast: A, thr: A, flo: A, rby: A, cc: A, buf: A, en: A, axis: A, index: A, w: A, e: int, c: int, y: int, x: int, q: int,
+    factor: int, period: int, served: int, at: int,
+) -> tuple[int, int]:  # fmt: skip
+    """``integrate_narrow`` for membranes and weights of any width, one synapse at a time."""
+    channel, row, column = en[e, Y_CHANNEL] + c, en[e, Y_ROW] + y, en[e, Y_COLUMN] + x
+    weight = axis[channel, A_WEIGHT] + axis[row, A_WEIGHT] + axis[column, A_WEIGHT]
+    skip, sparse = par[P_SKIP], en[e, Y_SPARSE] != 0
+    count, rows, columns, target = axis[channel, A_NUMBER], axis[row, A_NUMBER], axis[column, A_NUMBER], 0
+    if sparse:
+        pointer = en[e, Y_INDEX] + weight
+        target = wide(index[pointer])
+        count = index[pointer + 1] - target
+        weight = target
+    else:
+        target = axis[channel, A_TARGET] + axis[row, A_TARGET] + axis[column, A_TARGET]
+    weight += en[e, Y_WEIGHT]
+    for _ in range(rows):
+        t, s = target, weight
+        for _ in range(columns):
+            for j in range(count):
+                value = wide(w[s + j])
+                if skip != 0 and value == 0:
+                    continue
+                local = wide(index[t + j]) if sparse else t + j
+                nominal = par[P_DECODE] + (served // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
+                at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, value * factor, period, nominal, at)
+                served += 1
+            t += en[e, Y_COL_T]
+            s += en[e, Y_COL_W]
+        target += en[e, Y_ROW_T]
+        weight += en[e, Y_ROW_W]
     return served, at
