@@ -56,7 +56,7 @@ def burst(
         ready = due if v.last_put < 0 else max(due, v.last_put + par[P_PUT])
         q, address = buf[b, U_SLICE], buf[b, U_ADDRESS]
         item = SPIKE if address >= 0 else MARKER
-        put = credit(st, cal, buckets, ch, cw, slot, v.channel, ready, now, s, item)
+        put = credit(st, cal, buckets, ch, cw, slot, s, ready, now, s, item)
         if put == UNKNOWN:
             v.open = 1
             return False

@@ -15,32 +15,35 @@ INF = 2**62
 STATION = np.dtype([("wake", "i8"), ("next", "i4"), ("previous", "i4"), ("place", "i4"), ("kind", "i2"), ("ordered", "i2")], align=True)
 PORT, CORE, SOMA, SENDER, ROUTER = range(5)
 
-# sv: servers. end: end of the last service (0 at first; INF at a router output that waits for a credit); open: a service that waits for a credit, or
-# (2) a router output that looks for one at ``end``; packet: row of pk that is served; ready: q of the put of a router output or port.
-# The first 64 bytes are all that a packet-hop without waiting touches
+# sv: servers. end: end of the last service (0 at first); open: 1 = a service that waits for a credit, 2 = a router output that looks for one at
+# ``ready``; packet: row of pk that is served; ready: q of the put of a router output or port. Router outputs have ``end`` and ``services`` in ``ch``
+# and fill the rest only where it is wanted: when they wait, and for trace rows
 SERVER = np.dtype(
     [
-        ("end", "i8"), ("start", "i8"), ("services", "i8"), ("busy", "i8"), ("blocked", "i8"), ("hop", "i8"),
-        ("channel", "i4"), ("packet", "i4"), ("station", "i4"), ("owner", "i4"),
-        ("ready", "i8"), ("waited", "i8"), ("shift", "i8"), ("duration", "i8"), ("last_put", "i8"), ("puts", "i8"), ("held", "i8"), ("synops", "i8"),
-        ("missed", "i8"), ("jitter", "i4"), ("result", "i4"), ("results", "i4"), ("repeat", "i4"), ("open", "i4"), ("route", "i4"),
-        ("route_end", "i4"), ("listed", "i4"), ("spare", "i8", (3,)),
+        ("end", "i8"), ("start", "i8"), ("services", "i8"), ("busy", "i8"), ("blocked", "i8"), ("packet", "i4"), ("station", "i4"), ("owner", "i4"),
+        ("open", "i4"), ("ready", "i8"),
+        ("waited", "i8"), ("shift", "i8"), ("duration", "i8"), ("last_put", "i8"), ("puts", "i8"), ("held", "i8"), ("synops", "i8"), ("missed", "i8"),
+        ("jitter", "i4"), ("result", "i4"), ("results", "i4"), ("repeat", "i4"), ("route", "i4"), ("route_end", "i4"), ("listed", "i4"),
+        ("spare", "i4", (9,)),
     ],
     align=True,
 )  # fmt: skip
 """``missed``: drops and losses; ``route`` .. ``route_end``: what a sender still has to send, rows of rt or (listed) of the lists of routes."""
 
-# ch: channels; slots base .. base + depth, of which ``used`` are taken from ``head`` on; reader: station; waiting: the writer waits for a credit.
-# Read by a router: arrive, output: what the head asks for (INF: no head); taken: time of the take before it; bit: number of the input, -1: no router
+# ch: channels, by the number of the one server that writes them (no channel: depth 0). Slots base .. base + depth, of which ``used`` are taken from
+# ``head`` on; reader: station; waiting: the writer waits for a credit; figures: row of (hop, forward, ack) behind the columns of ``par``.
+# Read by a router: arrive, output: what the head asks for (INF: no head); taken: time of the take before it; bit: number of the input, -1: no router.
+# Written by a router output: end of its last service (INF: it waits for a credit) and number of its services. One cache line: a packet-hop touches
+# that of the channel it comes from and that of the channel it goes to
 CHANNEL = np.dtype(
     [
-        ("used", "i4"), ("depth", "i4"), ("head", "i4"), ("base", "i4"), ("forward", "i8"), ("ack", "i8"), ("arrive", "i8"), ("taken", "i8"),
-        ("output", "i4"), ("reader", "i4"), ("high", "i4"), ("bit", "i2"), ("waiting", "i2"),
+        ("used", "i4"), ("depth", "i4"), ("head", "i4"), ("base", "i4"), ("arrive", "i8"), ("taken", "i8"), ("end", "i8"), ("services", "i8"),
+        ("output", "i4"), ("reader", "i4"), ("high", "i4"), ("bit", "i2"), ("figures", "u1"), ("waiting", "u1"),
     ],
     align=True,
 )  # fmt: skip
 # cw: what is seldom needed of channels
-C_KIND, C_WRITER, C_DROP, C_DROPS, C_LOSSES, C_COLUMNS = range(6)
+C_KIND, C_DROP, C_DROPS, C_LOSSES, C_COLUMNS = range(5)
 
 # slot: places of channels: time of arrival while taken, else when its credit is usable; row of pk; destination core
 SLOT = np.dtype([("time", "i8"), ("packet", "i4"), ("dest", "i4")], align=True)
@@ -59,15 +62,16 @@ PACKET = np.dtype(
 # servers; open: number of outputs that wait
 ROUTE = np.dtype([("mask", "u8"), ("first", "i4"), ("open", "i4"), ("out", "i4"), ("out_end", "i4"), ("spare", "i8")], align=True)
 
-# par: constants of a run
+# par: constants of a run; from P_COLUMNS on rows of (hop, forward, ack) in ps
+HOP, FORWARD, ACK, FIGURES = range(4)
 (
     P_DECODE, P_SYNOP, P_ACCESS, P_UPDATE, P_FIRE, P_PUT, P_SEND, P_WIRE, P_BANK, P_PORT, P_READOUT, P_LEAK,
     P_LANES, P_SKIP, P_VISIT_ALL, P_SPIKES_PER_UPDATE, P_ROUNDING, P_LOW, P_HIGH, P_WRAP, P_SMALL,
     P_FREE, P_BARRIER, P_WINDOW, P_STEPS, P_GLOBAL_STEPS, P_RUN_STEPS, P_SLICES, P_CORES, P_PORTS, P_ROUTER0, P_STREAMED,
     P_SAMPLE, P_SAMPLE_INDEX, P_LAST_SAMPLE, P_AMPLITUDE, P_SEED, P_MAX_TIME, P_RECORD, P_SPIKES, P_MARGIN,
-    P_OWN, P_TREE, P_LOSS, P_UNUSUAL, P_UNTIL, P_WINDOW_PS, P_TIMED, P_BARRIER_PS, P_WORDS, P_BIT_WORDS,
+    P_OWN, P_TREE, P_LOSS, P_UNUSUAL, P_KEEP, P_UNTIL, P_WINDOW_PS, P_TIMED, P_BARRIER_PS, P_WORDS, P_BIT_WORDS,
     P_COLUMNS,
-) = range(52)  # fmt: skip
+) = range(53)  # fmt: skip
 
 # reg: what changes and is single. G_NOW: start of the bucket of wakes in hand; G_SPARE: unused rows of pk; G_GLOBAL,
 # G_BEGAN: global step of the barrier and its S; G_SCORED: windows of a streamed free run whose scores are kept

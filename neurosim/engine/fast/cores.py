@@ -58,7 +58,7 @@ def synapse(
         if start > time:
             schedule(st, cal, buckets, s, start)
             return
-        packet = take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
+        packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
         begin(par, sv, s, time, packet)
         return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
         p = pk[packet]
@@ -267,7 +267,7 @@ def core_station(
             at = serve_start(par, sl, v, v32, tlast, thr, bias, flo, rby, cc, sv, pk, co, csl, buf, s)
             touched = True
         else:
-            packet = take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
+            packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
             begin(par, sv, s, time, packet)
             return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
             sample = charged(par, pk, packet, time)

@@ -194,8 +194,8 @@ def return_credit(par: A, st: A, cal: A, buckets: A, wc: A, wf: A, window: int, 
 
 @part
 def enqueue(
-    st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, mask: A, ns: A, rr: A, words: int, cores: int, router0: int, channel: int, place: int,
-    time: int, packet: int, dest: int,
+    par: A, st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, mask: A, ns: A, rr: A, words: int, cores: int, router0: int, channel: int,
+    place: int, time: int, packet: int, dest: int,
 ) -> None:  # fmt: skip
     """Put at ``time`` into slot ``place``, the credit being known. The reader is woken for an item that is the head of its queue; behind another it
     has no say yet.
@@ -203,7 +203,7 @@ def enqueue(
     ``dest`` -1: the item may need several outputs of the router that reads, which finds them out itself.
     """
     c = ch[channel]
-    arrival = time + c.forward
+    arrival = time + par[P_COLUMNS + FIGURES * c.figures + FORWARD]
     at = slot[place]
     at.time = arrival
     at.packet = packet
@@ -224,14 +224,14 @@ def enqueue(
         if dest >= 0:
             output = rr[k].out + ns[k * cores + dest]
             c.output = output
-            wake = max(arrival, sv[output].end)
+            wake = max(arrival, ch[output].end)
             if wake == INF:
                 return
     arm(st, cal, buckets, reader, wake)
 
 
 @part
-def take(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, channel: int, time: int) -> int:
+def take(par: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, channel: int, time: int) -> int:
     """Take the head at ``time``: its credit goes back and the high-water mark is kept. Returns the packet."""
     c = ch[channel]
     place, past = c.head, c.base + c.depth
@@ -244,14 +244,14 @@ def take(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, channel: int, 
         c.high += 1
     at = slot[place]
     packet = at.packet
-    usable = time + c.ack
+    usable = time + par[P_COLUMNS + FIGURES * c.figures + ACK]
     at.time = usable
     c.used -= 1
     place += 1
     c.head = c.base if place == past else place
     if c.waiting != 0:
         c.waiting = 0
-        arm(st, cal, buckets, sv[cw[channel, C_WRITER]].station, usable)
+        arm(st, cal, buckets, sv[channel].station, usable)
     return packet
 
 
@@ -300,7 +300,7 @@ def item_columns(rows: A, k: int, pk: A, packet: int) -> None:
 
 
 @jit
-def service_row(reg: A, sv: A, pk: A, rows: A, server: int, packet: int, waited: int) -> None:
+def service_row(reg: A, sv: A, pk: A, rows: A, server: int, n: int, end: int, packet: int, waited: int) -> None:
     """Trace row of the service that has just ended."""
     k = reg[G_ROWS]
     reg[G_ROWS] = k + 1
@@ -308,9 +308,9 @@ def service_row(reg: A, sv: A, pk: A, rows: A, server: int, packet: int, waited:
     rows[k, 0] = v.start
     rows[k, 1] = server
     rows[k, 2] = ROW_SERVICE
-    rows[k, 3] = v.services - 1
-    rows[k, 4] = v.end
-    rows[k, 5] = v.services - 1
+    rows[k, 3] = n
+    rows[k, 4] = end
+    rows[k, 5] = n
     item_columns(rows, k, pk, packet)
     rows[k, 15] = waited
     rows[k, 16] = v.synops
@@ -344,19 +344,19 @@ def finish(par: A, reg: A, sv: A, pk: A, spare: A, rows: A, smp: A, server: int,
     if par[P_TIMED] != 0:
         ends_at(par, smp, v.start, end)
     if par[P_RECORD] != 0:
-        service_row(reg, sv, pk, rows, server, v.packet, v.waited)
+        service_row(reg, sv, pk, rows, server, v.services - 1, end, v.packet, v.waited)
     release(par, reg, spare, v.packet)
 
 
 @jit
-def missed(reg: A, sv: A, cw: A, pk: A, rows: A, record: int, server: int, kind: int, packet: int, time: int) -> None:
+def missed(reg: A, sv: A, cw: A, pk: A, rows: A, record: int, server: int, n: int, kind: int, packet: int, time: int) -> None:
     """Count a drop or loss of ``server`` (its service in hand) at ``time``, with its row."""
     v = sv[server]
     index = v.missed
     v.missed = index + 1
-    cw[v.channel, C_DROPS if kind == ROW_DROP else C_LOSSES] += 1
+    cw[server, C_DROPS if kind == ROW_DROP else C_LOSSES] += 1
     if record != 0:
-        put_row(reg, pk, rows, server, kind, index, v.services - 1, packet, time, time)
+        put_row(reg, pk, rows, server, kind, index, n, packet, time, time)
 
 
 @part
@@ -369,13 +369,13 @@ def deliver(
     p.cause_server = server
     p.cause_service = v.services - 1
     if time == DROPPED:
-        missed(reg, sv, cw, pk, rows, par[P_RECORD], server, ROW_DROP, packet, ready)
+        missed(reg, sv, cw, pk, rows, par[P_RECORD], server, v.services - 1, ROW_DROP, packet, ready)
         release(par, reg, spare, packet)
         return
     if par[P_RECORD] != 0 and server >= par[P_PORTS]:
         put_row(reg, pk, rows, server, ROW_PUT, v.puts, v.services - 1, packet, ready, time)
     v.puts += 1
     enqueue(
-        st, cal, buckets, sv, ch, slot, mask, ns, rr, par[P_WORDS], par[P_CORES], par[P_ROUTER0], v.channel, free_place(ch, v.channel), time, packet,
+        par, st, cal, buckets, sv, ch, slot, mask, ns, rr, par[P_WORDS], par[P_CORES], par[P_ROUTER0], server, free_place(ch, server), time, packet,
         p.dest if par[P_TREE] == 0 else -1,
     )  # fmt: skip

@@ -135,7 +135,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     if program.channel_drop.any():
         margin += 2 * buffers + 2 * len(program.route_core)
     tables = Tables(
-        par=_parameters(program, options, samples, window, small, bit_words, margin, slices),
+        par=np.append(_parameters(program, options, samples, window, small, bit_words, margin, slices), fabric.figures),
         reg=np.zeros(c.G_COLUMNS, np.int64),
         st=fabric.st,
         cal=fabric.cal,
@@ -241,6 +241,7 @@ def _parameters(program: Program, options: Options, samples: int, window: int, s
     par[c.P_MAX_TIME] = options.max_time_ps
     par[c.P_RECORD], par[c.P_SPIKES] = options.record, options.spikes
     par[c.P_MARGIN] = margin
+    par[c.P_KEEP] = options.record or (program.sync == "free" and options.streamed)
     par[c.P_TREE] = program.chip.noc.multicast == "tree"
     par[c.P_LOSS] = options.link_loss
     par[c.P_UNUSUAL] = options.link_loss > 0 or bool(program.channel_drop.any())
@@ -377,11 +378,9 @@ def _cores(program: Program, slices: A, free: bool) -> tuple[A, A, int]:
     order = np.argsort(program.slice_core, kind="stable").astype(np.int64)
     table[:, c.K_SLICE] = np.searchsorted(program.slice_core[order], np.arange(program.cores), "left")
     table[:, c.K_SLICE_END] = np.searchsorted(program.slice_core[order], np.arange(program.cores), "right")
-    for number, (kind, _, owner, *_) in enumerate(program.channel.tolist()):
-        if kind == C_AXON_IN:
-            table[owner, c.K_AXON_IN] = number
-        elif kind == C_AXON_OUT:
-            table[owner, c.K_AXON_OUT] = number
+    kind, writer, owner = program.channel.T[:3]
+    for what, column in ((C_AXON_IN, c.K_AXON_IN), (C_AXON_OUT, c.K_AXON_OUT)):
+        table[owner[kind == what], column] = writer[kind == what]
     most = np.ones(program.cores, np.int64)
     sizes = slices[:, c.S_SIZE]
     if free:

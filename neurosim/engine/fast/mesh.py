@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.calendar import clear, make
+from neurosim.errors import RunError
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
 
 A = NDArray[Any]
@@ -38,10 +39,11 @@ class Fabric:
     mask: A
     ns: A
     rr: A
+    figures: A
 
 
 def router_inputs(program: Program) -> tuple[A, A]:
-    """Channels that routers read, by (router, input), and the router of each."""
+    """Numbers (in the Program) of the channels that routers read, by (router, input), and the router of each."""
     kind, _, reader, number = program.channel.T[:4]
     found = np.flatnonzero((kind != C_AXON_IN) & (kind != C_AXON_OUT))
     found = found[np.lexsort((number[found], reader[found]))]
@@ -68,7 +70,7 @@ def build_fabric(program: Program, free: bool) -> Fabric:
     numbers = np.arange(servers)
     sv = records(servers, c.SERVER)
     sv["station"] = np.where(numbers < router0, numbers, router0 + program.server_owner)
-    sv["channel"], sv["hop"], sv["owner"] = program.server_channel, program.server_hop_ps, program.server_owner
+    sv["owner"] = program.server_owner
     st, cal, buckets = make(router0 + routers, latency(program))
     st["kind"] = c.ROUTER
     st["kind"][:ports] = c.PORT
@@ -78,14 +80,19 @@ def build_fabric(program: Program, free: bool) -> Fabric:
         read = program.slice_core[program.slice_rule[:, 4] != 0]
         st["ordered"][ports + 3 * read] = 1
     kind, writer, reader, _, depth, forward, ack = program.channel.T
-    ch = records(len(program.channel), c.CHANNEL)
-    ch["reader"] = np.select([kind == C_AXON_IN, kind == C_AXON_OUT], [ports + 3 * reader, ports + 3 * reader + 2], router0 + reader)
-    ch["depth"], ch["forward"], ch["ack"] = depth, forward, ack
-    ch["base"] = np.cumsum(depth) - depth
+    ch = records(servers, c.CHANNEL)
+    ch["reader"][writer] = np.select([kind == C_AXON_IN, kind == C_AXON_OUT], [ports + 3 * reader, ports + 3 * reader + 2], router0 + reader)
+    ch["depth"][writer] = depth
+    ch["base"] = np.cumsum(ch["depth"]) - ch["depth"]
+    figures, row = np.unique(np.stack([program.server_hop_ps[writer], forward, ack], axis=1), axis=0, return_inverse=True)
+    if len(figures) > 255:
+        raise RunError(f"{len(figures)} different (hop, forward, ack) on one chip; the fast engine knows at most 255, use the reference engine")
+    ch["figures"][writer] = row.ravel()
     ch["bit"] = -1
-    cw = np.zeros((len(ch), c.C_COLUMNS), np.int64)
-    cw[:, c.C_KIND], cw[:, c.C_WRITER], cw[:, c.C_DROP] = kind, writer, program.channel_drop
+    cw = np.zeros((servers, c.C_COLUMNS), np.int64)
+    cw[writer, c.C_KIND], cw[writer, c.C_DROP] = kind, program.channel_drop
     inputs, owner = router_inputs(program)
+    inputs = writer[inputs]
     rr = records(routers, c.ROUTE)
     rr["first"] = np.searchsorted(owner, np.arange(routers), "left")
     ch["bit"][inputs] = np.arange(len(inputs)) - rr["first"][owner]
@@ -97,7 +104,7 @@ def build_fabric(program: Program, free: bool) -> Fabric:
     local = np.where(program.next_server < 0, 0, program.next_server - rr["out"][:, None])
     ns = local.astype(np.int8 if most < 128 else np.int16).ravel()  # one byte where it does: the table is read at random for every packet-hop
     words = mask_words(program)
-    return Fabric(st, cal, buckets, sv, ch, cw, records(int(depth.sum()), c.SLOT), rin, np.zeros(routers * words, np.uint64), ns, rr)
+    return Fabric(st, cal, buckets, sv, ch, cw, records(int(depth.sum()), c.SLOT), rin, np.zeros(routers * words, np.uint64), ns, rr, figures.ravel())
 
 
 def clear_fabric(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, rr: A) -> None:
@@ -105,7 +112,7 @@ def clear_fabric(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, rr: A)
     clear(st, cal, buckets)
     for field in ("end", "start", "services", "busy", "blocked", "puts", "held", "missed", "open", "waited", "synops", "last_put"):
         sv[field] = 0
-    for field in ("used", "waiting", "high"):
+    for field in ("used", "waiting", "high", "end", "services"):
         ch[field] = 0
     ch["head"] = ch["base"]
     ch["arrive"], ch["taken"] = c.INF, -1

@@ -25,7 +25,7 @@ class Collector:
         self.trace: list[A] = []
         self.spikes: list[A] = []
         self.servers = np.zeros((len(tables.sv), 4), np.int64)
-        self.channels = np.zeros((len(tables.ch), 4), np.int64)
+        self.channels = np.zeros((len(program.channel), 4), np.int64)
         self.window_ps = 0
         self.scores: list[A] = []
         self.state: list[tuple[A, A]] = []
@@ -67,14 +67,19 @@ class Collector:
         """Samples [first, last) are complete: add up counters, keep scores and states."""
         t = self.tables
         self.flush(final=True)
-        self.channels[:, 0] += self._puts()
+        router0 = int(t.par[c.P_ROUTER0])
+        t.sv["services"][router0:], t.sv["end"][router0:] = t.ch["services"][router0:], t.ch["end"][router0:]
+        writer = self.program.channel[:, 1]
+        self.channels[:, 0] += self._puts()[writer]
+        if not self.options.jitter:
+            t.sv["busy"][router0:] = t.sv["services"][router0:] * self.program.server_hop_ps[router0:]
         if np.any(t.sv["open"]):
             self._left_open(first)
         for k, field in enumerate(("services", "busy", "blocked", "held")):
             self.servers[:, k] += t.sv[field]
         # what was never taken has arrived all the same
-        self.channels[:, 1] = np.maximum(self.channels[:, 1], np.maximum(t.ch["high"], t.ch["used"]))
-        self.channels[:, 2:] += t.cw[:, [c.C_DROPS, c.C_LOSSES]]
+        self.channels[:, 1] = np.maximum(self.channels[:, 1], np.maximum(t.ch["high"], t.ch["used"])[writer])
+        self.channels[:, 2:] += t.cw[writer][:, [c.C_DROPS, c.C_LOSSES]]
         end = max(int(t.reg[c.G_LAST_END]), last_start(t))
         self.window_ps += end
         if self.options.streamed:
@@ -89,11 +94,11 @@ class Collector:
             self.state.append(t.state())
 
     def _puts(self) -> A:
-        """Puts per channel: those of its one writer. A service of a router output puts once, unless it is open or its spike was dropped or lost."""
+        """Puts of every server. A service of a router output puts once, unless it is open or its spike was dropped or lost."""
         t = self.tables
         output = np.arange(len(t.sv)) >= t.par[c.P_ROUTER0]
         puts = np.where(output, t.sv["services"] - (t.sv["open"] != 0) - t.sv["missed"], t.sv["puts"])
-        return puts[t.cw[:, c.C_WRITER]]
+        return np.asarray(puts)
 
     def _left_open(self, first: int) -> None:
         """A window of ``free`` ended and these services did not: take back what their end should have counted; for the decision they end at once."""
@@ -135,7 +140,7 @@ class Collector:
         rows = np.zeros((len(opened), c.ROW_COLUMNS), np.int64)
         server = t.sv[opened]
         rows[:, 0], rows[:, 1], rows[:, 2] = server["start"], opened, ROW_SERVICE
-        rows[:, 3] = rows[:, 5] = server["services"] - 1
+        rows[:, 3] = rows[:, 5] = np.where(opened < t.par[c.P_ROUTER0], server["services"], t.ch["services"][opened]) - 1
         rows[:, 4] = -1
         packet = t.pk[server["packet"]]
         for k, field in enumerate(("item", "slice", "address", "value", "step", "dest", "origin", "cause_server", "cause_service")):

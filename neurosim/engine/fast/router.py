@@ -53,22 +53,22 @@ def give_windows_back(
 
 @jit
 def unsent(
-    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, cw: A, wc: A, wf: A, pk: A, bits: A, spare: A, sl: A, so: A, rt: A, rows: A, smp: A,
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, wc: A, wf: A, pk: A, bits: A, spare: A, sl: A, so: A, rt: A, rows: A, smp: A,
     output: int, kind: int, packet: int, time: int, waited: int,
 ) -> None:  # fmt: skip
     """The service of ``output`` ends at ``time`` with a drop or a loss."""
-    v = sv[output]
-    v.end = time
+    v, n = sv[output], ch[output].services - 1
+    ch[output].end = time
     v.open = 0
     reg[G_LAST_END] = max(reg[G_LAST_END], time)
     if par[P_TIMED] != 0:
         ends_at(par, smp, v.start, time)
     if par[P_RECORD] != 0:
-        service_row(reg, sv, pk, rows, output, packet, waited)
+        service_row(reg, sv, pk, rows, output, n, time, packet, waited)
     p = pk[packet]
     p.cause_server = output
-    p.cause_service = v.services - 1
-    missed(reg, sv, cw, pk, rows, par[P_RECORD], output, kind, packet, time)
+    p.cause_service = n
+    missed(reg, sv, cw, pk, rows, par[P_RECORD], output, n, kind, packet, time)
     give_windows_back(par, st, cal, buckets, wc, wf, pk, bits, sl, so, rt, packet, time)
     release(par, reg, spare, packet)
 
@@ -79,19 +79,18 @@ def send(
     output: int, place: int, put: int, packet: int, dest: int, waited: int,
 ) -> None:  # fmt: skip
     """The service of ``output`` ends with its put."""
-    v = sv[output]
-    v.end = put
+    ch[output].end = put
     if put > reg[G_LAST_END]:
         reg[G_LAST_END] = put
     if par[P_TIMED] != 0:
-        ends_at(par, smp, v.start, put)
+        ends_at(par, smp, sv[output].start, put)
     if par[P_RECORD] != 0:
-        service_row(reg, sv, pk, rows, output, packet, waited)
+        service_row(reg, sv, pk, rows, output, ch[output].services - 1, put, packet, waited)
         p = pk[packet]
         p.cause_server = output
-        p.cause_service = v.services - 1
+        p.cause_service = ch[output].services - 1
     enqueue(
-        st, cal, buckets, sv, ch, slot, mask, ns, rr, words, cores, par[P_ROUTER0], v.channel, place, put, packet, dest
+        par, st, cal, buckets, sv, ch, slot, mask, ns, rr, words, cores, par[P_ROUTER0], output, place, put, packet, dest
     )  # fmt: skip
 
 
@@ -106,19 +105,19 @@ def waiting_puts(
         v = sv[output]
         if v.open == 0:
             continue
-        c = ch[v.channel]
+        c = ch[output]
         if c.used >= c.depth:
             if v.open == 1:
                 c.waiting = 1
                 continue
-            if time < v.end:
-                wake = min(wake, v.end)
+            if time < c.end:
+                wake = min(wake, c.end)
                 continue
-        place = free_place(ch, v.channel)
+        place = free_place(ch, output)
         put = max(v.ready, slot[place].time)
         rr[k].open -= 1
         if v.open == 2 and (c.used >= c.depth or put > v.ready):
-            unsent(par, reg, st, cal, buckets, sv, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_DROP, v.packet, v.ready, 0)
+            unsent(par, reg, st, cal, buckets, sv, ch, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_DROP, v.packet, v.ready, 0)
             continue
         v.open = 0
         v.blocked += put - v.ready
@@ -127,6 +126,18 @@ def waiting_puts(
             pk[v.packet].dest if par[P_TREE] == 0 else -1, put - v.ready,
         )  # fmt: skip
     return wake
+
+
+@part
+def waits(sv: A, r: Any, output: int, packet: int, time: int, ready: int, how: int) -> None:
+    """A service of router ``r`` that began at ``time`` stays open: ``how`` as in ``open`` of servers."""
+    v = sv[output]
+    v.packet = packet
+    v.start = time
+    v.ready = ready
+    v.waited = 0
+    v.open = how
+    r.open += 1
 
 
 @part
@@ -154,7 +165,7 @@ def router(
                     j = rin[first + (w << 6) + trailing_zeros(left)]
                     left &= left - _ONE
                     e = ch[j]
-                    start = max(e.arrive, sv[e.output].end)
+                    start = max(e.arrive, ch[e.output].end)
                     if start > time:
                         wake = min(wake, start)
                         continue
@@ -175,7 +186,7 @@ def router(
             packet, dest = at.packet, at.dest
             last = True
         if last:
-            take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
+            take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
             e.taken = time
             if e.used > 0:
                 head = slot[e.head]
@@ -186,50 +197,42 @@ def router(
                     e.output = r.out + ns[k * cores + head.dest]
             else:
                 no_head(rr, mask, words, k, e.bit)
-        v = sv[output]
-        n = v.services
-        v.services = n + 1
-        v.start = time
-        hop = v.hop
+        c = ch[output]
+        n = c.services
+        c.services = n + 1
+        hop = par[P_COLUMNS + FIGURES * c.figures + HOP]
         if par[P_AMPLITUDE] > 0:
             hop = jittered(hop, jitter_draw(par[P_SEED], par[P_SAMPLE], output, n, par[P_AMPLITUDE]))
-        v.busy += hop
+            sv[output].busy += hop
         ready = time + hop
+        if par[P_KEEP] != 0:
+            sv[output].start = time
         if par[P_STREAMED] != 0:
             smp[sample_at(par, time) if par[P_TIMED] != 0 else pk[packet].sample, X_HOPS] += 1
-        channel = v.channel
-        c = ch[channel]
-        place = free_place(ch, channel)
+        place = free_place(ch, output)
         put = max(ready, slot[place].time)
         blocked = c.used >= c.depth
         if par[P_UNUSUAL] != 0 and pk[packet].item == SPIKE:
-            if par[P_LOSS] > 0 and cw[channel, C_KIND] == C_LINK and is_lost(par[P_SEED], par[P_SAMPLE], output, n, par[P_LOSS]):
-                unsent(par, reg, st, cal, buckets, sv, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_LOSS, packet, ready, 0)
+            if par[P_LOSS] > 0 and cw[output, C_KIND] == C_LINK and is_lost(par[P_SEED], par[P_SAMPLE], output, n, par[P_LOSS]):
+                unsent(par, reg, st, cal, buckets, sv, ch, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_LOSS, packet, ready, 0)
                 continue
-            if cw[channel, C_DROP] != 0 and (blocked or put > ready):
+            if cw[output, C_DROP] != 0 and (blocked or put > ready):
                 reg[G_LAST_END] = max(reg[G_LAST_END], ready)
-                v.packet = packet
-                v.ready = ready
                 if not blocked:
-                    unsent(par, reg, st, cal, buckets, sv, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_DROP, packet, ready, 0)
+                    unsent(par, reg, st, cal, buckets, sv, ch, cw, wc, wf, pk, bits, spare, sl, so, rt, rows, smp, output, ROW_DROP, packet, ready, 0)
                     continue
                 # whether there is a credit at ``ready`` shows only then; the output is free again in either case
-                v.end = ready
-                v.open = 2
-                v.waited = 0
-                r.open += 1
+                waits(sv, r, output, packet, time, ready, 2)
+                c.end = ready
                 soonest = min(soonest, ready)
                 continue
         if blocked:
-            v.packet = packet
-            v.ready = ready
-            v.open = 1
-            v.waited = 0
-            v.end = INF
+            waits(sv, r, output, packet, time, ready, 1)
+            c.end = INF
             c.waiting = 1
-            r.open += 1
             continue
-        v.blocked += put - ready
+        if put > ready:
+            sv[output].blocked += put - ready
         send(par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, words, cores, output, place, put, packet, dest, put - ready)
     if soonest < INF:
         arm(st, cal, buckets, station, soonest)

@@ -230,7 +230,7 @@ def port(
                 return
             begin(par, sv, s, v.ready, s)
             v.open = 1
-        time = credit(st, cal, buckets, ch, cw, slot, v.channel, v.start, now, s, p.item)
+        time = credit(st, cal, buckets, ch, cw, slot, s, v.start, now, s, p.item)
         time = with_windows(par, wc, wf, pk, bits, sl, so, rt, s, time)
         if time == UNKNOWN:
             return
@@ -304,7 +304,7 @@ def sender(
                 out.dest = rt[route, T_CORE]
                 if tree:
                     all_dests(par, sv, pk, bits, so, rt, lr, s)
-                put = credit(st, cal, buckets, ch, cw, slot, v.channel, ready, time, s, item.item)
+                put = credit(st, cal, buckets, ch, cw, slot, s, ready, time, s, item.item)
                 put = with_windows(par, wc, wf, pk, bits, sl, so, rt, s, put)
                 if put == UNKNOWN:
                     return
@@ -331,7 +331,7 @@ def sender(
         if start > time:
             schedule(st, cal, buckets, s, start)
             return
-        packet = take(st, cal, buckets, sv, ch, cw, slot, inlet, time)
+        packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
         begin(par, sv, s, time, packet)
         v.open = 1
         copy_packet(pk, packet, s)

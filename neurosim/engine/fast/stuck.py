@@ -19,10 +19,10 @@ def unfinished(program: Program, tables: Tables) -> bool:
 
 def last_start(tables: Tables) -> int:
     """Latest start of a service or put."""
-    sv, p = tables.sv, int(tables.par[c.P_ROUTER0])
+    sv, ends = tables.sv, tables.ch["end"][int(tables.par[c.P_ROUTER0]) :]
     ports = int(tables.par[c.P_PORTS])
-    ended = np.concatenate([sv["end"][:ports], sv["end"][p:]])
-    return max(int(sv["start"].max()), int(sv["last_put"][ports:p].max(initial=0)), int(ended[ended < c.INF].max(initial=0)))
+    latest = max(int(sv["start"].max()), int(sv["last_put"].max()), int(sv["end"][:ports].max()))
+    return max(latest, int(ends[ends < c.INF].max(initial=0)))
 
 
 def raise_deadlock(program: Program, tables: Tables, sample: int) -> None:
@@ -30,15 +30,14 @@ def raise_deadlock(program: Program, tables: Tables, sample: int) -> None:
     t = tables
     stuck = Stuck(time_ps=last_start(t), sample=0 if t.par[c.P_STREAMED] else sample)
     for server in np.flatnonzero(t.sv["open"]).tolist():
-        channel = int(t.sv["channel"][server])
-        if t.ch["used"][channel] >= t.ch["depth"][channel]:
-            stuck.channels[server] = channel
+        if t.ch["used"][server] >= t.ch["depth"][server]:
+            stuck.channels[server] = int(program.server_channel[server])
         else:
             stuck.windows[server] = int(t.pk["dest"][server])
-    for channel in np.flatnonzero(t.ch["used"]).tolist():
+    for channel in np.flatnonzero(t.ch["used"]).tolist():  # by its writer
         if t.cw[channel, c.C_KIND] not in (C_AXON_IN, C_AXON_OUT):
             dest = t.pk["dest"][t.slot["packet"][t.ch["head"][channel]]]
-            stuck.heads[channel] = int(program.next_server[t.ch["reader"][channel] - t.par[c.P_ROUTER0], dest])
+            stuck.heads[int(program.server_channel[channel])] = int(program.next_server[t.ch["reader"][channel] - t.par[c.P_ROUTER0], dest])
     if program.sync != "free":
         left = np.flatnonzero(t.sl[:, c.S_ENDED] < t.par[c.P_GLOBAL_STEPS])
         stuck.next_step = {int(q): int(t.sl[q, c.S_ENDED]) for q in left}

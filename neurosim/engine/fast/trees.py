@@ -85,7 +85,7 @@ def least_pair(
                         break
                     core = rt[so[p.slice, O_ROUTE] + d, T_CORE]
                 output = rr[k].out + ns[k * cores + core]
-                start = max(e.arrive, sv[output].end)
+                start = max(e.arrive, ch[output].end)
                 if start > time:
                     wake = min(wake, start)
                 elif request < earliest or (request == earliest and j == best and output < chosen):
