@@ -57,7 +57,7 @@ def mesh_figure(run: StoredRun) -> Any:
     axes.set_aspect("equal")
     axes.axis("off")
     axes.set_title(
-        f"{program.meta.get('network', '')} on {program.chip.name} ({program.sync}): {len(rows)} of {program.cores} cores, "
+        f"{program.meta.get('network', '')} on {program.chip.name} ({program.sync}):{chr(10) if size[0] < 4 else ' '}{len(rows)} of {program.cores} cores, "
         f"{micro(format_time(run.result.window_ps / samples))} per sample",
         fontsize=10,
     )
