@@ -234,6 +234,8 @@ class Arithmetic(Strict):
     max_shift: Whole = Field(default=15, ge=0, le=30)
     lanes: Whole = Field(ge=1)
     rounding: Literal["floor", "zero", "nearest"] = "floor"
+    weight_values: Annotated[Whole, Field(ge=1)] | None = None
+    """Most different weights, zero apart, into one neuron; none = no limit."""
     skip_zero_weights: bool = False
     visit: Literal["all", "active"] = "all"
     """Which neurons the soma visits in a step."""
