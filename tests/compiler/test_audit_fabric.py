@@ -145,7 +145,8 @@ def test_damage_is_caught(name: str) -> None:
 
 
 FABRIC = (
-    "server_kind", "server_owner", "server_hop_ps", "server_class", "server_channel", "channel", "channel_drop", "next_server", "port_router", "core_router",
+    "server_kind", "server_owner", "server_hop_ps", "server_class", "server_channel", "channel", "channel_drop", "next_server", "port_router",
+    "core_router",
 )  # fmt: skip
 
 
