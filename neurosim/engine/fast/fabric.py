@@ -162,7 +162,8 @@ def return_credit(par: A, st: A, cal: A, buckets: A, wc: A, wf: A, window: int, 
     wf[base + k % size] = usable
     wc[window, W_TAKES] += 1
     if wc[window, W_WAITING] != 0:
-        wc[window, W_WAITING] = 0
+        if par[P_UNUSUAL] == 0:  # else an earlier credit may come back later on
+            wc[window, W_WAITING] = 0
         schedule(st, cal, buckets, wc[window, W_SENDER], time + par[P_WIRE])
 
 

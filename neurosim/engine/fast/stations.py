@@ -279,6 +279,7 @@ def with_windows(
         use_windows(par, wc, pk, bits, so, rt, s)
     else:
         wc[window, W_PUTS] += 1
+        wc[window, W_WAITING] = 0
     return time
 
 

@@ -155,6 +155,7 @@ def use_windows(par: A, wc: A, pk: A, bits: A, so: A, rt: A, packet: int) -> Non
     base, d = so[pk[packet].slice, O_ROUTE], next_dest(par, bits, packet, 0)
     while d >= 0:
         wc[rt[base + d, T_WINDOW], W_PUTS] += 1
+        wc[rt[base + d, T_WINDOW], W_WAITING] = 0
         d = next_dest(par, bits, packet, d + 1)
 
 
