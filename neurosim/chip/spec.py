@@ -146,7 +146,7 @@ class Noc(Strict):
 
     Routers: width x height, row by row, on a mesh or torus; width * height of them on a ring, star (router 0 is the hub) and tree (parent of router k
     is (k - 1) // arity); those that ``edges`` names on a graph. ``fifo``: depth of router inputs. ``flow``: link credits only, or end-to-end windows
-    on top. ``routing``: one packet per destination core, or one packet that branches.
+    on top. ``multicast``: one packet per destination core, or one packet that branches.
     """
 
     topology: Literal["mesh", "torus", "ring", "star", "tree", "graph"] = "mesh"
@@ -234,6 +234,8 @@ class Arithmetic(Strict):
     max_shift: Whole = Field(default=15, ge=0, le=30)
     lanes: Whole = Field(ge=1)
     rounding: Literal["floor", "zero", "nearest"] = "floor"
+    weight_values: Annotated[Whole, Field(ge=1)] | None = None
+    """Most different weights, zero apart, into one neuron; none = no limit."""
     skip_zero_weights: bool = False
     visit: Literal["all", "active"] = "all"
     """Which neurons the soma visits in a step."""

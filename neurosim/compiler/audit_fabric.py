@@ -104,7 +104,7 @@ def _check_channels(program: Program, graph: nx.Graph) -> None:
     """Every channel: written by its writer only, read where that leads, depth, latency, what it does when it is full."""
     noc, time = program.chip.noc, program.chip.timing
     idle = SOMA if program.sync == "free" else SYNAPSE
-    if np.any((program.server_channel < 0) != (program.server_kind == idle)) or len(program.channel_drop) != len(program.channel):
+    if np.any((program.server_channel == -1) != (program.server_kind == idle)) or len(program.channel_drop) != len(program.channel):
         _fail("a server that puts has no channel, or one that does not has one, or channels lack their overflow")
     kinds = {PORT: C_PORT, idle ^ SYNAPSE ^ SOMA: C_AXON_OUT, SENDER: C_INJECT}
     axon, link = (time.axon_forward.value, time.axon_ack.value), (time.forward.value, time.ack.value)
@@ -124,7 +124,7 @@ def _check_channels(program: Program, graph: nx.Graph) -> None:
         if depth != wanted:
             _fail(f"channel {k} has depth {depth}, not {wanted}")
         drops = (noc.axon_out_overflow if kind == C_AXON_OUT else noc.overflow) == "drop"
-        if bool(program.channel_drop[k]) != drops:
+        if program.channel_drop[k] != int(drops):
             _fail(f"channel {k} of kind {kind} {'stalls' if drops else 'drops'} when it is full, the chip says otherwise")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import NO_FLOOR
-from neurosim.compiler.audit_words import check_axons, check_words
+from neurosim.compiler.audit_words import check_axons, check_weight_values, check_words
 from neurosim.errors import AuditError
 from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, SumPool, TokenMix
 from neurosim.program import (
@@ -51,6 +51,7 @@ def check_limits(program: Program, graph: Graph) -> None:
         _check_overflow(program, graph)
     _check_memory(program)
     check_words(program, graph)
+    check_weight_values(program, graph)
     check_axons(program)
     limit = program.chip.memory.fan_in
     if limit is not None:

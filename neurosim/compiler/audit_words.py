@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from neurosim.errors import AuditError
-from neurosim.graph import Conv2d, Dense, Graph, Projection, SumPool
+from neurosim.graph import Conv2d, Dense, Graph, Projection, Sparse, SumPool, TokenMix
 from neurosim.program import Program
 
 
@@ -72,6 +72,28 @@ def _kernel(projection: Projection, graph: Graph, program: Program) -> tuple[int
         if np.array_equal(np.kron(small, np.ones((1, 1, p, p), small.dtype)), full):
             best = min(best, small.shape[2] * small.shape[3])
     return channels, best
+
+
+def check_weight_values(program: Program, graph: Graph) -> None:
+    """No neuron has more different non-zero weights than the chip has; maps that share weights in another way than by rows are counted by targets."""
+    most = program.chip.arithmetic.weight_values
+    if most is None:
+        return
+    for population in graph.populations:
+        if population.host or population.kind not in ("spiking", "readout"):
+            continue
+        found = 0
+        for projection in graph.into(population.name):
+            m = projection.map
+            if isinstance(m, Sparse):
+                groups = [m.weight[m.targets == target] for target in np.unique(m.targets)]
+            elif isinstance(m, TokenMix):
+                groups = list(m.weight.reshape(-1, m.weight.shape[2]))
+            else:
+                groups = list(m.weight)
+            found += max(len(set(np.ravel(group).tolist()) - {0}) for group in groups)
+        if found > most:
+            _fail(f"a neuron of {population.name} has {found} different weights, the chip allows {most}")
 
 
 def check_axons(program: Program) -> None:

@@ -1,14 +1,17 @@
-"""What chips with one layer per core (Speck) refuse beyond the rules of every chip: rows (layer, op, value, limit, reason, remedy)."""
+"""What some chips refuse beyond the rules of every chip: those with one layer per core (Speck), few weights per neuron (TrueNorth), readouts that
+count. Rows are (layer, op, value, limit, reason, remedy)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from neurosim.chip import Chip
 from neurosim.compiler.layered import LayerModel, Misfit, layer_form, pools_of
 from neurosim.compiler.mapping import chip_projections, port_populations
-from neurosim.graph import Graph, Population, Projection
+from neurosim.graph import Conv2d, Dense, Graph, LinearMap, Population, Projection, Sparse, SumPool, TokenMix
 from neurosim.network import Layer
 
 Row = tuple[str, str, Any, Any, str, str]
@@ -71,6 +74,11 @@ def population_rows(population: Population, chip: Chip, graph: Graph) -> Iterato
     if limit is not None and len(readers) > limit.value:
         reason = f"{chip.name}: destination layers, here {', '.join(readers)}"
         yield name, "fan-out", len(readers), limit.value, reason, "let fewer layers read it, or put a lif layer between that passes its spikes on"
+    most = chip.arithmetic.weight_values
+    if most is not None:
+        values = sum(different_weights(p.map) for p in served if p.target == name)
+        if values > most:
+            yield name, "weights", values, most, f"{chip.name}: different weights into one neuron", "train with so few levels of weights per neuron"
     if chip.memory.layer_per_core:
         forms = {p.source: layer_form(p, graph.population(p.source).shape, pools_of(chip)) for p in served if p.target == name}
         found = {source: form.geometry for source, form in forms.items() if form is not None}
@@ -78,6 +86,24 @@ def population_rows(population: Population, chip: Chip, graph: Graph) -> Iterato
             value = "; ".join(f"{source}: kernel {k[0]} x {k[1]}, stride {s[0]}, padding {p[0]}" for source, (k, s, p) in found.items())
             reason = f"{chip.name}: all inputs of a core pass kernels of one size, stride and padding"
             yield name, "add", value, "one geometry", reason, "give the layers that are added the same kernel size, stride and padding"
+
+
+def different_weights(m: LinearMap) -> int:
+    """Most different non-zero weights that a map gives one neuron."""
+    match m:
+        case Conv2d() | Dense():
+            rows = np.asarray(m.weight).reshape(len(m.weight), -1)
+        case SumPool():
+            rows = np.asarray(m.weight)[:, None]
+        case TokenMix():
+            rows = np.asarray(m.weight).reshape(-1, m.weight.shape[2])
+        case Sparse():
+            pairs = np.unique(np.stack([m.targets.astype(np.float64), np.asarray(m.weight, np.float64)])[:, np.asarray(m.weight) != 0], axis=1)
+            return int(np.unique(pairs[0], return_counts=True)[1].max(initial=0))
+    ordered = np.sort(rows, axis=1)
+    first = np.ones((len(rows), 1), np.bool_)
+    new = np.concatenate([first, ordered[:, 1:] != ordered[:, :-1]], axis=1) & (ordered != 0)
+    return int(new.sum(axis=1).max(initial=0))
 
 
 def fit_rows(graph: Graph, chip: Chip) -> Iterator[Row]:

@@ -159,7 +159,9 @@ def place(traffic: F64, from_port: F64, chip: Chip, seed: int = 0) -> tuple[NDAr
     port = hops[np.ix_(np.array(chip.noc.ports), home)].astype(np.float64)
     flow = traffic + traffic.T
     np.fill_diagonal(flow, 0)
-    problem = _Problem(flow, from_port, distance, port)
+    # cores that talk to nobody go where room is left
+    busy = 1 + int(np.flatnonzero(flow.any(axis=0) | from_port.any(axis=0)).max(initial=0))
+    problem = _Problem(flow[:busy, :busy].copy(), from_port[:, :busy], distance, port)
     identity = np.arange(len(sites))
     if chip.memory.layer_per_core:  # cores differ, and layers have been matched to them
         return sites, round(problem.cost(identity)), round(problem.cost(identity))
@@ -171,8 +173,8 @@ def place(traffic: F64, from_port: F64, chip: Chip, seed: int = 0) -> tuple[NDAr
 
 @dataclass(frozen=True)
 class _Problem:
-    """A quadratic assignment: flow [cores, cores] (symmetric), from_port [ports, cores], distance [sites, sites] (symmetric),
-    port [ports, sites]: links from a port."""
+    """A quadratic assignment of the first cores, which talk, and of the others, which do not, to as many sites: flow [busy, busy] (symmetric),
+    from_port [ports, busy], distance [sites, sites] (symmetric), port [ports, sites] (links from a port)."""
 
     flow: F64
     from_port: F64
@@ -181,53 +183,55 @@ class _Problem:
 
     def cost(self, site: NDArray[np.int64]) -> float:
         """Traffic x hops of a placement."""
-        return float((self.flow * self.distance[np.ix_(site, site)]).sum() / 2 + (self.from_port * self.port[:, site]).sum())
+        at = site[: len(self.flow)]
+        return float((self.flow * self.distance[np.ix_(at, at)]).sum() / 2 + (self.from_port * self.port[:, at]).sum())
 
 
 def _greedy(problem: _Problem) -> NDArray[np.int64]:
     """Place the core that is most connected to those placed (the port is placed first) at the free site that costs least."""
-    cores = len(problem.flow)
-    site = np.full(cores, -1, np.int64)
-    free = np.ones(cores, np.bool_)
+    busy, sites = len(problem.flow), len(problem.distance)
+    site = np.full(busy, -1, np.int64)
+    free = np.ones(sites, np.bool_)
     pull = problem.from_port.sum(axis=0)
     cost = problem.from_port.T @ problem.port  # of core i at site j, given those placed
-    for _ in range(cores):
+    for _ in range(busy):
         core = int(np.argmax(np.where(site < 0, pull, -1.0)))
         goal = int(np.argmin(np.where(free, cost[core], np.inf)))
         site[core], free[goal] = goal, False
         near = np.flatnonzero(problem.flow[core])
         pull[near] += problem.flow[core, near]
         cost[near] += problem.flow[core, near][:, None] * problem.distance[goal][None, :]
-    return site
+    return np.concatenate([site, np.flatnonzero(free)])
 
 
 def _descend(problem: _Problem, start: NDArray[np.int64]) -> NDArray[np.int64]:
     """Swap the best pair of a band of rows until no band has one that helps: then no swap of two sites does."""
     flow, distance = problem.flow, problem.distance
-    cores = len(start)
+    busy, cores = len(flow), len(start)
     site = start.copy()
-    # cost of core i at the place of core j, all others where they are; kept up to date swap by swap
-    at = flow @ distance[site][:, site] + problem.from_port.T @ problem.port[:, site]
+    # [busy, cores] cost of core i at the place of core j, all others where they are; kept up to date swap by swap
+    at = flow @ distance[np.ix_(site[:busy], site)] + problem.from_port.T @ problem.port[:, site]
     band = max(1, PAIRS_AT_A_TIME // cores)
     quiet = first = 0  # rows in a row without a swap; first row of the band
     work = WORK
-    while quiet < cores and work > 0:
-        rows = np.arange(first, min(first + band, cores))
+    while quiet < busy and work > 0:
+        rows = np.arange(first, min(first + band, busy))
         own = np.diagonal(at)
-        change = at[rows] + at[:, rows].T - own[rows][:, None] - own[None, :]
-        change += 2 * flow[rows] * distance[np.ix_(site[rows], site)]
+        change = at[rows] - own[rows][:, None]
+        change[:, :busy] += at[:, rows].T - own[None, :] + 2 * flow[rows] * distance[np.ix_(site[rows], site[:busy])]
         best = int(np.argmin(change))
         i, j = int(rows[best // cores]), best % cores
         work -= 4 * change.size
         if change[best // cores, j] > -0.5:
             quiet += len(rows)
-            first = 0 if first + band >= cores else first + band
+            first = 0 if first + band >= busy else first + band
             continue
         quiet = 0
         # the costs of the cores that talk to i or j change by how much nearer the two have come
         nearer = distance[site[j]][site] - distance[site[i]][site]
-        talking = np.flatnonzero(flow[i] - flow[j])
-        at[talking] += (flow[i, talking] - flow[j, talking])[:, None] * nearer[None, :]
+        gone = flow[i] - flow[j] if j < busy else flow[i]
+        talking = np.flatnonzero(gone)
+        at[talking] += gone[talking][:, None] * nearer[None, :]
         site[i], site[j] = site[j], site[i]
         at[:, [i, j]] = at[:, [j, i]]
         work -= len(talking) * cores

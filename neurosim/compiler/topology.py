@@ -36,21 +36,20 @@ def next_hops(chip: Chip) -> I32:
 
 def hop_matrix(chip: Chip) -> I64:
     """[routers, routers]: links on the path that the routing takes; one between chips counts as many as its service is longer than east-west."""
-    jump = next_hops(chip).astype(np.int64)
-    sites = len(jump)
-    hops: I64 = (jump != np.arange(sites)[:, None]).astype(np.int64)  # of the path's first 1, 2, 4, ... links
+    jump = next_hops(chip)
+    sites = np.arange(len(jump), dtype=np.int32)
+    hops = (jump != sites[:, None]).astype(np.int32)  # of the path's first 1, 2, 4, ... links
     time = chip.timing
     dear = max(1, round(time.hop_chip.value / time.hop_east_west.value)) if time.hop_chip else 1
     if dear > 1:
         for router, near in enumerate(links(chip)):
             between = [other for other, group in near.items() if group == BETWEEN_CHIPS]
             hops[router, np.isin(jump[router], between)] = dear
-    reach = 1
-    while reach < sites:
+    while not np.array_equal(jump, np.broadcast_to(sites, jump.shape)):
         hops += np.take_along_axis(hops, jump, axis=0)
         jump = np.take_along_axis(jump, jump, axis=0)
-        reach *= 2
-    return hops
+    result: I64 = hops.astype(np.int64)
+    return result
 
 
 def _grid(chip: Chip, wraps: bool) -> list[tuple[int, int, int]]:
@@ -97,13 +96,17 @@ def _around(here: I64, home: I64, size: int) -> I64:
 def _grid_step(chip: Chip, wraps: bool) -> I32:
     """Along x until the column is right, then along y."""
     width, height = chip.noc.width, chip.noc.height
-    y, x = np.divmod(np.arange(width * height), width)
-    if wraps:
-        dx, dy = _around(x[:, None], x[None, :], width), _around(y[:, None], y[None, :], height)
-    else:
-        dx, dy = np.sign(x[None, :] - x[:, None]), np.sign(y[None, :] - y[:, None])
-    dy = np.where(dx != 0, 0, dy)
-    return ((y[:, None] + dy) % height * width + (x[:, None] + dx) % width).astype(np.int32)
+    along = []
+    for size in (width, height):
+        here, home = _pairs(size)
+        along.append((here + (_around(here, home, size) if wraps else np.sign(home - here))) % size)
+    x, y = (axis.astype(np.int32) for axis in along)
+    rows, columns = np.arange(height, dtype=np.int32), np.arange(width, dtype=np.int32)
+    # [row, column, row of the goal, column of the goal]
+    sideways = rows[:, None, None, None] * width + x[None, :, None, :]
+    upright = y[:, None, :, None] * width + columns[None, :, None, None]
+    step = np.where((columns[:, None] != columns[None, :])[None, :, None, :], sideways, upright)
+    return np.broadcast_to(step, (height, width, height, width)).reshape(width * height, width * height)
 
 
 def _ring_step(chip: Chip) -> I32:

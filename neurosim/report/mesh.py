@@ -56,11 +56,9 @@ def mesh_figure(run: StoredRun) -> Any:
     axes.set_ylim(size[1] - 0.45, -0.85)
     axes.set_aspect("equal")
     axes.axis("off")
-    axes.set_title(
-        f"{program.meta.get('network', '')} on {program.chip.name} ({program.sync}): {len(rows)} of {program.cores} cores, "
-        f"{micro(format_time(run.result.window_ps / samples))} per sample",
-        fontsize=10,
-    )
+    where = f"{program.meta.get('network', '')} on {program.chip.name} ({program.sync}):"
+    what = f"{len(rows)} of {program.cores} cores, {micro(format_time(run.result.window_ps / samples))} per sample"
+    axes.set_title(f"{where}\n{what}" if size[0] < 4 else f"{where} {what}", fontsize=10)
     bars = (
         (ScalarMappable(scale, tiles), "busiest station of the core, part of the window"),
         (ScalarMappable(load, LinearSegmentedColormap.from_list("load", loads(np.linspace(0.15, 1, 64)))), "packets per sample on the link"),

@@ -9,7 +9,7 @@ from neurosim.errors import ChipError
 
 
 def test_every_preset_loads_and_every_figure_has_a_source() -> None:
-    assert {"async-mesh", "ideal", "loihi", "tiny"} <= set(presets())
+    assert {"async-mesh", "ideal", "loihi1-like", "tiny"} <= set(presets())
     for name in presets():
         chip = load_chip(name)
         assert chip.name == name
@@ -31,7 +31,7 @@ def test_async_mesh_keeps_to_small_cores() -> None:
 
 
 def test_loihi_is_the_chip_of_the_reference_folder() -> None:
-    chip = load_chip("loihi")
+    chip = load_chip("loihi1-like")
     assert (chip.noc.routers, chip.noc.cores_per_router, chip.memory.cores, chip.memory.neurons.value) == (32, 4, 128, 1024)
     assert chip.sync == ("barrier", "wavefront")
     assert (chip.arithmetic.rounding, chip.arithmetic.visit, chip.arithmetic.weight_bits, chip.arithmetic.state_bits) == ("zero", "all", 8, 24)

@@ -13,7 +13,7 @@ import pytest
 from neurosim.chip import edges_of, load_chip
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.audit import audit
-from neurosim.compiler.audit_fabric import check_routes
+from neurosim.compiler.audit_fabric import check_fabric, check_routes
 from neurosim.compiler.mapping import Mapping, Slice
 from neurosim.errors import AuditError, ModelError
 from neurosim.graph import Dense, Graph, NeuronRule, Population, Projection
@@ -142,6 +142,23 @@ def test_damage_is_caught(name: str) -> None:
     which, damage, words = DAMAGES[name]
     with pytest.raises(AuditError, match=words):
         audit(damage(PROGRAMS[which]), GRAPH)
+
+
+FABRIC = (
+    "server_kind", "server_owner", "server_hop_ps", "server_class", "server_channel", "channel", "channel_drop", "next_server", "port_router",
+    "core_router",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_number_of_a_fabric_can_change_unnoticed(name: str) -> None:
+    draw = np.random.default_rng(0)
+    for array in FABRIC:
+        for _ in range(6):
+            at = tuple(int(draw.integers(size)) for size in getattr(PROGRAMS[name], array).shape)
+            step = int(draw.choice([-1000, -2, -1, 1, 2, 5, 1000]))
+            with pytest.raises(AuditError):
+                check_fabric(_set(array, at, lambda v, step=step: v + step)(PROGRAMS[name]))
 
 
 @pytest.mark.parametrize("name", ["mesh", "tree"])

@@ -30,7 +30,7 @@ def integer_net(factor: int = 64, integers: Any = "zero", largest: int = 127) ->
 
 
 def loihi_like(*more: str) -> Chip:
-    return load_chip("loihi", list(more))
+    return load_chip("loihi1-like", list(more))
 
 
 def test_cuba_integers_are_exact_on_a_chip_of_8_bits() -> None:
@@ -88,7 +88,7 @@ def test_narrow_states_saturate_as_the_machine_does() -> None:
 def test_what_does_not_fit_is_scaled_with_a_warning(net: Network, more: tuple[str, ...], warning: str) -> None:
     integer, _ = quantize(lower(net), loihi_like(*more))
     assert "cuba" not in integer.exact
-    assert any(text.startswith("cuba: its whole numbers do not fit loihi and are scaled: ") and warning in text for text in integer.warnings)
+    assert any(text.startswith("cuba: its whole numbers do not fit loihi1-like and are scaled: ") and warning in text for text in integer.warnings)
 
 
 def test_only_what_rounding_cannot_change_is_exact_without_being_told() -> None:

@@ -1,13 +1,13 @@
 """What the drawn cases may contain: a subject is switched off here while an engine is being taught it."""
 
-BARRIER = False
-RECURRENCE = False
+BARRIER = True
+RECURRENCE = True
 TOPOLOGIES = True
-CLUSTERS = False
+CLUSTERS = True
 CHIP_LINKS = True
-DEAD_CORES = False
-PORTS = False
-TREES = False
-DROPS = False
-LOSS = False
-WINDOWS = False
+DEAD_CORES = True
+PORTS = True
+TREES = True
+DROPS = True
+LOSS = True
+WINDOWS = True

@@ -50,8 +50,8 @@ def write(path: Path, *layers: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("chip", "more", "sync", "engines"),
     [
-        ("loihi", (), "barrier", ("fast", "reference")),
-        ("loihi", (), "wavefront", ("fast",)),
+        ("loihi1-like", (), "barrier", ("fast", "reference")),
+        ("loihi1-like", (), "wavefront", ("fast",)),
         ("ideal", ("arithmetic.rounding=zero",), "wavefront", ("fast",)),
         pytest.param("ideal", ("arithmetic.rounding=zero",), "wavefront", ("reference",), marks=pytest.mark.slow),
     ],
@@ -82,7 +82,7 @@ def test_delays_of_axons_act_on_the_layer_behind(tmp_path: Path) -> None:
     first = dense(np.eye(3) * 8, delay=np.array([0.0, 2.0, 0.0]), neuron={"iDecay": 4096, "vDecay": 4096})
     second = dense(np.ones((1, 3)) * 8, neuron={"iDecay": 4096, "vDecay": 4096})
     net = load(write(tmp_path / "late.net", first, second), steps=6)
-    done = compile_network(net, "loihi", "wavefront")
+    done = compile_network(net, "loihi1-like", "wavefront")
     assert [(p.source, p.delay) for p in done.integer.into("1")] == [("0", 0), ("0", 2)]
     data = np.zeros((1, 6, 3, 1, 1), np.uint8)
     data[0, 0, 0] = data[0, 1, 1] = 1

@@ -182,13 +182,22 @@ def window_credit(par: A, wc: A, wf: A, window: int, ready: int) -> int:
 
 @jit
 def return_credit(par: A, st: A, cal: A, buckets: A, wc: A, wf: A, window: int, time: int) -> None:
-    """A credit of window row ``window``, if >= 0, is usable again t_wire after ``time``."""
+    """A credit of window row ``window``, if >= 0, is usable again t_wire after ``time``.
+
+    Credits are kept in order of time: those of lost spikes come from anywhere on the way, and may overtake others.
+    """
     if window < 0:
         return
-    wf[window * par[P_WINDOW] + wc[window, W_TAKES] % par[P_WINDOW]] = time + par[P_WIRE]
+    base, size, usable = window * par[P_WINDOW], par[P_WINDOW], time + par[P_WIRE]
+    k = wc[window, W_TAKES] + size
+    while k > wc[window, W_PUTS] and wf[base + (k - 1) % size] > usable:
+        wf[base + k % size] = wf[base + (k - 1) % size]
+        k -= 1
+    wf[base + k % size] = usable
     wc[window, W_TAKES] += 1
     if wc[window, W_WAITING] != 0:
-        wc[window, W_WAITING] = 0
+        if par[P_UNUSUAL] == 0:  # else an earlier credit may come back later on
+            wc[window, W_WAITING] = 0
         schedule(st, cal, buckets, wc[window, W_SENDER], time + par[P_WIRE])
 
 

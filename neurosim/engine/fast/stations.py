@@ -28,7 +28,7 @@ from neurosim.engine.fast.fabric import (
     take,
     window_credit,
 )
-from neurosim.engine.fast.trees import add_dest, all_windows, no_dests, set_lowest, use_windows
+from neurosim.engine.fast.trees import add_dest, all_windows, await_windows, no_dests, set_lowest, use_windows
 
 A = NDArray[Any]
 
@@ -231,7 +231,7 @@ def port(
             begin(par, sv, s, v.ready, s)
             v.open = 1
         time = credit(st, cal, buckets, ch, cw, slot, s, v.start, now, s, p.item)
-        time = with_windows(par, wc, wf, pk, bits, sl, so, rt, s, time)
+        time = with_windows(par, st, cal, buckets, wc, wf, pk, bits, sl, so, rt, s, time, now)
         if time == UNKNOWN:
             return
         copy = new_packet(reg, spare)
@@ -253,20 +253,33 @@ def port(
 
 
 @jit
-def with_windows(par: A, wc: A, wf: A, pk: A, bits: A, sl: A, so: A, rt: A, packet: int, time: int) -> int:
-    """The time of a put for which ``credit`` says ``time``, window credits considered; where it is known, they are used."""
-    if par[P_WINDOW] == 0 or time < 0:
-        return time
-    p = pk[packet]
-    if par[P_TREE] != 0 and p.item != CURRENT:
-        time = all_windows(par, wc, wf, pk, bits, so, rt, packet, time)
-        if time != UNKNOWN:
-            use_windows(par, wc, pk, bits, so, rt, packet)
-        return time
+def with_windows(
+    par: A, st: A, cal: A, buckets: A, wc: A, wf: A, pk: A, bits: A, sl: A, so: A, rt: A, s: int, ready: int, now: int
+) -> int:  # fmt: skip
+    """The time of a put of the packet in row ``s``, server s, for which ``credit`` says ``ready``, window credits considered and, if known, used.
+
+    Where spikes can be lost on the way, a credit may still come back before the earliest that is known: the server then waits for that time.
+    """
+    if par[P_WINDOW] == 0 or ready < 0:
+        return ready
+    p = pk[s]
+    tree = par[P_TREE] != 0 and p.item != CURRENT
     window = sl[p.slice, S_WINDOW] if p.item == CURRENT else rt[p.route, T_WINDOW]
-    time = window_credit(par, wc, wf, window, time)
-    if time != UNKNOWN:
+    time = all_windows(par, wc, wf, pk, bits, so, rt, s, ready) if tree else window_credit(par, wc, wf, window, ready)
+    if time == UNKNOWN:
+        return UNKNOWN
+    if par[P_UNUSUAL] != 0 and time > ready and time > now:
+        if tree:
+            await_windows(par, wc, pk, bits, so, rt, s)
+        else:
+            wc[window, W_WAITING] = 1
+        schedule(st, cal, buckets, s, time)
+        return UNKNOWN
+    if tree:
+        use_windows(par, wc, pk, bits, so, rt, s)
+    else:
         wc[window, W_PUTS] += 1
+        wc[window, W_WAITING] = 0
     return time
 
 
@@ -305,7 +318,7 @@ def sender(
                 if tree:
                     all_dests(par, sv, pk, bits, so, rt, lr, s)
                 put = credit(st, cal, buckets, ch, cw, slot, s, ready, time, s, item.item)
-                put = with_windows(par, wc, wf, pk, bits, sl, so, rt, s, put)
+                put = with_windows(par, st, cal, buckets, wc, wf, pk, bits, sl, so, rt, s, put, time)
                 if put == UNKNOWN:
                     return
                 copy = new_packet(reg, spare)

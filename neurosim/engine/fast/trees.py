@@ -141,11 +141,21 @@ def all_windows(par: A, wc: A, wf: A, pk: A, bits: A, so: A, rt: A, packet: int,
 
 
 @jit
+def await_windows(par: A, wc: A, pk: A, bits: A, so: A, rt: A, packet: int) -> None:
+    """The packet's sender wants to hear of any credit that comes back."""
+    base, d = so[pk[packet].slice, O_ROUTE], next_dest(par, bits, packet, 0)
+    while d >= 0:
+        wc[rt[base + d, T_WINDOW], W_WAITING] = 1
+        d = next_dest(par, bits, packet, d + 1)
+
+
+@jit
 def use_windows(par: A, wc: A, pk: A, bits: A, so: A, rt: A, packet: int) -> None:
     """The put uses a window credit of every destination."""
     base, d = so[pk[packet].slice, O_ROUTE], next_dest(par, bits, packet, 0)
     while d >= 0:
         wc[rt[base + d, T_WINDOW], W_PUTS] += 1
+        wc[rt[base + d, T_WINDOW], W_WAITING] = 0
         d = next_dest(par, bits, packet, d + 1)
 
 
