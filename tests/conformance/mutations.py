@@ -1,0 +1,174 @@
+"""Can the suite fail? Defects put into the fast engine one at a time, and the drawn cases that it takes to notice them.
+
+    python -m tests.conformance.mutations [NAME ...] [--examples 2000]        (``make mutations``; each costs a compilation of the engine)
+
+Each defect is a text patch on a copy of the package in a temporary folder; a patch whose text is not found exactly once stops the run, so that the
+list follows the code. A child process draws cases, of all disciplines in turn, until the engines disagree. docs/conformance.md records the result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FAST = "neurosim/engine/fast"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """One defect: in ``file`` of the fast engine the text ``old`` becomes ``new``."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTATIONS = (
+    Mutation("router ties go to the last input", "router.py", "if request < earliest:", "if request <= earliest:"),
+    Mutation("tree ties go to the last output", "trees.py", "and output < chosen", "and output > chosen"),
+    Mutation("credit usable at the take, without ack", "fabric.py", "    usable = time + c.ack\n", "    usable = time\n"),
+    Mutation("arrival visible at its put, without forward", "fabric.py", "    arrival = time + c.forward\n", "    arrival = time + 1\n"),
+    Mutation("high-water mark counted after the takes", "fabric.py", "    while c.used > c.high:", "    while c.used - 1 > c.high:"),
+    Mutation("window credit without the wire", "fabric.py", "par[P_WINDOW], time + par[P_WIRE]\n", "par[P_WINDOW], time + 1\n"),
+    Mutation("window credit of a lost spike kept", "router.py", "if par[P_WINDOW] == 0:", "if par[P_WINDOW] >= 0:"),
+    Mutation("drop decided before its instant", "fabric.py", "if time >= ready:", "if time >= 0:"),
+    Mutation(
+        "loss drawn for the service before",
+        "router.py",
+        "is_lost(par[P_SEED], par[P_SAMPLE], output, n,",
+        "is_lost(par[P_SEED], par[P_SAMPLE], output, n - 1,",
+    ),
+    Mutation(
+        "jitter drawn for the sample's row",
+        "fabric.py",
+        "jitter_draw(par[P_SEED], par[P_SAMPLE], server",
+        "jitter_draw(par[P_SEED], par[P_SAMPLE_INDEX], server",
+    ),
+    Mutation(
+        "marker before the last spike",
+        "steps.py",
+        "    if par[P_BARRIER] == 0:  # the marker\n",
+        "    if par[P_BARRIER] == 0 and at > co[core, K_BUFFER]:\n        for k in range(U_COLUMNS):\n            buf[at, k] = buf[at - 1, k]\n"
+        "        buf[at - 1, U_ADDRESS] = -1\n        at += 1\n    elif par[P_BARRIER] == 0:\n",
+    ),
+    Mutation("bank seen without t_bank", "cores.py", "= end + par[P_BANK]\n", "= end\n"),
+    Mutation(
+        "spike beyond the sample's end added", "cores.py", "add = step + en[e, Y_DELAY] < par[P_STEPS]", "add = step + en[e, Y_DELAY] <= par[P_STEPS]"
+    ),
+    Mutation("fire of a neighbouring lane's group", "synapses.py", "((served + k) // par[P_LANES] + 1)", "((served + k + 1) // par[P_LANES] + 1)"),
+    Mutation(
+        "floor before saturation",
+        "neurons.py",
+        "        total = add(add(total, current), bias)\n",
+        "        total = largest(add(add(total, current), bias), floor)\n",
+    ),
+    Mutation("leak one picosecond early", "cores.py", "period = time // par[P_LEAK]", "period = (time + 1) // par[P_LEAK]"),
+    Mutation("barrier: slices one step early", "cores.py", "reg[G_GLOBAL] - sl[p, S_OFFSET] and", "reg[G_GLOBAL] - max(0, sl[p, S_OFFSET] - 1) and"),
+    Mutation("barrier opens from the step's begin", "barrier.py", "max(reg[G_LAST_END], reg[G_BEGAN])", "reg[G_BEGAN]"),
+)
+
+
+def mutated(mutation: Mutation | None, folder: Path) -> None:
+    """A copy of what the cases need, with the defect in it."""
+    for part in ("neurosim", "tests/conformance", "tests/engine"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "tests" / "__init__.py").touch()
+    if mutation is None:
+        return
+    path = folder / FAST / mutation.file
+    text = path.read_text("utf-8")
+    found = text.count(mutation.old)
+    if found != 1:
+        raise SystemExit(f"mutation {mutation.name!r}: its text occurs {found} times in {mutation.file}, wanted 1; the code has moved")
+    path.write_text(text.replace(mutation.old, mutation.new), "utf-8")
+
+
+def trial(mutation: Mutation | None, examples: int, seed: int) -> dict[str, object]:
+    """What the child found: ``cases`` drawn, ``what`` differed first (empty: nothing)."""
+    with tempfile.TemporaryDirectory(prefix="neurosim-mutation-") as name:
+        folder = Path(name)
+        mutated(mutation, folder)
+        environment = {**os.environ, "PYTHONPATH": name, "NUMBA_CACHE_DIR": str(folder / "cache")}
+        command = [sys.executable, "-m", "tests.conformance.mutations", "--child", "--examples", str(examples), "--seed", str(seed)]
+        done = subprocess.run(command, cwd=name, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return {"cases": 0, "sync": "", "what": f"the engine breaks: {done.stderr.strip().splitlines()[-1][:120]}"}
+        result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+        return result
+
+
+def child(examples: int, seed: int) -> dict[str, object]:
+    """Draw cases until one of them fails."""
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as seeded
+    from hypothesis import strategies as st
+
+    from tests.conformance.checks import assert_conforms
+    from tests.conformance.strategies import STEPPED, Case, cases
+
+    drawn = 0
+    syncs = ("free", *STEPPED)
+    failure: dict[str, object] = {}
+
+    def look(case: Case, shuffle: int) -> None:
+        nonlocal drawn
+        drawn += 1
+        try:
+            assert_conforms(case, shuffle)
+        except Exception as error:  # whatever a broken engine raises
+            words = (str(error) or type(error).__name__).splitlines()[0]
+            failure.update(cases=drawn, sync=case.program.sync, what=f"{type(error).__name__}: {words}"[:160])
+            raise
+
+    quick = settings(max_examples=20, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    block = seed
+    while drawn < examples:  # short runs of many seeds: one long run draws cases that resemble each other
+        strategy = cases(syncs[block % len(syncs)])
+        try:
+            seeded(block)(quick(given(strategy, st.integers(0, 2**32 - 1))(look)))()
+        except Exception:
+            if not failure:
+                raise
+            return failure
+        block += 1
+    return {"cases": drawn, "sync": "", "what": ""}
+
+
+def main() -> None:
+    """Command line; ``--child`` is the process that runs in the copy."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="mutations to try (default: the sound engine, then all)")
+    parser.add_argument("--examples", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.child:
+        print(json.dumps(child(chosen.examples, chosen.seed)))
+        return
+    missed = []
+    wanted = [m for m in MUTATIONS if not chosen.names or m.name in chosen.names]
+    if not chosen.names:
+        sound = trial(None, 200, chosen.seed)
+        if sound["what"]:
+            raise SystemExit(f"the engine as it is fails after {sound['cases']} cases: {sound['what']}")
+        print("| defect | caught after cases | in | what differed first |\n|---|---|---|---|\n| none | - (200 drawn) | | |", flush=True)
+    for mutation in wanted:
+        found = trial(mutation, chosen.examples, chosen.seed)
+        if not found["what"]:
+            missed.append(mutation.name)
+        print(f"| {mutation.name} | {found['cases'] if found['what'] else 'MISSED'} | {found['sync']} | {found['what']} |", flush=True)
+    if missed:
+        raise SystemExit(f"not caught in {chosen.examples} cases: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
