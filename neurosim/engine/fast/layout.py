@@ -14,7 +14,7 @@ from neurosim.engine.fast.calendar import awake_at_start
 from neurosim.engine.fast.maps import build_maps
 from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
 from neurosim.engine.fast.simd import padded
-from neurosim.program import C_AXON_IN, C_AXON_OUT, E_SLICE, Program
+from neurosim.program import C_AXON_IN, C_AXON_OUT, E_INDEX, E_MAP, E_SLICE, M_SPARSE, Program
 
 A = NDArray[Any]
 ROWS, SPIKES = 1 << 16, 1 << 15
@@ -344,17 +344,20 @@ def _lists(program: Program, so: A) -> tuple[A, A]:
     Pointers (from O_LIST, which is filled in, + address) and routes, ascending.
     """
     counts, routes, at = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], 0
+    # routes whose entries are all sparse: only their neurons with a synapse take them (Program.carried, all routes of a source at once)
+    sparse = np.concatenate([[0], np.cumsum(program.entry[:, E_MAP] == M_SPARSE)])[program.entry_ptr]
+    decides = (np.diff(sparse) == np.diff(program.entry_ptr)) & (np.diff(program.entry_ptr) > 0)
     for source in range(len(program.source_box)):
         first, end = int(program.route_ptr[source]), int(program.route_ptr[source + 1])
-        carried = [program.carried(source, route) for route in range(first, end)]
-        if end - first <= MANY_ROUTES and all(mask is None for mask in carried):
+        deciding = np.flatnonzero(decides[first:end])
+        if end - first <= MANY_ROUTES and not len(deciding):
             continue
         c0, c1, y0, y1, x0, x1 = program.source_box[source].tolist()
         inside = np.zeros((end - first, y1 - y0, x1 - x0, c1 - c0), bool)
         for k, (a, b, e, f, g, h) in enumerate(program.route_box[first:end].tolist()):
             inside[k, max(0, e - y0) : max(0, f - y0), max(0, g - x0) : max(0, h - x0), max(0, a - c0) : max(0, b - c0)] = True
-            if (mask := carried[k]) is not None:
-                inside[k] &= mask.reshape(inside.shape[1:])
+        if len(deciding):
+            inside[deciding] &= _carried(program, source, first + deciding).reshape(len(deciding), *inside.shape[1:])
         address, route = np.nonzero(inside.reshape(end - first, -1).T)
         size = (c1 - c0) * (y1 - y0) * (x1 - x0)
         so[source, c.O_LIST] = at
@@ -362,6 +365,19 @@ def _lists(program: Program, so: A) -> tuple[A, A]:
         counts.append(np.bincount(address, minlength=size))
         routes.insert(-1, route + first)
     return np.cumsum(np.concatenate(counts)), np.concatenate(routes)
+
+
+def _carried(program: Program, source: int, routes: A) -> A:
+    """[routes, neurons of the source]: ``Program.carried`` of routes that have sparse entries only."""
+    c0, c1, y0, y1, x0, x1 = program.source_box[source].tolist()
+    channels, _, columns = program.source_shape[source].tolist()
+    y, x, channel = np.meshgrid(np.arange(y0, y1), np.arange(x0, x1), np.arange(c0, c1), indexing="ij")
+    flat = ((y * columns + x) * channels + channel).ravel()
+    begin, count = program.entry_ptr[routes], program.entry_ptr[routes + 1] - program.entry_ptr[routes]
+    starts = np.cumsum(count) - count
+    entries = np.repeat(begin - starts, count) + np.arange(int(count.sum()))
+    place = program.entry[entries, E_INDEX][:, None] + flat
+    return np.logical_or.reduceat(program.index[place] < program.index[place + 1], starts, axis=0)
 
 
 def _needs(program: Program) -> A:
