@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from llvmlite import ir
 from numba import njit, types
+from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -37,3 +39,16 @@ def _without_literals(dispatcher: Any) -> Any:
     compile_for = dispatcher.compile
     dispatcher.compile = lambda signature: compile_for(tuple(types.unliteral(kind) for kind in signature))
     return dispatcher
+
+
+@intrinsic
+def prefetch(context: Any, record: Any) -> Any:
+    """Ask for the cache line in which a record begins; nothing waits for it."""
+
+    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, word, word, word]))
+        builder.call(function, [builder.bitcast(arguments[0], pointer), *(ir.Constant(word, k) for k in (0, 3, 1))])
+        return target.get_dummy_value()
+
+    return types.none(record), generate

@@ -14,7 +14,7 @@ from neurosim.arithmetic import SALT_JITTER, SALT_LOSS, jittered
 from neurosim.engine.events import ROW_DROP, ROW_PUT, ROW_SERVICE, SPIKE
 from neurosim.engine.fast.calendar import arm, schedule
 from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import entry, jit, part
+from neurosim.engine.fast.compiled import entry, jit, part, prefetch
 
 A = NDArray[Any]
 
@@ -88,7 +88,7 @@ def wake_after(st: A, cal: A, buckets: A, sv: A, server: int, time: int) -> None
         arm(st, cal, buckets, server, max(time, sv[server].end))
 
 
-@jit
+@part
 def new_packet(reg: A, spare: A) -> int:
     """An unused row of ``pk``."""
     k = reg[G_SPARE] - 1
@@ -96,7 +96,7 @@ def new_packet(reg: A, spare: A) -> int:
     return spare[k]
 
 
-@jit
+@part
 def release(par: A, reg: A, spare: A, packet: int) -> None:
     """The packet is no more; the servers' own rows stay."""
     if packet >= par[P_OWN]:
@@ -105,7 +105,7 @@ def release(par: A, reg: A, spare: A, packet: int) -> None:
         reg[G_SPARE] = k + 1
 
 
-@jit
+@part
 def copy_packet(pk: A, source: int, copy: int) -> None:
     """All fields of a packet into another row."""
     pk[copy] = pk[source]
@@ -203,7 +203,7 @@ def return_credit(par: A, st: A, cal: A, buckets: A, wc: A, wf: A, window: int, 
 
 @part
 def enqueue(
-    par: A, st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, mask: A, ns: A, rr: A, words: int, cores: int, router0: int, channel: int,
+    par: A, st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, pk: A, mask: A, ns: A, rr: A, words: int, cores: int, router0: int, channel: int,
     place: int, time: int, packet: int, dest: int,
 ) -> None:  # fmt: skip
     """Put at ``time`` into slot ``place``, the credit being known. The reader is woken for an item that is the head of its queue; behind another it
@@ -223,6 +223,7 @@ def enqueue(
     reader = c.reader
     wake = arrival
     if c.bit < 0:
+        prefetch(pk[packet])  # long untouched, and soon served
         if sv[reader].open != 0:
             return
         wake = max(arrival, sv[reader].end)
@@ -285,7 +286,7 @@ def begin(par: A, sv: A, server: int, time: int, packet: int) -> int:
     return n
 
 
-@jit
+@part
 def scaled(sv: A, server: int, duration: int) -> int:
     """A nominal duration of the service with its jitter."""
     if sv[server].jitter == 0:
@@ -385,6 +386,7 @@ def deliver(
         put_row(reg, pk, rows, server, ROW_PUT, v.puts, v.services - 1, packet, ready, time)
     v.puts += 1
     enqueue(
-        par, st, cal, buckets, sv, ch, slot, mask, ns, rr, par[P_WORDS], par[P_CORES], par[P_ROUTER0], server, free_place(ch, server), time, packet,
+        par, st, cal, buckets, sv, ch, slot, pk, mask, ns, rr, par[P_WORDS], par[P_CORES], par[P_ROUTER0], server, free_place(ch, server), time,
+        packet,
         p.dest if par[P_TREE] == 0 else -1,
     )  # fmt: skip

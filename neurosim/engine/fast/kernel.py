@@ -21,7 +21,7 @@ from neurosim.engine.fast.calendar import BUCKETS, Z_BASE, Z_SHIFT, advance, fir
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import OPTIONS
 from neurosim.engine.fast.cores import core_station, soma, synapse
-from neurosim.engine.fast.router import router
+from neurosim.engine.fast.router import look_ahead, router
 from neurosim.engine.fast.stations import port, sender
 from neurosim.host import stimulus
 
@@ -64,6 +64,8 @@ def _build(rules: int) -> Callable[..., int]:
             if st[station].ordered != 0:
                 station = first_in_order(st, station)
             time = st[station].wake
+            if st[station].next >= 0:
+                look_ahead(st, ch, slot, rin, rr, router0, st[station].next)
             remove(st, cal, buckets, station)
             left -= 1
             kind = st[station].kind

@@ -14,7 +14,7 @@ from neurosim.arithmetic import jittered
 from neurosim.engine.events import ROW_DROP, ROW_LOSS, SPIKE
 from neurosim.engine.fast.calendar import arm, trailing_zeros
 from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import jit, part
+from neurosim.engine.fast.compiled import jit, part, prefetch
 from neurosim.engine.fast.fabric import (
     ends_at,
     enqueue,
@@ -89,8 +89,7 @@ def send(
         p = pk[packet]
         p.cause_server = output
         p.cause_service = ch[output].services - 1
-    enqueue(
-        par, st, cal, buckets, sv, ch, slot, mask, ns, rr, words, cores, par[P_ROUTER0], output, place, put, packet, dest
+    enqueue(par, st, cal, buckets, sv, ch, slot, pk, mask, ns, rr, words, cores, par[P_ROUTER0], output, place, put, packet, dest
     )  # fmt: skip
 
 
@@ -138,6 +137,33 @@ def waits(sv: A, r: Any, output: int, packet: int, time: int, ready: int, how: i
     v.waited = 0
     v.open = how
     r.open += 1
+
+
+@part
+def first_input(rr: A, rin: A, k: int) -> int:
+    """The lowest of the first 64 inputs of router ``k`` that has a head; -1 if none has."""
+    found = rr[k].mask
+    return rin[rr[k].first + trailing_zeros(found)] if found != 0 else -1
+
+
+@part
+def look_ahead(st: A, ch: A, slot: A, rin: A, rr: A, router0: int, station: int) -> None:
+    """Fetch what the router behind ``station`` in the bucket will need, and a first part of what the one behind that will.
+
+    The records of a large chip do not fit the first cache. Which wake-up comes next is known, so its memory can be on its way meanwhile.
+    """
+    if station < router0:
+        return
+    inlet = first_input(rr, rin, station - router0)
+    if inlet >= 0:
+        prefetch(slot[ch[inlet].head])
+        if ch[inlet].output >= 0:
+            prefetch(ch[ch[inlet].output])
+    after = st[station].next
+    if after >= router0:
+        inlet = first_input(rr, rin, after - router0)
+        if inlet >= 0:
+            prefetch(ch[inlet])
 
 
 @part

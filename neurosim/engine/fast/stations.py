@@ -108,7 +108,7 @@ def step_ends(par: A, j: A) -> None:
             j[J_PHASE] = PHASE_DONE
 
 
-@jit
+@part
 def port_next(
     par: A, reg: A, sv: A, pk: A, bits: A, pt: A, ps: A, sl: A, so: A, rt: A, lp: A, lr: A, dn: A, ring: A, stim: A, stim_ptr: A, marker_due: A,
     k: int,
@@ -189,7 +189,7 @@ def port_next(
     return False
 
 
-@jit
+@part
 def first_route(sv: A, so: A, lp: A, s: int, source: int, address: int) -> None:
     """Let server ``s`` begin with the routes of a spike or marker."""
     v = sv[s]
@@ -215,7 +215,7 @@ def this_route(sv: A, so: A, rt: A, lr: A, s: int, source: int, address: int) ->
     return route if route < v.route_end else -1
 
 
-@jit
+@part
 def port(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, wc: A, wf: A, pk: A, bits: A, spare: A, rin: A, mask: A, ns: A, rr: A,
     rows: A, smp: A, pt: A, ps: A, sl: A, so: A, rt: A, lp: A, lr: A, dn: A, ring: A, stim: A, stim_ptr: A, marker_due: A, s: int, now: int,
