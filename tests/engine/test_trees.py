@@ -12,7 +12,7 @@ from neurosim.engine.reference import run_reference
 from neurosim.errors import Deadlock
 from neurosim.graph import Graph
 from neurosim.program import Program
-from tests.engine.networks import ENGINES, SOON, dense, mapped, population, puts, server_number, services, spikes
+from tests.engine.networks import ENGINES, dense, mapped, population, puts, server_number, services, spikes
 
 RECORD = Options(record=True, state=True)
 TREE: dict[str, Any] = {"noc__multicast": '"tree"', "noc__cores_per_router": 2, "memory__cores": 4}
@@ -134,7 +134,7 @@ def test_shuffled_instants_change_nothing(sync: str, seed: int) -> None:
     assert np.array_equal(plain.trace, shuffled.trace)
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_deadlock_of_trees_is_named(run: Engine) -> None:
     # four routers in a ring, FIFOs of one; every core sends one packet per spike for the next core and the one after it, all at S_1
     names = [f"a{k}" for k in range(4)]
