@@ -168,8 +168,8 @@ class Program:
             return None
         c0, c1, y0, y1, x0, x1 = (int(v) for v in self.source_box[source])
         channels, _, columns = (int(v) for v in self.source_shape[source])
-        y, x, c = np.meshgrid(np.arange(y0, y1), np.arange(x0, x1), np.arange(c0, c1), indexing="ij")
-        flat = ((y * columns + x) * channels + c).ravel()
+        pixels = np.arange(y0, y1)[:, None] * columns + np.arange(x0, x1)
+        flat = (pixels.reshape(-1, 1) * channels + np.arange(c0, c1)).ravel()
         first = rows[:, E_INDEX][:, None] + flat
         found: NDArray[np.bool_] = (self.index[first] < self.index[first + 1]).any(axis=0)
         return None if found.all() else found

@@ -1,6 +1,6 @@
 """Audit: servers, channels and next hops are the chip's network, numbered and timed as docs/machine.md says, and every route leads to its core.
 
-The links come from networkx's generators and the distances from its breadth-first searches; next hops are judged by distance and tie, not computed.
+The links come from networkx's generators, the distances from a breadth-first search over them; next hops are judged by distance and tie.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from neurosim.program import C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK, C_PORT, Pr
 
 I64 = NDArray[np.int64]
 PORT, SYNAPSE, SOMA, SENDER, OUTPUT = range(5)
+ROUTERS_AT_A_TIME = 256
+"""Rows of the table of next hops that are judged together, so that large chips need little memory."""
 
 
 def _fail(message: str) -> None:
@@ -173,39 +175,52 @@ def _check_inputs(program: Program) -> None:
 
 def _check_next_hops(program: Program, graph: nx.Graph) -> None:
     """At the core's router into the core; elsewhere one link nearer, x before y, and the right one of two that are equally near."""
-    routers, cores = program.next_server.shape
-    chip, home = program.chip, program.core_router
-    server = program.next_server
-    here = np.arange(routers)[:, None]
+    distance = _distances(graph)
+    for first in range(0, len(graph), ROUTERS_AT_A_TIME):
+        _check_rows(program, graph, distance, np.arange(first, min(first + ROUTERS_AT_A_TIME, len(graph))))
+
+
+def _distances(graph: nx.Graph) -> NDArray[np.int16]:
+    """[routers, routers] links between any two, by breadth-first search from all of them at once, 8 goals per byte."""
+    routers = len(graph)
+    distance = np.zeros((routers, routers), np.int16)
+    reached = np.packbits(np.eye(routers, dtype=np.bool_), axis=1)
+    near = [sorted(graph[router]) for router in range(routers)]
+    starts = np.cumsum([0] + [len(row) for row in near])[:-1]
+    others = np.array([other for row in near for other in row], np.int64)
+    while len(others) and (away := np.unpackbits(~reached, axis=1, count=routers)).any():
+        distance += away
+        reached = reached | np.bitwise_or.reduceat(reached[others], starts, axis=0)
+    return distance
+
+
+def _check_rows(program: Program, graph: nx.Graph, distance: NDArray[np.int16], rows: I64) -> None:
+    """The next hops of some routers."""
+    here, home = rows[:, None], program.core_router
+    server = program.next_server[rows]
     inside = (server >= 0) & (server < len(program.server_kind))
-    if (
-        not inside.all()
-        or not np.array_equal(program.server_owner[server], np.broadcast_to(here, server.shape))
-        or np.any(program.server_class[server] < 0)
-    ):
+    if not inside.all() or np.any(program.server_owner[server] != here) or np.any(program.server_class[server] < 0):
         _fail("a next hop is not one of the router's outputs")
     reader = program.channel[program.server_channel[server], 2]
     into_core = program.server_class[server] == 0
-    wrong = (into_core != (here == home)) | (into_core & (reader != np.arange(cores)))
-    distance = np.zeros((routers, routers), np.int64)
-    for router, lengths in nx.all_pairs_shortest_path_length(graph):
-        distance[router, list(lengths)] = list(lengths.values())
+    wrong = (into_core != (here == home)) | (into_core & (reader != np.arange(program.cores)))
     there = np.where(into_core, here, reader)
     wrong |= ~into_core & (distance[there, home] != distance[here, home] - 1)
-    wrong |= ~into_core & _against_ties(chip, graph, here, there, home[None, :], distance)
+    wrong |= ~into_core & _against_ties(program.chip, graph, rows, there, home[None, :], distance)
     if wrong.any():
-        router, core = np.argwhere(wrong)[0].tolist()
-        where = f"{'core' if into_core[router, core] else 'router'} {reader[router, core]}"
+        row, core = np.argwhere(wrong)[0].tolist()
+        where = f"{'core' if into_core[row, core] else 'router'} {reader[row, core]}"
         _fail(
-            f"the next hop at router {router} to core {core} (router {home[core]}) leads to {where}, the topology {chip.noc.topology} says otherwise"
+            f"the next hop at router {rows[row]} to core {core} (router {home[core]}) leads to {where}, "
+            f"the topology {program.chip.noc.topology} says otherwise"
         )
 
 
-def _against_ties(chip: Chip, graph: nx.Graph, here: I64, there: I64, home: I64, distance: I64) -> NDArray[np.bool_]:
+def _against_ties(chip: Chip, graph: nx.Graph, rows: I64, there: I64, home: I64, distance: NDArray[np.int16]) -> NDArray[np.bool_]:
     """Hops that are one nearer but not the one that docs/machine.md fixes."""
-    noc, routers = chip.noc, len(graph)
+    noc, here = chip.noc, rows[:, None]
     if noc.topology == "ring":
-        return np.asarray((2 * distance[here, home] == routers) & (there != (here + 1) % routers))
+        return np.asarray((2 * distance[here, home].astype(np.int64) == len(graph)) & (there != (here + 1) % len(graph)))
     if noc.topology in ("mesh", "torus"):
         (y, x), (to_y, to_x), (goal_y, goal_x) = (np.divmod(router, noc.width) for router in (here, there, home))
         wrong = (x != goal_x) & (y != to_y)  # along y too early
@@ -213,14 +228,12 @@ def _against_ties(chip: Chip, graph: nx.Graph, here: I64, there: I64, home: I64,
             wrong |= (to_x != x) & (2 * abs(goal_x - x) == noc.width) & (to_x != (x + 1) % noc.width)
             wrong |= (to_y != y) & (2 * abs(goal_y - y) == noc.height) & (to_y != (y + 1) % noc.height)
         return np.asarray(wrong)
+    lower = np.zeros(there.shape, np.bool_)  # star and tree have one path
     if noc.topology == "graph":
-        lower = np.zeros(there.shape, np.bool_)
-        for router in range(routers):
+        for row, router in enumerate(rows.tolist()):
             for other in graph[router]:
-                nearer = distance[other, home[0]] < distance[router, home[0]]
-                lower[router] |= nearer & (other < there[router])
-        return lower
-    return np.zeros(there.shape, np.bool_)  # star and tree have one path
+                lower[row] |= (distance[other, home[0]] < distance[router, home[0]]) & (other < there[row])
+    return lower
 
 
 def check_routes(program: Program) -> None:

@@ -14,6 +14,9 @@ PORT, SYNAPSE, SOMA, SENDER, OUTPUT = range(5)
 GRIDS = ("mesh", "torus")
 """Topologies whose routers have a column and a row."""
 
+MOST_NAMED = 12
+"""Members of a cycle that the message names."""
+
 
 @dataclass
 class Stuck:
@@ -101,7 +104,10 @@ def diagnose(program: Program, stuck: Stuck) -> Deadlock:
     else:
         steps, closed = _markers(program, stuck)
         remedy = "give the slices more banks, or look for a source whose markers are not routed"
-    chain = "; ".join(f"{who} waits for {what}" for who, what in steps)
+    words = [f"{who} waits for {what}" for who, what in steps]
+    if len(words) > MOST_NAMED:  # the error's ``cycle`` has them all
+        words[MOST_NAMED - 1 : -1] = [f"... {len(words) - MOST_NAMED} more ..."]
+    chain = "; ".join(words)
     kind = "cycle" if closed else "chain"
     text = f"deadlock in sample {stuck.sample} at {stuck.time_ps} ps, {kind} of {len(steps)}: {chain}; {remedy}"
     return Deadlock(text, cycle=[name for step in steps for name in step], time_ps=stuck.time_ps, sample=stuck.sample)

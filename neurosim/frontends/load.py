@@ -12,6 +12,7 @@ from typing import Any
 from neurosim.errors import MissingExtra, ModelError
 from neurosim.frontends.checkpoint import read_safetensors
 from neurosim.frontends.lava_net import lava_net
+from neurosim.frontends.nir_file import OPTIONS as NIR_OPTIONS
 from neurosim.frontends.nir_file import nir_file
 from neurosim.frontends.stmixer import SIZES, as_arrays, sizes_of, stmixer
 from neurosim.frontends.torch_options import module_options
@@ -44,18 +45,33 @@ def load(
     the number of the output tensor; ``steps`` calls a module of one step per call so often; ``weights``: a .safetensors file, or a .pt without code.
     Every module is compared with its Network on random inputs before it is returned.
 
-    ``steps`` per sample: for ``.net`` and ``.nir``, which state none. ``step_time`` in seconds: for ``.nir``, whose equations are continuous.
+    ``steps`` per sample: for ``.net`` and ``.nir``, which state none (``.nir``: 1 by default). ``step_time`` in seconds: for ``.nir``, whose
+    equations are continuous; its ``options`` are reset, floor, test, readout and input_shape (``nir_file``); a ``nir.NIRGraph`` is read as its file.
     ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against the network's input shape.
     ``output``: which output of a model with several; the kinds read here have one, so 0. Raises ModelError in one line.
     """
     read = _module(model, example_input, None if weights is None else Path(weights), output, steps, options)
     if read is not None:
         return read
+    if _is_nir(model):
+        unknown = [key for key in options if key not in NIR_OPTIONS]
+        if unknown:
+            raise ModelError(f"option {unknown[0]} does not belong to NIR graphs, which take {', '.join(NIR_OPTIONS)}")
+        net = nir_file(model, step_time, 1 if steps is None else steps, output=output, **options)
+        return _shaped(net, example_input)
     if options:
         raise ModelError(f"option {next(iter(options))} belongs to PyTorch modules and factories; {model!r} is none")
     if output != 0:
         raise ModelError(f"output {output} does not exist; the model has one output, number 0")
-    net = _load(model, None if weights is None else Path(weights), steps, step_time)
+    return _shaped(_load(model, None if weights is None else Path(weights), steps, step_time), example_input)
+
+
+def _is_nir(model: Any) -> bool:
+    return type(model).__name__ == "NIRGraph" if not isinstance(model, str | Path) else Path(model).suffix == ".nir"
+
+
+def _shaped(net: Network, example_input: Any) -> Network:
+    """The network, whose input must have the shape of the example."""
     if example_input is not None:
         given, wanted = tuple(getattr(example_input, "shape", ())), net.input_contract.shape
         if given[-3:] != wanted and not (wanted[0] == 1 and given[-2:] == wanted[1:]):
@@ -65,18 +81,14 @@ def load(
 
 def _load(model: Any, weights: Path | None, steps: int | None, step_time: float | None) -> Network:
     suffix = Path(model).suffix if isinstance(model, str | Path) else ""
-    if steps is not None and suffix not in (".net", ".nir"):
+    if steps is not None and suffix != ".net":
         raise ModelError(f"steps {steps} belongs to .net and .nir files; this model states its own number of steps")
-    if step_time is not None and suffix != ".nir":
+    if step_time is not None:
         raise ModelError(f"step_time {step_time} belongs to .nir files; this model is written in steps")
-    if suffix in (".net", ".nir"):
+    if suffix == ".net":
         if steps is None:
             raise ModelError(f"{model} states no number of steps per sample; give steps")
-        if suffix == ".net":
-            return lava_net(model, steps)
-        if step_time is None:
-            raise ModelError(f"{model} holds differential equations; give step_time, the seconds of one step")
-        return nir_file(model, step_time, steps)
+        return lava_net(model, steps)
     if isinstance(model, Network):
         return model
     if isinstance(model, str | Path):

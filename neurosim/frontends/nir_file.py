@@ -1,13 +1,13 @@
-"""Neuromorphic Intermediate Representation (``.nir``) -> Network, in steps of an explicit ``step_time``.
+"""Neuromorphic Intermediate Representation (``.nir``) -> Network.
 
 A NIR graph states differential equations; a Network has steps. Here they meet by the forward Euler rule of norse, snnTorch, Nengo and SpiNNaker2,
 with dt = step_time, in the order current, membrane, test, reset. ``READERS`` has a function per node type; each states its equation and its step.
 
 * A spike or input of a step counts as the value 1 during that step (not as a Dirac pulse), and reaches the whole forward chain in the same step.
-* An edge that closes a cycle carries the value of the step before; it must lead into a neuron.
-* The test is strict, v > v_threshold, as NIR defines it; after a spike v is v_reset (``reset="subtract"``: v - (v_threshold - v_reset), as snnTorch
-  and sinabs do it, which a file cannot express).
-* Files of platforms that count time in steps (sinabs, snnTorch) mean step_time 1.
+* An edge that closes a cycle carries the value of the step before, or of a Delay on it; it acts through copies of what lies before the next neuron.
+* The test is strict, v > v_threshold, as NIR defines it; after a spike v is v_reset.
+* NIR does not say how long a step is, whether a reset goes to v_reset or subtracts (snnTorch, sinabs), nor that a membrane has a floor (sinabs):
+  ``step_time``, ``reset`` and ``floor`` do. What was chosen, repaired or left out is in ``Network.notes``.
 """
 
 from __future__ import annotations
@@ -15,220 +15,358 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.errors import MissingExtra, ModelError, UnsupportedLayer
+from neurosim.errors import ModelError, UnsupportedLayer
+from neurosim.frontends.nir_maps import MAPS
+from neurosim.frontends.nir_neurons import NEURONS
+from neurosim.frontends.nir_source import FIRING, STATES, Edge, Source, read_source
+from neurosim.golden.network import linear_layer
 from neurosim.graph import Shape
 from neurosim.network import Network
+from neurosim.network.layers import LINEAR_OPS
 
 Floats = NDArray[np.float64]
-Edge = tuple[str, str]
-NEURONS = ("IF", "LIF", "CubaLIF", "LI", "CubaLI")
-"""Node types with a state: a cycle may close into them."""
+Test = Literal["above", "reach"]
+OPTIONS = ("reset", "floor", "test", "readout", "input_shape")
+"""Options of ``load`` that belong to NIR graphs."""
+UNKNOWN = {"MaxPool2d": "max_pool", "MaxPool1d": "max_pool", "Softmax": "softmax", "LayerNorm": "layer_norm", "ReLU": "relu"}
+"""Names of nodes outside NIR under which ``check`` knows a remedy."""
 
 
-def nir_file(path: str | os.PathLike[str], step_time: float, steps: int, *, reset: Literal["zero", "subtract"] = "zero") -> Network:
-    """Read a ``.nir`` file for samples of ``steps`` steps of ``step_time`` seconds; layers are called as the nodes.
+def nir_file(
+    model: str | os.PathLike[str] | Any, step_time: float | None = None, steps: int = 1, *, reset: Literal["zero", "subtract"] = "zero",
+    floor: float | None = None, test: Test | None = None, readout: Literal["spikes", "membrane"] | None = None,
+    input_shape: tuple[int, ...] | None = None, output: int = 0,
+) -> Network:  # fmt: skip
+    """Read a ``.nir`` file (or a ``nir.NIRGraph``) for samples of ``steps`` steps of ``step_time`` seconds; layers are called as the nodes.
 
-    Raises ModelError (missing or broken file, parameters that differ between neurons where a Network has one), UnsupportedLayer (a node type that is
-    not read, a cycle without a neuron), MissingExtra without nir.
+    ``step_time`` may be left out where nothing has a time constant: time then counts in steps, dt = 1. ``reset`` subtract takes v_threshold - v_reset
+    away. ``floor``: least membrane, in the unit of v_threshold. ``test``: above, v > v_threshold as NIR has it, or reach, v >= v_threshold; with a
+    floor, which only sinabs' neurons have, reach is the default. ``readout``: scores are the spike counts of the last layer (default where it fires),
+    or its membranes after the last step, without test. ``input_shape`` where the file states none. ``output``: the number of the Output.
+
+    Raises ModelError (missing or broken file, shapes or parameters that contradict each other, an option), UnsupportedLayer (what a Network cannot
+    express), MissingExtra without h5py. Node types outside NIR become ops of that name, which ``check`` refuses.
     """
-    try:
-        import nir
-    except ImportError:
-        raise MissingExtra("reading .nir files needs nir: pip install 'neurosim[nir]'") from None
-    if not math.isfinite(step_time) or step_time <= 0:
-        raise ModelError(f"step_time {step_time} must be a number of seconds above 0")
-    if not Path(path).is_file():
-        raise ModelError(f"{path} does not exist; give a .nir file")
-    try:
-        graph = nir.read(str(path))
-    except (OSError, KeyError, TypeError, ValueError, AssertionError) as error:
-        raise ModelError(f"{path} is no NIR graph that nir {nir.version} reads: {str(error).splitlines()[0]}") from None
-    nodes = {str(name): node for name, node in graph.nodes.items()}
-    edges = [(str(a), str(b)) for a, b in dict.fromkeys(graph.edges)]
-    return _Builder(Path(path).stem, nodes, edges, step_time, steps, reset).build()
+    for label, value, known in (("reset", reset, ("zero", "subtract")), ("test", test, (None, "above", "reach")),
+                                ("readout", readout, (None, "spikes", "membrane"))):  # fmt: skip
+        if value not in known:
+            raise ModelError(f"NIR option {label} {value!r} is unknown; choose {' or '.join(str(k) for k in known if k)}")
+    if floor is not None and not (isinstance(floor, int | float) and math.isfinite(floor)):
+        raise ModelError(f"NIR option floor {floor!r} must be a number, the least membrane")
+    source = read_source(model)
+    dt, timed = _step_time(source, step_time)
+    return Builder(source, dt, timed, steps, reset, floor, test, readout, input_shape, output).build()
 
 
-class _Builder:
-    """A Network under construction: ``layers`` maps nodes to the layers that hold their output."""
+def _step_time(source: Source, given: float | None) -> tuple[float, bool]:
+    """(dt, whether it is seconds). Raises ModelError with the value that the file suggests."""
+    if given is not None:
+        if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given <= 0:
+            raise ModelError(f"step_time {given} must be a number of seconds above 0")
+        return float(given), True
+    timed = source.of_kind("LIF", "LI", "CubaLIF", "CubaLI", "Delay")
+    if not timed:
+        return 1.0, False
+    found = set()
+    for name in timed:  # snnTorch writes r = tau / dt and w_in = tau_syn / dt
+        fields = source.nodes[name].fields
+        for tau, factor in (("tau_syn", "w_in"), ("tau_mem", "r"), ("tau", "r")):
+            if tau in fields and factor in fields and np.all(np.asarray(fields[factor]) != 1):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    found |= {float(f"{v:.3g}") for v in np.ravel(np.asarray(fields[tau], np.float64) / np.asarray(fields[factor], np.float64))}
+    hint = f"; its factors suggest {found.pop():g}" if len(found) == 1 else ""
+    raise ModelError(f"{source.name} holds differential equations ({timed[0]}); give step_time, the seconds of one step{hint}")
 
-    def __init__(self, name: str, nodes: dict[str, Any], edges: list[Edge], dt: float, steps: int, reset: Literal["zero", "subtract"]) -> None:
-        self.nodes, self.edges, self.dt, self.reset = nodes, edges, dt, reset
-        self.net = Network(name, steps)
+
+class Builder:
+    """A Network under construction. ``layers``: the layer that holds a node's output. ``entries``: for a neuron, what else may be fed into it."""
+
+    def __init__(
+        self, source: Source, dt: float, timed: bool, steps: int, reset: Literal["zero", "subtract"], floor: float | None, test: Test | None,
+        readout: str | None, input_shape: tuple[int, ...] | None, output: int,
+    ) -> None:  # fmt: skip
+        self.source, self.nodes, self.dt, self.timed = source, source.nodes, dt, timed
+        self.reset, self.floor, self.readout, self.input_shape = reset, floor, readout, input_shape
+        self.strict = test == "above" if test else floor is None
+        self.net = Network(source.name, steps)
+        self.note = source.notes.append
         self.layers: dict[str, str] = {}
+        self.entries: dict[str, list[Callable[[str, str, int], None]]] = {}
+        self.constants: dict[str, Floats] = {}
+        self.one = ""
+        self.missing: dict[str, list[str]] = {}
+        self.last, self.wanted = "", self._chosen(output)
+        self.order, self.closing = self._order()
+        self.late, self.merged = self._delays()
 
     def build(self) -> Network:
-        for a, b in self.edges:
-            for name in (a, b):
-                if name not in self.nodes:
-                    raise ModelError(f"edge {a} -> {b}: node {name} does not exist; export the graph again")
-        for kind in ("Input", "Output"):
-            found = [name for name, node in self.nodes.items() if type(node).__name__ == kind]
-            if len(found) != 1:
-                raise ModelError(f"the graph has {len(found)} {kind} nodes ({', '.join(found) or 'none'}), one is read")
-        order, closing = self._order()
-        for name in order:
-            kind = type(self.nodes[name]).__name__
-            sources = [self.layers[a] for a, b in self.edges if b == name and (a, b) not in closing]
-            if kind not in READERS:
-                raise UnsupportedLayer(name, kind, "NIR nodes of this type are not read", value=kind, limit=", ".join(READERS))
+        """All nodes in order, then the edges that close cycles."""
+        for name in self.order:
+            sources = [self.layers[a] for a, b in self.source.edges if b == name and (a, b) not in self.closing]
+            kind = self.nodes[name].kind
             if (kind == "Input") != (not sources):
                 raise ModelError(f"node {name} ({kind}) has {len(sources)} inputs; an Input has none and every other node at least one")
-            source = self.net.add(f"{name}.sum", *sources) if len(sources) > 1 else "".join(sources)
-            self.layers[name] = READERS[kind](self, name, self.nodes[name], source)
-        for a, b in closing:
-            self.net.connect(self.layers[a], self.layers[b], 1)
-            self.net.notes.append(f"edge {a} -> {b} closes a cycle: it carries the value of the step before")
-        self.net.notes.append(f"forward Euler in steps of {self.dt:g} s; reset {'to v_reset' if self.reset == 'zero' else 'by subtraction'}")
+            self.layers[name] = self.read(name, name, self._sum(name, sources))
+        for a, b in self.closing:
+            self._feed(self.layers[a], b, self.late[a, b], f"{b}.from.{a}")
+            self.note(f"edge {a} -> {b} closes a cycle: it carries the value of {self.late[a, b]} step(s) before")
+        self.net.output(self._flat(self.last))
+        self._tell()
+        self.net.notes += list(dict.fromkeys(self.source.notes))
         return self.net
 
+    def read(self, node: str, name: str, source: str) -> str:
+        """The layer of a node, under a name: the node's own, or that of a copy on a closing edge."""
+        kind = self.nodes[node].kind
+        if kind == "Input":
+            return self._input(node)
+        if kind in ("Output", "Identity") or node in self.merged:
+            self.last = source if node == self.wanted else self.last
+            return source
+        if kind in MAPS:
+            return MAPS[kind](self, node, name, source)
+        if kind in NEURONS:
+            return NEURONS[kind](self, node, source)
+        return self._unknown(node, name, source)
+
+    # -- what readers use
+
+    def array(self, name: str, key: str, default: float | None = None) -> Floats:
+        """A field as float64; its default where it is missing, which is told. Raises ModelError: missing, no numbers, NaN."""
+        value = self.nodes[name].fields.get(key)
+        if value is None:
+            if default is None:
+                raise ModelError(f"node {name} ({self.nodes[name].kind}): {key} is missing; export the graph again")
+            self.missing.setdefault(f"{key} is missing and taken as {default:g}", []).append(name)
+            value = default
+        try:
+            result = np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            raise ModelError(f"node {name}: {key} {value!r} is no array of numbers; export the graph again") from None
+        if not result.size or not np.isfinite(result).all():
+            what = "is empty" if not result.size else f"has {int((~np.isfinite(result)).sum())} values that are NaN or infinite"
+            raise ModelError(f"node {name}: {key} {what}; export the graph again")
+        return result
+
+    def per_neuron(self, name: str, key: str, shape: Shape, default: float | None = None) -> Floats:
+        """A field for neurons of ``shape``, as an array of that shape."""
+        return self.fit(name, key, self.array(name, key, default), shape)
+
+    def fit(self, name: str, key: str, value: Floats, shape: Shape) -> Floats:
+        """An array, written in any of the ways that occur, as (c, y, x)."""
+        if value.size == math.prod(shape):
+            return value.reshape(shape)
+        if value.size == 1:
+            if value.ndim:
+                self.note(f"node {name}: {key} has one value for {math.prod(shape)} neurons, which share it")
+            return np.full(shape, float(value.ravel()[0]))
+        if value.size == shape[0]:
+            self.note(f"node {name}: {key} has one value per channel")
+            return np.array(np.broadcast_to(value.reshape(-1, 1, 1), shape))
+        raise ModelError(f"node {name}: {key} has shape {value.shape}, its input has shape {shape}; export the graph again")
+
+    def constant(self, layer: str) -> Floats:
+        """(c, y, x): what a layer is without any spike."""
+        if layer not in self.constants:
+            made = self.net.layers[layer]
+            known = made.op in LINEAR_OPS and made.op != "delay"
+            self.constants[layer] = linear_layer(made, [self.constant(x)[None] for x in made.inputs])[0] if known else np.zeros(made.shape)
+        return self.constants[layer]
+
+    def free_name(self, name: str) -> str:
+        """A layer name that is not taken."""
+        while name in self.net.layers or name in self.nodes:
+            name += "_"
+        return name
+
+    def flat(self, name: str, source: str) -> str:
+        """The layer as (n, 1, 1), for a linear node; told where the file has no Flatten."""
+        shape = self.net.shape(source)
+        if shape[1:] == (1, 1):
+            return source
+        self.note(f"node {name}: its input of shape {shape} is flattened")
+        return self.net.flatten(self.free_name(f"{name}.flatten"), source)
+
+    # -- structure
+
+    def _chosen(self, output: int) -> str:
+        outputs, inputs = self.source.of_kind("Output"), self.source.of_kind("Input")
+        if len(inputs) != 1:
+            raise ModelError(f"the graph has {len(inputs)} Input nodes ({', '.join(inputs)}), one is read; join them into one")
+        if not isinstance(output, int) or not 0 <= output < len(outputs):
+            raise ModelError(f"output {output} does not exist; the graph has {len(outputs)} Output(s), {', '.join(outputs)}, numbered from 0")
+        if len(outputs) > 1:
+            self.note(f"of the outputs {', '.join(outputs)} only {outputs[output]} is read")
+        return outputs[output]
+
     def _order(self) -> tuple[list[str], list[Edge]]:
-        """(nodes in topological order, the edges that close cycles), by a walk in depth from the Input along the edges as listed."""
-        following: dict[str, list[str]] = {}
-        for a, b in self.edges:
-            following.setdefault(a, []).append(b)
-        start = next(name for name, node in self.nodes.items() if type(node).__name__ == "Input")
+        """(nodes that matter in topological order, the edges that close cycles), by a walk in depth from the Input along the edges as listed."""
+        start = self.source.of_kind("Input")[0]
         done: list[str] = []
-        way = [(start, iter(following.get(start, [])))]
+        way = [(start, iter(self.source.behind(start)))]
         on_way, seen = {start}, {start}
         closing: list[Edge] = []
         while way:
             name, rest = way[-1]
             for b in rest:
                 if b in on_way:
-                    if type(self.nodes[b]).__name__ not in NEURONS:
+                    loop = [n for n, _ in way]
+                    loop = loop[loop.index(b) :]
+                    if not any(self.nodes[n].kind in STATES for n in loop):
                         raise UnsupportedLayer(
-                            b, type(self.nodes[b]).__name__, f"the edge {name} -> {b} closes a cycle outside a neuron",
-                            remedy=f"list the edges so that cycles close into one of {', '.join(NEURONS)}",
-                        )  # fmt: skip
+                            b, self.nodes[b].kind, f"the cycle {' -> '.join([*loop, b])} holds no neuron", remedy="put a neuron into it"
+                        )
                     closing.append((name, b))
                 elif b not in seen:
                     seen.add(b)
                     on_way.add(b)
-                    way.append((b, iter(following.get(b, []))))
+                    way.append((b, iter(self.source.behind(b))))
                     break
             else:
                 way.pop()
                 on_way.discard(name)
                 done.append(name)
-        unreached = [name for name in self.nodes if name not in seen]
-        if unreached:
-            raise ModelError(f"node {unreached[0]} is not reached from the Input {start}; remove it or join it by an edge")
+        for name in [n for n in self.nodes if n not in seen]:
+            if any(b in seen for b in self.source.behind(name)) or name == self.wanted:
+                raise ModelError(f"node {name} is not reached from the Input {start}; remove it or join it by an edge")
+            self.note(f"node {name} is not reached from the Input and left out")
         return done[::-1], closing
 
+    def _delays(self) -> tuple[dict[Edge, int], set[str]]:
+        """(steps of every closing edge, Delay nodes that these stand for): a Delay on the way to a closing edge is its delay."""
+        late, merged = {edge: 1 for edge in self.closing}, set()
+        for a, b in self.closing:
+            name, feeds = a, self.source.behind(a)
+            while len(feeds) == 1 and self.nodes[name].kind not in (*STATES, "Input"):
+                if self.nodes[name].kind == "Delay":
+                    steps = np.unique(np.round(self.array(name, "delay") / self.dt))
+                    if len(steps) == 1 and steps[0] >= 1:
+                        late[a, b] = int(steps[0])
+                        merged.add(name)
+                    break
+                if len(self.source.before(name)) != 1:
+                    break
+                name = self.source.before(name)[0]
+                feeds = self.source.behind(name)
+        return late, merged
 
-def _input(b: _Builder, name: str, node: Any, _: str) -> str:
-    """Spikes from outside, one value per step of step_time."""
-    shape = tuple(int(n) for n in np.ravel(node.input_type["input"]))
-    return b.net.spikes_input(name, _shape(name, shape), b.dt * 1e6)
+    def _feed(self, layer: str, target: str, delay: int, tag: str) -> None:
+        """Lead a value that closes a cycle into a node; through nodes without state by copies of them, up to the next neurons."""
+        if target in self.entries:
+            for entry in self.entries[target]:
+                entry(layer, self.free_name(tag), delay)
+            return
+        if self.nodes[target].kind not in (*MAPS, "Identity") or np.any(self.constant(layer)):
+            raise UnsupportedLayer(
+                target, self.nodes[target].kind, f"a cycle closes into it ({tag})", remedy="close cycles into neurons, or into weights without bias"
+            )
+        copy = layer if self.nodes[target].kind == "Identity" else self.read(target, self.free_name(tag), layer)
+        if np.any(self.constant(copy)):  # the bias acts once, in the node itself
+            copy = self.net.scale(self.free_name(f"{tag}.unbiased"), copy, 1.0, -self.constant(copy))
+        for b in self.source.behind(target):
+            if (target, b) not in self.closing:
+                self._feed(copy, b, delay, f"{b}.from.{tag}")
+
+    def _sum(self, name: str, sources: list[str]) -> str:
+        if len(sources) < 2:
+            return "".join(sources)
+        shapes = [self.net.shape(s) for s in sources]
+        if any(s != shapes[0] for s in shapes) and len({math.prod(s) for s in shapes}) == 1:
+            sources = [self.flat(name, s) for s in sources]
+        return self.net.add(self.free_name(f"{name}.sum"), *sources)
+
+    def _input(self, name: str) -> str:
+        stated = self.nodes[name].fields.get("shape")
+        shape = tuple(int(n) for n in np.ravel(stated)) if stated is not None else ()
+        if self.input_shape is not None:
+            if shape and math.prod(shape) != math.prod(self.input_shape):
+                raise ModelError(f"Input {name}: the file states shape {shape}, input_shape is {self.input_shape}")
+            shape = tuple(int(n) for n in self.input_shape)
+        if not shape:
+            shape = next((s for s in (self.expected(b) for b in self.source.behind(name)) if s), ())
+            if not shape:
+                raise ModelError(f"Input {name}: the file states no shape and what it feeds does not either; give input_shape")
+            self.note(f"Input {name}: its shape is missing and taken as {shape} from what it feeds")
+        while len(shape) > 3 and shape[0] == 1:
+            shape = shape[1:]
+            self.note(f"Input {name}: a leading 1 of its shape is a batch or time and dropped, leaving {shape}")
+        if len(shape) > 3 or any(n < 1 for n in shape):
+            raise ModelError(f"Input {name} has shape {shape}; read are (n,), (c, n) and (c, y, x), counted from 1")
+        return self.net.spikes_input(name, full_shape(shape), self.dt * 1e6 if self.timed else None)
+
+    def expected(self, name: str) -> tuple[int, ...]:
+        """Shape of the input of a node by its own fields; () where they do not tell."""
+        node = self.nodes[name]
+        weight = np.shape(node.fields.get("weight", ()))
+        if node.kind in ("Affine", "Linear") and len(weight) >= 2:
+            return (int(weight[-1]),)
+        if node.kind in ("Conv1d", "Conv2d") and len(weight) > 2 and node.fields.get("input_shape") is not None:
+            return (int(weight[1]) * int(node.fields.get("groups", 1)), *(int(n) for n in np.ravel(node.fields["input_shape"])))
+        for key in ("v_threshold", "r", "tau_mem", "scale", "threshold", "delay", "shape", "input_type"):
+            value = node.fields.get(key)
+            if value is not None:
+                form = tuple(int(n) for n in np.ravel(value)) if key in ("shape", "input_type") else np.shape(value)
+                return form if math.prod(form) > 1 or form == (1,) else ()
+        return ()
+
+    def _unknown(self, node: str, name: str, source: str) -> str:
+        """A node outside NIR: an op of its name, of the shape that its reader expects."""
+        kind, shape = self.nodes[node].kind, self.net.shape(source)
+        fields = self.nodes[node].fields
+        if UNKNOWN.get(kind) == "max_pool" and "kernel_size" in fields:
+            kernel, stride = (np.broadcast_to(np.ravel(fields.get(key, fields["kernel_size"])), (2,)) for key in ("kernel_size", "stride"))
+            padding = np.broadcast_to(np.ravel(fields.get("padding", 0)), (2,))
+            height, width = (int((n + 2 * p - k) // s + 1) for n, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True))
+            shape = (shape[0], height, width)
+        else:
+            shape = next((full_shape(s) for s in (self.expected(b) for b in self.source.behind(node)) if s and len(s) <= 3), shape)
+        self.note(f"node {name} has the type {kind}, which NIR does not define: no chip runs it as it is")
+        return self.net.op(name, UNKNOWN.get(kind, kind), source, shape=shape)
+
+    def _flat(self, layer: str) -> str:
+        shape = self.net.shape(layer)
+        if shape[1:] == (1, 1) or self.net.layers[layer].op == "li":
+            return layer
+        self.note(f"the output of shape {shape} is flattened: one class per value")
+        return self.net.flatten(self.free_name(f"{layer}.classes"), layer)
+
+    def _tell(self) -> None:
+        """The choices that the file does not make."""
+        for what, nodes in self.missing.items():
+            names = list(dict.fromkeys(nodes))
+            self.note(
+                f"{what} in node{'s' if len(names) > 1 else ''} {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+            )
+        output = self.nodes[self.wanted].fields.get("shape")
+        form = self.net.shape(self.net.output_name or "")
+        stated = () if output is None else tuple(int(n) for n in np.ravel(output))
+        if stated not in ((), form[:1]) and (form == self.net.shape(self.last) or full_shape(stated[-3:]) != self.net.shape(self.last)):
+            self.note(f"Output {self.wanted} states the shape {stated}, its input has {form[0]} values, which count")
+        op = self.net.layers[self.net.output_name or ""].op
+        fires = any(self.nodes[n].kind in FIRING for n in self.order)
+        if self.readout is not None and (op == "lif") != (self.readout == "spikes"):
+            raise ModelError(
+                f"readout {self.readout}: the last layer {self.net.output_name} {'fires' if op == 'lif' else 'does not fire'}; leave readout out"
+            )
+        if op == "lif":
+            self.note("readout: scores are the spike counts of the last layer over the steps")
+        elif op == "li":
+            self.note("readout: scores are the membranes of the last layer after the last step")
+        fires = any(self.nodes[n].kind in FIRING for n in self.order)
+        step = f"of {self.dt:g} s" if self.timed else "without a length, dt = 1 (give step_time for recordings)"
+        self.note(f"forward Euler in {self.net.steps} step(s) {step}")
+        if fires:
+            how = "to v_reset" if self.reset == "zero" else "by subtracting v_threshold - v_reset"
+            test = f"v {'>' if self.strict else '>='} v_threshold"
+            self.note(f"reset {how}; test {test}; {'no floor' if self.floor is None else f'floor {self.floor:g}'}; at most one spike per step")
 
 
-def _output(b: _Builder, name: str, _: Any, source: str) -> str:
-    """The layer whose spikes (or membranes) give the scores."""
-    b.net.output(source)
-    return source
-
-
-def _affine(b: _Builder, name: str, node: Any, source: str) -> str:
-    """y = W x + b; a Linear has no b."""
-    bias = getattr(node, "bias", None)
-    return b.net.linear(name, source, node.weight, None if bias is None or not np.any(bias) else bias)
-
-
-def _if(b: _Builder, name: str, node: Any, source: str) -> str:
-    """dv/dt = R I: v <- v + dt R I, then the test."""
-    return _fire(b, name, node, source, decay=1.0, drive=b.dt * _values(name, "r", node), v_leak=0.0)
-
-
-def _lif(b: _Builder, name: str, node: Any, source: str) -> str:
-    """tau dv/dt = (v_leak - v) + R I: v <- v + dt/tau (v_leak - v + R I), then the test."""
-    rate = _rate(b, name, "tau", node)
-    return _fire(b, name, node, source, decay=1 - rate, drive=rate * _values(name, "r", node), v_leak=_one(name, "v_leak", node))
-
-
-def _cuba_lif(b: _Builder, name: str, node: Any, source: str) -> str:
-    """tau_syn dI/dt = -I + w_in S: I <- I + dt/tau_syn (w_in S - I); then as LIF, with the new I."""
-    slow, rate = _rate(b, name, "tau_syn", node), _rate(b, name, "tau_mem", node)
-    drive = rate * _values(name, "r", node) * slow * _values(name, "w_in", node)
-    return _fire(b, name, node, source, decay=1 - rate, drive=drive, v_leak=_one(name, "v_leak", node), decay_current=1 - slow)
-
-
-def _li(b: _Builder, name: str, node: Any, source: str) -> str:
-    """As LIF without test and reset; the scores are the membranes after the last step."""
-    rate = _rate(b, name, "tau", node)
-    return _integrate(b, name, source, decay=1 - rate, drive=rate * _values(name, "r", node), v_leak=_one(name, "v_leak", node))
-
-
-def _cuba_li(b: _Builder, name: str, node: Any, source: str) -> str:
-    """As CubaLIF without test and reset; the scores are the membranes after the last step."""
-    slow, rate = _rate(b, name, "tau_syn", node), _rate(b, name, "tau_mem", node)
-    drive = rate * _values(name, "r", node) * slow * _values(name, "w_in", node)
-    return _integrate(b, name, source, decay=1 - rate, drive=drive, v_leak=_one(name, "v_leak", node), decay_current=1 - slow)
-
-
-Reader = Callable[[_Builder, str, Any, str], str]
-READERS: dict[str, Reader] = {
-    "Input": _input, "Output": _output, "Affine": _affine, "Linear": _affine, "IF": _if, "LIF": _lif, "CubaLIF": _cuba_lif, "LI": _li,
-    "CubaLI": _cuba_li,
-}  # fmt: skip
-
-
-def _fire(b: _Builder, name: str, node: Any, source: str, *, decay: float, drive: Floats, v_leak: float, decay_current: float | None = None) -> str:
-    """A lif layer; ``drive``: what one unit of input adds to the membrane (or to the current, in the membrane's unit)."""
-    threshold, v_reset = _values(name, "v_threshold", node), _one(name, "v_reset", node)
-    source, factor = _driven(b, name, source, drive)
-    return b.net.lif(
-        name, source, decay=decay, threshold=threshold, reset=b.reset, strict=True, v_rest=v_leak, v_reset=v_reset,
-        reset_by=None if b.reset == "zero" else threshold - v_reset, input_scale=factor, decay_current=decay_current,
-    )  # fmt: skip
-
-
-def _integrate(b: _Builder, name: str, source: str, *, decay: float, drive: Floats, v_leak: float, decay_current: float | None = None) -> str:
-    source, factor = _driven(b, name, source, drive)
-    return b.net.li(name, source, decay=decay, v_rest=v_leak, input_scale=factor, decay_current=decay_current)
-
-
-def _driven(b: _Builder, name: str, source: str, drive: Floats) -> tuple[str, float]:
-    """(layer, factor): the factor where all neurons share it, else a scale layer per channel before the neurons."""
-    if np.all(drive == drive.flat[0]):
-        return source, float(drive.flat[0])
-    if drive.shape[1:] != (1, 1) and not np.all(drive == drive[:, :1, :1]):
-        raise ModelError(f"node {name}: its input factor (r, w_in, tau) differs within a channel; give one per channel")
-    return b.net.scale(f"{name}.scale", source, drive[:, 0, 0]), 1.0
-
-
-def _values(name: str, key: str, node: Any) -> Floats:
-    """A parameter as (c, y, x)."""
-    value = np.asarray(getattr(node, key), np.float64)
-    if not np.isfinite(value).all():
-        raise ModelError(f"node {name}: {key} has values that are NaN or infinite; export the graph again")
-    return value.reshape(_shape(name, value.shape))
-
-
-def _one(name: str, key: str, node: Any) -> float:
-    """A parameter that must be the same for all neurons of a node."""
-    value = _values(name, key, node)
-    if np.any(value != value.flat[0]):
-        raise ModelError(f"node {name}: {key} ranges from {value.min():g} to {value.max():g}; a layer has one, split the node by its values")
-    return float(value.flat[0])
-
-
-def _rate(b: _Builder, name: str, key: str, node: Any) -> float:
-    """dt / tau, at most 1."""
-    tau = _one(name, key, node)
-    if not 0 < b.dt <= tau:
-        raise ModelError(f"node {name}: {key} {tau:g} s is shorter than step_time {b.dt:g} s, so Euler's rule diverges; use a shorter step_time")
-    return b.dt / tau
-
-
-def _shape(name: str, shape: tuple[int, ...]) -> Shape:
-    """(n,) -> (n, 1, 1); (c, y, x) as it is; () -> (1, 1, 1)."""
-    if len(shape) > 3 or len(shape) == 2:
-        raise ModelError(f"node {name} has shape {shape}; read are (n,) and (c, y, x)")
-    full = (*shape, 1, 1, 1)[:3] if len(shape) < 2 else shape
-    return full[0], full[1], full[2]
+def full_shape(shape: tuple[int, ...]) -> Shape:
+    """(n,) -> (n, 1, 1); (c, n) -> (c, 1, n); (c, y, x) as it is."""
+    c, y, x = (*shape, 1, 1) if len(shape) == 1 else (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+    return int(c), int(y), int(x)

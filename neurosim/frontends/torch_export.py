@@ -21,6 +21,8 @@ from neurosim.frontends.torch_options import Axes
 
 USER_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError, NotImplementedError, ArithmeticError)
 """What the code of a user's module may raise when it is run."""
+DECOMPOSED = ("einsum", "tensordot", "inner", "addbmm", "addmv", "mv", "dot", "bilinear", "chain_matmul", "kron", "hstack", "vstack", "dstack")
+"""Ops that are taken apart into those that are known."""
 
 
 def _copy_of(x: torch.Tensor, layer: int, call: int) -> torch.Tensor:
@@ -139,7 +141,8 @@ def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int)
         warnings.simplefilter("ignore")  # torch.export's own, about its internals
         x = torch.rand(axes.full)
         try:
-            return torch.export.export(wrapper, (x,), strict=False).run_decompositions({})
+            table = {op: rule for op, rule in torch.export.default_decompositions().items() if str(op).split(".")[1] in DECOMPOSED}
+            return torch.export.export(wrapper, (x,), strict=False).run_decompositions(table)
         except ModelError:
             raise
         except USER_ERRORS as error:

@@ -7,6 +7,7 @@ reset, norse adds the input to the current before the membrane sees it.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,8 +18,9 @@ from neurosim.frontends.torch_neurons import NeuronClass
 Rule = Mapping[str, Any]
 
 
-def _refuse(module: Any, what: str, value: Any, remedy: str) -> UnsupportedLayer:
-    return UnsupportedLayer(type(module).__name__, type(module).__name__, what, value=value, remedy=remedy)
+def _refuse(module: Any, what: str, value: Any, limit: Any, remedy: str) -> UnsupportedLayer:
+    """``rule_of`` puts in the name of the layer."""
+    return UnsupportedLayer("", type(module).__name__, what, value=value, limit=limit, remedy=remedy)
 
 
 def _number(value: Any) -> Any:
@@ -31,7 +33,7 @@ def _number(value: Any) -> Any:
 def _spikingjelly_common(module: Any) -> dict[str, Any]:
     multi = type(module).__name__.startswith("MultiStep") or getattr(module, "step_mode", "s") == "m"
     if not getattr(module.surrogate_function, "spiking", True):
-        raise _refuse(module, "its spikes are smooth", "surrogate_function.spiking False", "set spiking=True")
+        raise _refuse(module, "its spikes are smooth", "spiking=False", "spiking=True", "set surrogate_function.spiking")
     soft = module.v_reset is None
     rest = 0.0 if soft else float(module.v_reset)
     return {
@@ -59,14 +61,16 @@ def _sj_plif(module: Any) -> Rule:
 
 def _snntorch_common(module: Any) -> dict[str, Any]:
     if getattr(module, "inhibition", False):
-        raise _refuse(module, "its neurons inhibit each other", "inhibition", "train with inhibition=False")
+        raise _refuse(module, "its neurons inhibit each other", "inhibition=True", "inhibition=False", "train with inhibition=False")
     if getattr(module, "state_quant", False):
-        raise _refuse(module, "its state is quantised while it runs", "state_quant", "load it without state_quant: the compiler quantises")
+        raise _refuse(
+            module, "its state is quantised while it runs", "state_quant", "no state_quant", "load it without state_quant: the compiler quantises"
+        )
     if float(_number(getattr(module, "graded_spikes_factor", 1.0))) != 1.0:
-        raise _refuse(module, "its spikes carry values", "graded_spikes_factor", "train with graded_spikes_factor=1")
+        raise _refuse(module, "its spikes carry values", float(_number(module.graded_spikes_factor)), 1, "train with graded_spikes_factor=1")
     mode = int(module.reset_mechanism_val)
     if mode == 2:
-        raise _refuse(module, "it never resets after a spike", "reset_mechanism none", "train with reset_mechanism 'subtract' or 'zero'")
+        raise _refuse(module, "it never resets after a spike", "none", "subtract, zero", "train with reset_mechanism 'subtract' or 'zero'")
     both = not module.init_hidden or module.output
     return {
         "threshold": _number(module.threshold), "reset": ("subtract", "zero")[mode], "strict": True, "layout": "step", "states": int(both),
@@ -81,13 +85,21 @@ def _late(module: Any, rule: dict[str, Any], decay: float, *, swallows: bool = F
     late = getattr(module, "reset_delay", True)
     if rule["reset"] == "zero" and late and swallows:
         raise _refuse(
-            module, "its reset to zero also removes the input of the next step", "reset_mechanism zero", "train with reset_mechanism 'subtract'"
+            module, "its reset to zero also removes the input of the next step", "zero", "subtract", "train with reset_mechanism 'subtract'"
         )
     if rule["reset"] == "subtract" and not late:
-        raise _refuse(module, "it subtracts twice from a membrane above 2 thresholds", "reset_delay False", "train with reset_delay=True")
+        raise _refuse(
+            module, "it subtracts twice from a membrane above 2 thresholds", "reset_delay=False", "reset_delay=True", "train with reset_delay=True"
+        )
     if rule["reset"] == "subtract" and decay != 1.0:
         if decay == 0.0:
-            raise _refuse(module, "its reset comes a step late and nothing of the membrane is kept", "beta 0", "train with reset_mechanism 'zero'")
+            raise _refuse(
+                module,
+                "its reset comes a step late and nothing of the membrane is kept",
+                "beta 0",
+                "beta above 0",
+                "train with reset_mechanism 'zero'",
+            )
         rule["reset_by"] = rule["threshold"] / decay
     return rule | {"decay": decay}
 
@@ -110,32 +122,51 @@ def _snn_synaptic(module: Any) -> Rule:
 # -- sinabs
 
 
+def _kept(module: Any, state: str) -> float | None:
+    """exp(-1 / tau), in double precision."""
+    if getattr(module, "train_alphas", False):
+        alpha = getattr(module, f"alpha_{state}")
+        return None if alpha is None else float(_number(alpha))
+    tau = getattr(module, f"tau_{state}")
+    if tau is None:
+        return 1.0 if state == "mem" else None  # IAF
+    return math.exp(-1.0 / float(_number(tau)))
+
+
 def _sinabs(module: Any) -> Rule:
     spikes = module.spike_fn
     kind = getattr(spikes, "__name__", type(spikes).__name__)
-    decay = float(_number(module.alpha_mem_calculated))
-    current = module.alpha_syn_calculated
+    decay, current = _kept(module, "mem"), _kept(module, "syn")
+    assert decay is not None
     rule: dict[str, Any] = {
         "decay": decay, "threshold": _number(module.spike_threshold), "floor": None if module.min_v_mem is None else _number(module.min_v_mem),
         "input_scale": 1.0 - decay if module.norm_input else 1.0, "layout": "batch_first",
         "max_spikes": {"SingleSpike": 1, "MaxSpike": getattr(spikes, "max_num_spikes_per_bin", None)}.get(kind),
     }  # fmt: skip
     if current is not None:  # i <- alpha (i + x)
-        rule["decay_current"] = float(_number(current))
-        rule["input_scale"] *= rule["decay_current"]
+        rule["decay_current"] = current
+        rule["input_scale"] *= current
     reset = module.reset_fn
     if type(reset).__name__ == "MembraneSubtract":
         rule |= {"reset": "subtract", "reset_by": reset.subtract_value}
     elif type(reset).__name__ == "MembraneReset" and reset.reset_value == 0:
         rule["reset"] = "zero"
     else:
-        raise _refuse(module, "its reset is no subtraction and no reset to 0", reset, "use MembraneSubtract() or MembraneReset()")
+        raise _refuse(
+            module,
+            "its reset is no subtraction and no reset to 0",
+            reset,
+            "MembraneSubtract, MembraneReset to 0",
+            "use MembraneSubtract() or MembraneReset()",
+        )
     return rule
 
 
 def _sinabs_squeeze(module: Any) -> Rule:
     if module.num_timesteps < 1 and module.batch_size != 1:
-        raise _refuse(module, "its batch size is fixed", f"batch_size {module.batch_size}", "create it with num_timesteps=, or batch_size=1")
+        raise _refuse(
+            module, "its batch size is fixed", f"batch_size {module.batch_size}", "batch_size 1", "create it with num_timesteps=, or batch_size=1"
+        )
     return dict(_sinabs(module)) | {"layout": "batch_time", "steps": max(int(module.num_timesteps), 0)}
 
 
@@ -153,10 +184,10 @@ def _norse(module: Any, box: bool) -> Rule:
     }  # fmt: skip
     if rule["v_rest"] != rule["v_reset"]:
         raise _refuse(
-            module, "it starts at v_leak and resets to another potential", f"v_leak {rule['v_rest']}, v_reset {rule['v_reset']}", "use equal ones"
+            module, "it starts at v_leak and resets to another potential", f"v_reset {rule['v_reset']}", f"v_leak {rule['v_rest']}", "use equal ones"
         )
     if box and getattr(getattr(p, "reset_method", None), "__name__", "reset_value") != "reset_value":
-        raise _refuse(module, "its reset is no reset to a value", p.reset_method.__name__, "use reset_value")
+        raise _refuse(module, "its reset is no reset to a value", p.reset_method.__name__, "reset_value", "use reset_value")
     functional = sys.modules["norse.torch.functional." + ("lif_box" if box else "lif")]
     rule |= {"states": 1 if box else 2, "pack": functional.LIFBoxFeedForwardState if box else functional.LIFFeedForwardState}
     return rule if box else rule | {"decay_current": 1.0 - dt * float(_number(p.tau_syn_inv))}

@@ -14,7 +14,7 @@ import torch
 
 from neurosim.errors import ModelError
 from neurosim.frontends.torch_values import Source, Value
-from neurosim.frontends.torch_walk import Walk, digest, layer_shape
+from neurosim.frontends.torch_walk import SPARSE_LIMIT, Mix, Walk, digest, layer_shape, op_name
 
 Handler = Callable[..., Any]
 
@@ -51,7 +51,9 @@ def _conv(rank: int) -> Handler:
         p = _bound(names, args, kwargs, {"bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "transposed": False})
         p["x"] = p.pop("input", p["x"])
         dims = p["weight"].ndim - 2 if not isinstance(p["weight"], Value) else rank
-        if isinstance(p["weight"], Value) or isinstance(p["bias"], Value) or p["transposed"] or dims > 2:
+        if p["transposed"] and dims <= 2:
+            return _written_out(walk, node, args, kwargs)
+        if isinstance(p["weight"], Value) or isinstance(p["bias"], Value) or dims > 2:
             return _named(walk, node, args, kwargs)
         return _convolve(walk, node, args, kwargs, p, dims)
 
@@ -113,8 +115,9 @@ def _batch_norm(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
         elif shape[0] != c:
             shape = (c, ids[0].numel() // c, 1)
         source = walk.layer_of(ids[0], shape)
-        arrays = [a.numpy() for a in (weight, bias, mean, var)]
-        made = walk.layer((*map(digest, arrays), eps), "batch_norm", [source], lambda name: walk.net.batch_norm(name, source.name, *arrays, eps))
+        w, b, m, v = (a.numpy() for a in (weight, bias, mean, var))
+        key = (*map(digest, (w, b, m, v)), eps)
+        made = walk.layer(key, "batch_norm", [source], lambda name: walk.net.batch_norm(name, source.name, w, b, m, v, eps))
         return made, torch.arange(made.size).reshape(ids[0].shape)
 
     result = Value(walk.emit(parts, build))
@@ -220,6 +223,16 @@ def _contract(walk: Walk, rows: Any, labels: Any, weights: Any, bias: Any) -> tu
     if not blocks or len(torch.unique(used)) != groups:
         return _blockwise(walk, rows, labels, weights, bias)
     mixable = kept == out and bias is None
+    part = _slice_of(walk, rows) if mixable and groups == 1 else None
+    if part is not None:
+        source, first = part
+        mix = weights[used[0]].t().contiguous().numpy()
+        key = ("mix", source.name, first, count, digest(mix))
+        if key not in walk.cache:
+            walk.cache[key] = walk.ledger.add(source.name, (count, kept, 1), source.dynamic)
+            walk.mixes[walk.cache[key].start] = Mix(source, first, count, mix, walk.path or "token_mix")
+        mixed = walk.cache[key]
+        return mixed, torch.arange(count * out).reshape(count, out)
     columns = rows.reshape(groups, per, kept).permute(0, 2, 1)  # (group, feature), then the rows of a group as pixels
     known = walk.ledger.source_of(columns.reshape(-1))
     token_form = walk.ledger.source_of(rows.reshape(-1))
@@ -238,6 +251,17 @@ def _contract(walk: Walk, rows: Any, labels: Any, weights: Any, bias: Any) -> tu
     made = walk.layer((digest(kernel), None if bias is None else digest(bias), groups), "conv2d", [source],
                       lambda name: walk.net.conv2d(name, source.name, kernel, many, groups=groups))  # fmt: skip
     return made, torch.arange(made.size).reshape(groups, out, per).permute(0, 2, 1).reshape(count, out)
+
+
+def _slice_of(walk: Walk, rows: Any) -> tuple[Source, int] | None:
+    """(layer, first channel) when the rows are some, but not all, consecutive channels of a layer, pixel by pixel."""
+    flat = rows.reshape(-1)
+    source = walk.ledger.sources[int(walk.ledger.lookup(flat[:1])[0])]
+    first, pixels = int(flat[0]) - source.start, source.shape[1] * source.shape[2]
+    whole = pixels == rows.shape[1] and pixels > 1 and first % pixels == 0 and len(flat) < source.size
+    if not source.name or not whole or source.start in walk.mixes or not torch.equal(flat, torch.arange(len(flat)) + flat[0]):
+        return None
+    return (source, first // pixels) if first + len(flat) <= source.size else None
 
 
 def _blockwise(walk: Walk, rows: Any, labels: Any, weights: Any, bias: Any) -> tuple[Source, Any]:
@@ -352,7 +376,7 @@ def _pool(dims: int) -> Handler:
         padding = _pair(p["padding"], dims, 0)
         regular = not p["ceil_mode"] and (p["count_include_pad"] or padding == (0, 0)) and not p["divisor_override"]
         if not regular:
-            return _named(walk, node, args, kwargs)
+            return _written_out(walk, node, args, kwargs)
         return _averaged(walk, node, x, kernel, stride, padding, dims, args, kwargs)
 
     return handler
@@ -363,7 +387,7 @@ def _adaptive(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     height, width = x.shape[-2:]
     rows, columns = (n if n is not None else full for n, full in zip(_pair(size, 2), (height, width), strict=True))
     if height % rows or width % columns:
-        return _named(walk, node, args, kwargs)
+        return _written_out(walk, node, args, kwargs)
     kernel = (height // rows, width // columns)
     return _averaged(walk, node, x, kernel, kernel, (0, 0), 2, args, kwargs)
 
@@ -396,8 +420,11 @@ def scaled(walk: Walk, x: Value, factor: Any) -> Value:
     parts = walk.split([x], 0, (torch.where(x.ids == 0, 1.0, full),))
 
     def build(ids: list[Any], extra: list[Any]) -> tuple[Source, Any]:
-        source, form = _form(walk, ids[0])
-        values = extra[0].reshape(form)
+        flat = ids[0].reshape(-1)
+        order, known = walk.natural(flat)
+        form = known.shape if known is not None else layer_shape(tuple(n for n in ids[0].shape if n > 1))
+        source = walk.layer_of(flat[order], form)
+        values = extra[0].reshape(-1)[order].reshape(form)
         per_channel = values[:, :1, :1]
         if bool((values == per_channel).all()):
             one = values.reshape(-1)[0] if bool((values == values.reshape(-1)[0]).all()) else per_channel.reshape(-1)
@@ -405,16 +432,9 @@ def scaled(walk: Walk, x: Value, factor: Any) -> Value:
         else:
             every = torch.arange(source.size)
             made = walk.sparse(source, every, every, values.reshape(-1), form)
-        return made, torch.arange(made.size).reshape(ids[0].shape)
+        return made, torch.argsort(order).reshape(ids[0].shape)
 
     return Value(torch.where(x.ids == 0, 0, walk.emit(parts, build)), const)
-
-
-def _form(walk: Walk, ids: Any) -> tuple[Source, tuple[int, int, int]]:
-    """A layer of these values, in its own shape where it is there already."""
-    known = walk.ledger.source_of(ids)
-    form = known.shape if known is not None and known.name else layer_shape(tuple(n for n in ids.shape if n > 1))
-    return walk.layer_of(ids, form), form
 
 
 def added(walk: Walk, a: Value, b: Value) -> Value:
@@ -427,10 +447,13 @@ def added(walk: Walk, a: Value, b: Value) -> Value:
     parts = walk.split([a, b], 0)
 
     def build(ids: list[Any], extra: list[Any]) -> tuple[Source, Any]:
-        first = walk.ledger.source_of(ids[0]) or walk.ledger.source_of(ids[1])
-        form = first.shape if first is not None and first.name else layer_shape(tuple(n for n in ids[0].shape if n > 1))
-        made = walk.total([walk.layer_of(i, form) for i in ids])
-        return made, torch.arange(made.size).reshape(ids[0].shape)
+        a, b = (i.reshape(-1) for i in ids)
+        order, known = walk.natural(a)
+        if known is None:
+            order, known = walk.natural(b)
+        form = known.shape if known is not None else layer_shape(tuple(n for n in ids[0].shape if n > 1))
+        made = walk.total([walk.layer_of(i[order], form) for i in (a, b)])
+        return made, torch.argsort(order).reshape(ids[0].shape)
 
     return Value(walk.emit(parts, build), const)
 
@@ -474,7 +497,40 @@ def _negative(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     return scaled(walk, args[0], torch.tensor(-1.0, dtype=torch.float64))
 
 
+def _written_out(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
+    """An op known to be linear that has no compact form: its matrix is what it makes of the unit vectors, kept as a sparse map."""
+    x = args[0]
+    if not _only_first(walk, node, args, kwargs, *args[1:], *kwargs.values()):
+        return _named(walk, node, args, kwargs)
+    parts = walk.split([x], len(x.shape) - 1, tokens=False)
+    inputs = math.prod(x.shape[1:])
+    outputs = math.prod(node.meta["val"].shape[1:])
+    if inputs * outputs > SPARSE_LIMIT:
+        walk.refuse("it has no compact form, and its matrix is too large", op=op_name(node), value=inputs * outputs, limit=SPARSE_LIMIT,
+                    remedy="use a convolution or a regular pool")  # fmt: skip
+    matrix = node.target(torch.eye(inputs, dtype=torch.float64).reshape(inputs, *x.shape[1:]), *args[1:], **kwargs)
+    zero = node.target(torch.zeros((1, *x.shape[1:]), dtype=torch.float64), *args[1:], **kwargs)
+    shape = tuple(matrix.shape[1:])
+    flat = (matrix - zero).reshape(inputs, outputs)
+    columns, rows = torch.nonzero(flat, as_tuple=True)
+
+    def build(ids: list[Any], extra: list[Any]) -> tuple[Source, Any]:
+        known = walk.ledger.source_of(ids[0])
+        source = walk.layer_of(ids[0], known.shape if known is not None and known.name else layer_shape(tuple(ids[0].shape)))
+        made = walk.sparse(source, columns, rows, flat[columns, rows], layer_shape(shape))
+        return made, torch.arange(made.size).reshape(shape)
+
+    result = _plus(Value(walk.emit(parts, build)), zero.expand(x.shape[0], *shape) if bool((zero != 0).any()) else None)
+    return result if x.const is None else _plus(result, node.target(x.const, *args[1:], **kwargs) - zero)
+
+
+WRITTEN_OUT = (
+    "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d", "conv_transpose1d", "conv_transpose2d", "cumsum", "im2col", "col2im",
+    "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d",
+)  # fmt: skip
+"""Linear ops without a compact form."""
 HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(WRITTEN_OUT, _written_out),
     "conv1d": _conv(1), "conv2d": _conv(2), "convolution": _conv(2), "conv3d": _conv(3), "_native_batch_norm_legit_no_training": _batch_norm,
     "_native_batch_norm_legit": _batch_norm_training, "_native_batch_norm_legit_functional": _batch_norm_training,
     "linear": _linear, "addmm": _addmm, "mm": _matmul, "bmm": _matmul, "matmul": _matmul,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
         net.notes.append(f"not verified against the module: {', '.join(walk.named_ops[:3])} {'has' if len(walk.named_ops) == 1 else 'have'} no rule")
         return net
     used = [n for k, n in enumerate(neurons) if k in walk.lif]
-    reference = Reference(module, used, axes, loop, options.output, steps)
+    reference = Reference(module, used, [walk.orders[k] for k in range(len(neurons)) if k in walk.lif], axes, loop, options.output, steps)
     check_network(net, reference, lambda y: y if axis is None else y.mean(axis))
     note = check_batch(net, reference, ignore=options.batch_mixing == "ignore")
     if note:
@@ -214,7 +215,7 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
     else:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except (*USER_ERRORS, OSError, EOFError) as error:
+        except (*USER_ERRORS, OSError, EOFError, pickle.UnpicklingError) as error:
             raise ModelError(
                 f"weights {path} cannot be read without running their code ({first_line(error)}); save model.state_dict() as .safetensors"
             ) from None

@@ -99,6 +99,8 @@ def rule_of(module: Any, name: str, found: NeuronClass) -> Rule:
     kind = type(module).__name__
     try:
         given = dict(found.to_rule(module))
+    except UnsupportedLayer as error:
+        raise UnsupportedLayer(name, kind, error.reason, value=error.value, limit=error.limit, remedy=error.remedy) from None
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         if isinstance(error, ModelError):
             raise

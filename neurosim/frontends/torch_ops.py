@@ -74,6 +74,11 @@ def _move(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     return Value(ids, const)
 
 
+def _nearest(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
+    """Repeats whole values: done on the ids as floating point numbers, which hold them exactly."""
+    return args[0].moved(lambda a: node.target(a.double(), *args[1:], **kwargs).to(a.dtype))
+
+
 def _merge(walk: Walk, node: Any, args: Any, kwargs: Any) -> Value:
     """Ids and constants merged alike; where a number is put in, its ids are 0."""
     name = op_name(node)
@@ -197,5 +202,6 @@ def handlers() -> dict[str, Callable[..., Any]]:
         (MOVES, _move), (MERGES, _merge), (NEW, _new), (CASTS, _cast), (DROPOUTS, _dropout), (COMPARISONS, _comparison),
     ):  # fmt: skip
         table |= {f"aten.{name}": handler for name in names}
+    table |= {f"aten.upsample_nearest{d}d": _nearest for d in (1, 2)}
     table |= {"neurosim.neuron": _neuron, "neurosim.state": _state}
     return table | {f"aten.{name}": handler for name, handler in LINEAR.items()}

@@ -41,7 +41,7 @@ def _check_rule(neuron: Neuron, module: Any, steps: int) -> None:
     inner = {"step": shape[1:], "time": shape[2:], "batch_first": shape[2:]}.get(rule.layout, shape[1:])
     form = layer_shape(inner)
     net = Network("rule", steps)
-    net.lif("lif", net.spikes_input("in", form), **{key: per_neuron(value, inner, form) for key, value in rule.lif.items()})
+    net.lif("lif", net.spikes_input("in", form), **{key: per_neuron(value, inner, form, slice(None)) for key, value in rule.lif.items()})
     layer = net.layers["lif"]
     threshold = np.broadcast_to(layer.params["threshold"], form).astype(np.float64)
     scale = layer.params["input_scale"] or 1.0
@@ -97,8 +97,9 @@ def _takes_state(neuron: Neuron) -> bool:
 class Reference:
     """The module itself in float64, with what its neurons fire."""
 
-    def __init__(self, model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int, wanted: int, steps: int) -> None:
+    def __init__(self, model: torch.nn.Module, neurons: list[Neuron], orders: list[Any], axes: Axes, loop: int, wanted: int, steps: int) -> None:
         self.model, self.neurons, self.axes, self.loop, self.wanted, self.steps = model, neurons, axes, loop, wanted, steps
+        self.orders = {neuron.name: order.numpy() for neuron, order in zip(neurons, orders, strict=True)}
 
     def run(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
         """(output at float64, neuron -> outputs of its calls) from the initial state."""
@@ -111,8 +112,11 @@ class Reference:
         return outputs[self.wanted].double(), spikes
 
     def layout(self, neuron: Neuron, calls: list[Any]) -> NDArray[np.uint8]:
-        """Recorded outputs at batch 1 as [steps, values]."""
-        return np.asarray(torch.stack(calls).reshape(self.steps, -1).numpy())
+        """Recorded outputs at batch 1 as [steps, values], in the order of the Network's layer."""
+        given = torch.stack(calls).reshape(self.steps, -1).numpy()
+        found = np.empty(given.shape, np.uint8)
+        found[:, self.orders[neuron.name]] = given
+        return found
 
 
 def _recorder(kept: list[Any]) -> Any:
@@ -164,7 +168,7 @@ def check_network(net: Network, reference: Reference, reduce: Any) -> None:
         if margin > TIE:
             raise ModelError(
                 f"module {type(reference.model).__name__} and the Network read from it differ, first in layer {layer}, step {step}, in {count} "
-                f"spikes (margin {margin:.3g}); a state is kept outside the known neurons, or the input has another layout than {reference.axes.letters}"
+                f"spikes (margin {margin:.3g}); a state is kept outside the known neurons, or the axes of the input are not {reference.axes.letters}"
             )
         ties += 1
     raise ModelError(

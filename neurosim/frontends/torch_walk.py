@@ -6,6 +6,7 @@ import hashlib
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,10 +22,21 @@ from neurosim.network import Network
 
 PATTERNS = 64
 """Most different patterns of one operation: as many layers of the Network may come from one node."""
-HELPERS = ("reshape", "concat", "gather", "bias")
+HELPERS = ("reshape", "concat", "gather", "select", "pad", "bias", "add")
 """Layers that only arrange the input of another."""
 SPARSE_LIMIT = 2**24
 """Most weights of a sparse map that stands for an operation without a compact form."""
+
+
+@dataclass(frozen=True)
+class Mix:
+    """y[c] = weight x[first + c] over the pixels of ``source``, for ``count`` channels; weight (out, pixels), square. ``name`` for its layer."""
+
+    source: Source
+    first: int
+    count: int
+    weight: Any
+    name: str
 
 
 class Membrane:
@@ -44,11 +56,15 @@ class Walk:
         self.ledger = Ledger(net.steps)
         self.values: dict[Any, Any] = {}
         self.cache: dict[Any, Source] = {}
+        self.mixes: dict[int, Mix] = {}
+        """Token mixings of a few channels, by the start of their source: layers of the Network only when somebody reads them."""
         self.node: Any = None
         self.paths: set[str] = set()
         self.reserved = {neuron.name for neuron in neurons}
         self.named_ops: list[str] = []
         """Layers of ops that have no rule here and are kept by name."""
+        self.orders: dict[int, Any] = {}
+        """Of every neuron layer: where each of its neurons, in the module's order, lies in the Network's layer."""
         self.lif: dict[int, tuple[Source, Any, Any]] = {}
 
     # -- the walk
@@ -165,7 +181,10 @@ class Walk:
         """A free layer name: the module's own where it does one thing, else with the op."""
         path = self.path
         leaf = path and op not in HELPERS and next(iter(self.model.get_submodule(path).children()), None) is None
-        base = path if leaf else f"{path}.{op}" if path else op
+        return self.free(path if leaf else f"{path}.{op}" if path else op)
+
+    def free(self, base: str) -> str:
+        """``base``, or with a number where that name is taken."""
         name, k = base, 2
         while name in self.net.layers or name in self.reserved:
             name, k = f"{base}_{k}", k + 1
@@ -189,50 +208,15 @@ class Walk:
 
     def layer_of(self, ids: Any, shape: Shape, const: Any = None) -> Source:
         """A layer with exactly these values: normalised ids and constants, in the order (c, y, x) of ``shape``."""
-        flat = ids.reshape(-1)
-        source = self._joined(flat, shape) or self._gathered(flat, shape)
-        if const is None or not bool((const != 0).any()):
-            return source
-        bias = const.reshape(shape).numpy()
-        per_channel = bias[:, :1, :1]
-        bias = per_channel if np.all(bias == per_channel) else bias
-        return self.layer(digest(bias), "bias", [source], lambda name: self.net.scale(name, source.name, 1.0, bias=bias))
+        from neurosim.frontends.torch_gather import layer_of
+
+        return layer_of(self, ids, shape, const)
 
     def shaped(self, source: Source, shape: Shape) -> Source:
         """The same values under another shape."""
         if source.shape == shape:
             return source
         return self.layer(shape, "reshape", [source], lambda name: self.net.reshape(name, source.name, shape))
-
-    def _joined(self, flat: Any, shape: Shape) -> Source | None:
-        """Whole layers, one or several joined by channels."""
-        whole = self.ledger.source_of(flat)
-        if whole is not None and whole.name:
-            return self.shaped(whole, shape)
-        pixels, parts, at = shape[1] * shape[2], [], 0
-        while at < len(flat):
-            source = self.ledger.sources[int(self.ledger.lookup(flat[at : at + 1])[0])]
-            chunk = flat[at : at + source.size]
-            if not source.name or source.size % pixels or not torch.equal(chunk, torch.arange(source.start, source.start + source.size)):
-                return None
-            parts.append(self.shaped(source, (source.size // pixels, *shape[1:])))
-            at += source.size
-        return self.layer((), "concat", parts, lambda name: self.net.concat(name, *(p.name for p in parts)))
-
-    def _gathered(self, flat: Any, shape: Shape) -> Source:
-        """Chosen values of layers, by sparse maps."""
-        which = self.ledger.lookup(flat)
-        parts = []
-        for index in torch.unique(which).tolist():
-            source = self.ledger.sources[index]
-            if source.name:
-                targets = torch.nonzero(which == index).reshape(-1)
-                parts.append(
-                    self.sparse(source, flat[targets] - source.start, targets, torch.ones(len(targets), dtype=torch.float64), shape, "gather")
-                )
-        if not parts:
-            self.refuse("it reads nothing but constants", remedy="remove it: its output does not depend on the input")
-        return self.total(parts)
 
     def total(self, parts: list[Source]) -> Source:
         """The sum of layers."""
@@ -307,19 +291,40 @@ class Walk:
                 remedy="use the same layers in every step",
             )  # fmt: skip
         if first is None:
-            known = self.ledger.source_of(pattern)
-            form = known.shape if known is not None and known.name else layer_shape(inner)
-            source = self.layer_of(pattern, form, added)
-            rule = {key: per_neuron(value, inner, form) for key, value in neuron.rule.lif.items()}
+            order, known = self.natural(pattern)
+            form = known.shape if known is not None else layer_shape(inner)
+            source = self.layer_of(pattern[order], form, None if added is None else added[order])
+            rule = {key: per_neuron(value, inner, form, order.numpy()) for key, value in neuron.rule.lif.items()}
             built = self.net.lif(neuron.name, source.name, **rule)
             self.lif[layer] = (self.ledger.add(built, form, True), pattern, added)
-        result = self.ledger.all_steps(self.lif[layer][0])
+            self.orders[layer] = torch.argsort(order)
+        result = self.ledger.all_steps(self.lif[layer][0]).reshape(steps, -1)[:, self.orders[layer]]
         return Value((result[call : call + 1] if per_step else result).reshape(shape))
 
+    def natural(self, flat: Any) -> tuple[Any, Source | None]:
+        """(order, layer): the order that turns these normalised ids into the layer whose values they are; as they are, None where they are not one."""
+        order = torch.argsort(flat)
+        source = self.ledger.source_of(flat[order])
+        if source is None or not source.name:
+            return torch.arange(len(flat)), None
+        return order, source
 
-def per_neuron(value: Any, inner: tuple[int, ...], form: Shape) -> Any:
-    """A rule's array, which broadcasts to one step of the input, as (c, y, x); numbers and texts as they are."""
-    return np.broadcast_to(value, inner).reshape(form) if isinstance(value, np.ndarray) and value.ndim else value
+
+def per_neuron(value: Any, inner: tuple[int, ...], form: Shape, order: Any) -> Any:
+    """A rule's array, which broadcasts to one step of the input, as (c, y, x) or (c, 1, 1); numbers and texts as they are.
+
+    ``order``: which neuron of the module each one of ``form`` is.
+    """
+    if not isinstance(value, np.ndarray) or not value.ndim:
+        return value
+    try:
+        full = np.broadcast_to(value, inner).reshape(-1)[order].reshape(form)
+    except ValueError:
+        raise ModelError(
+            f"a rule's array of shape {value.shape} does not broadcast to the neurons {inner}; give one value, or one per channel"
+        ) from None
+    first = full[:, :1, :1]
+    return first if np.array_equal(np.broadcast_to(first, form), full) else full
 
 
 def layer_shape(shape: tuple[int, ...]) -> Shape:

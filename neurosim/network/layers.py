@@ -42,7 +42,7 @@ class Layer:
         for key, value in sorted(self.params.items()):
             if value is None:
                 continue
-            parts.append(f"{key}{list(value.shape)}" if isinstance(value, np.ndarray) and value.size > 1 else f"{key}={_plain(value)}")
+            parts.append(f"{key}{list(value.shape)}" if isinstance(value, np.ndarray) and value.size != 1 else f"{key}={_plain(value)}")
         return f"{self.op}({', '.join(parts)})"
 
 

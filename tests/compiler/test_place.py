@@ -99,8 +99,8 @@ def test_a_thousand_cores_take_seconds() -> None:
     traffic = np.zeros((1024, 1024))
     for k in range(0, 992, 32):  # layers of 32 slices, each sending to a third of the next
         traffic[k : k + 32, k + 32 : k + 64] = draw.integers(0, 200, (32, 32)) * (draw.random((32, 32)) < 0.3)
-    began = time.perf_counter()
+    began = time.process_time()
     site, before, after = place(traffic, np.zeros((1, 1024)), chip_of(4, 1 << 20, 32))
     assert sorted(site.tolist()) == list(range(1024))
     assert after < 0.6 * before
-    assert time.perf_counter() - began < 30  # about 2 s on an idle machine
+    assert time.process_time() - began < 30  # about 2 s

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from neurosim.chip import load_chip
 from neurosim.compiler.assemble import assemble
@@ -27,7 +26,6 @@ TIMES = {
 
 ENGINES: tuple[Engine, ...] = (run_reference, run_fast)
 """Both engines: what is worked out by hand holds for each."""
-SOON = [run_reference, pytest.param(run_fast, marks=pytest.mark.xfail(strict=False, reason="the fast engine follows"))]
 
 
 def rule(threshold: int = 5, **more: Any) -> NeuronRule:

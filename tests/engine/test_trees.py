@@ -12,7 +12,7 @@ from neurosim.engine.reference import run_reference
 from neurosim.errors import Deadlock
 from neurosim.graph import Graph
 from neurosim.program import Program
-from tests.engine.networks import ENGINES, SOON, dense, mapped, population, puts, server_number, services, spikes
+from tests.engine.networks import ENGINES, dense, mapped, population, puts, server_number, services, spikes
 
 RECORD = Options(record=True, state=True)
 TREE: dict[str, Any] = {"noc__multicast": '"tree"', "noc__cores_per_router": 2, "memory__cores": 4}
@@ -134,7 +134,7 @@ def test_shuffled_instants_change_nothing(sync: str, seed: int) -> None:
     assert np.array_equal(plain.trace, shuffled.trace)
 
 
-@pytest.mark.parametrize("run", SOON)
+@pytest.mark.parametrize("run", ENGINES)
 def test_a_deadlock_of_trees_is_named(run: Engine) -> None:
     # four routers in a ring, FIFOs of one; every core sends one packet per spike for the next core and the one after it, all at S_1
     names = [f"a{k}" for k in range(4)]
@@ -155,3 +155,18 @@ def test_a_deadlock_of_trees_is_named(run: Engine) -> None:
     with pytest.raises(Deadlock) as shuffled:
         run_reference(program, [stimulus], RECORD, shuffle_seed=1)
     assert str(shuffled.value) == str(caught.value)
+
+
+@pytest.mark.parametrize("run", ENGINES)
+def test_a_deadlock_over_windows_of_trees_is_named(run: Engine) -> None:
+    # three cores that all feed the two others, axon-out of one item, windows of one packet: each sender waits for the lowest core that it lacks
+    names = "abc"
+    around = [dense(source, target, 9, (6, 6)) for source in names for target in names if source != target]
+    graph = Graph("all", 1, (population("in", 1, "input"), *(population(name, 6) for name in names)), (dense("in", "a", 9, (1, 6)), *around))
+    program = mapped(graph, [0, 1, 2], "free", mesh=(3, 1), noc__multicast='"tree"', noc__flow='"end_to_end"', noc__axon_out=1)
+    with pytest.raises(Deadlock) as caught:
+        run(program, [spikes(program, [(0, 0)])], RECORD)
+    assert caught.value.cycle == (
+        "core 0", "axon-out of core 0", "core 0 sender", "a window credit of core 1",
+        "core 1", "axon-out of core 1", "core 1 sender", "a window credit of core 0",
+    )  # fmt: skip

@@ -48,7 +48,7 @@ def test_every_way_to_name_a_model(checkpoint: Path, tmp_path: Path) -> None:
 def test_names_that_are_no_model(tmp_path: Path) -> None:
     for model, message in (
         ("stmixer-mnist-t2", "did you mean stmixer-mnist-t"),
-        ("net.nir", "states no number of steps"),
+        ("net.net", "states no number of steps"),
         (tmp_path / "net.pth", "file kind .pth is not read"),
         (tmp_path / "net.safetensors", "needs its config net.json"),
         (tmp_path / "net.json", "No such file"),

@@ -125,6 +125,8 @@ def insert(st: A, cal: A, buckets: A, station: int, time: int) -> None:
     e = st[station]
     e.wake = time
     number = time >> np.int64(cal[Z_SHIFT])
+    if e.eager != 0:
+        number = np.int64(cal[Z_BASE])
     ahead = number - np.int64(cal[Z_BASE])
     if ahead >= BUCKETS:
         far(st, cal, buckets, station)

@@ -11,9 +11,13 @@ import numpy as np
 INF = 2**62
 
 # st: stations. wake: when it wakes (INF: not scheduled); place: bucket it is in (with its neighbours there), BUCKETS + place in the heap, or -1.
-# kind: STATION_*; ordered: within a bucket the stations with this flag act in order of (time, station)
-STATION = np.dtype([("wake", "i8"), ("next", "i4"), ("previous", "i4"), ("place", "i4"), ("kind", "i2"), ("ordered", "i2")], align=True)
-PORT, CORE, SOMA, SENDER, ROUTER = range(5)
+# kind: STATION_*; ordered: within a bucket the stations with this flag act in order of (time, station); eager: acts at once, ahead of time, for
+# nothing that happens elsewhere until then can change what it does
+STATION = np.dtype(
+    [("wake", "i8"), ("next", "i4"), ("previous", "i4"), ("place", "i4"), ("kind", "i2"), ("ordered", "i1"), ("eager", "i1")], align=True
+)
+PORT, CORE, SOMA, SENDER, ROUTER, EXPRESS = range(6)
+"""EXPRESS: what a router does for its private outputs, those that only one of its inputs uses."""
 
 # sv: servers. end: end of the last service (0 at first); open: 1 = a service that waits for a credit, 2 = a router output that looks for one at
 # ``ready``; packet: row of pk that is served; ready: q of the put of a router output or port. Router outputs have ``end`` and ``services`` in ``ch``
@@ -24,15 +28,17 @@ SERVER = np.dtype(
         ("open", "i4"), ("ready", "i8"),
         ("waited", "i8"), ("shift", "i8"), ("duration", "i8"), ("last_put", "i8"), ("puts", "i8"), ("held", "i8"), ("synops", "i8"), ("missed", "i8"),
         ("jitter", "i4"), ("result", "i4"), ("results", "i4"), ("repeat", "i4"), ("route", "i4"), ("route_end", "i4"), ("listed", "i4"),
-        ("spare", "i4", (9,)),
+        ("private", "i4"), ("spare", "i4", (8,)),
     ],
     align=True,
 )  # fmt: skip
-"""``missed``: drops and losses; ``route`` .. ``route_end``: what a sender still has to send, rows of rt or (listed) of the lists of routes."""
+"""``missed``: drops and losses; ``private``: a router output that one input alone uses; ``route`` .. ``route_end``: what a sender still has to send,
+rows of rt or (listed) of the lists of routes."""
 
 # ch: channels, by the number of the one server that writes them (no channel: depth 0). Slots base .. base + depth, of which ``used`` are taken from
 # ``head`` on; reader: station; waiting: the writer waits for a credit; figures: row of (hop, forward, ack) behind the columns of ``par``.
-# Read by a router: arrive, output: what the head asks for (INF: no head); taken: time of the take before it; bit: number of the input, -1: no router.
+# Read by a router: arrive, output: what the head asks for (INF: no head; a private output as its complement); taken: time of the take before it;
+# bit: number of the input, -1: no router.
 # Written by a router output: end of its last service (INF: it waits for a credit) and number of its services. One cache line: a packet-hop touches
 # that of the channel it comes from and that of the channel it goes to
 CHANNEL = np.dtype(
@@ -45,8 +51,8 @@ CHANNEL = np.dtype(
 # cw: what is seldom needed of channels
 C_KIND, C_DROP, C_DROPS, C_LOSSES, C_COLUMNS = range(5)
 
-# slot: places of channels: time of arrival while taken, else when its credit is usable; row of pk; destination core
-SLOT = np.dtype([("time", "i8"), ("packet", "i4"), ("dest", "i4")], align=True)
+# slot: places of channels: time of arrival while taken, else when its credit is usable; row of pk; destination core; when the last item left it
+SLOT = np.dtype([("time", "i8"), ("packet", "i4"), ("dest", "i4"), ("left", "i8")], align=True)
 
 # pk: packets and items. Rows 0 .. servers - 1 are the servers' own (steps, start items, what a port is about to send), the others come and go.
 # sample: row of smp that it is charged to; route: row of rt (-1: a current or an item)
@@ -60,7 +66,7 @@ PACKET = np.dtype(
 
 # rr: routers; mask: inputs 0 .. 63 with a head (the words behind it are in ``mask``); first: row of rin, the channels of inputs; out .. out_end:
 # servers; open: number of outputs that wait
-ROUTE = np.dtype([("mask", "u8"), ("first", "i4"), ("open", "i4"), ("out", "i4"), ("out_end", "i4"), ("spare", "i8")], align=True)
+ROUTE = np.dtype([("mask", "u8"), ("first", "i4"), ("open", "i4"), ("out", "i4"), ("out_end", "i4"), ("held", "i8")], align=True)
 
 # par: constants of a run; from P_COLUMNS on rows of (hop, forward, ack) in ps
 HOP, FORWARD, ACK, FIGURES = range(4)

@@ -13,7 +13,7 @@ from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit, part
 from neurosim.engine.fast.fabric import begin, charged, finish, sample_at, scaled, take, wake_after
 from neurosim.engine.fast.maps import Y_DELAY, Y_SHIFT, Y_SLICE
-from neurosim.engine.fast.stations import return_window, sample_of, steps_allow
+from neurosim.engine.fast.stations import no_room, return_window, sample_of, steps_allow
 from neurosim.engine.fast.steps import complete_at, run_step, start_item
 from neurosim.engine.fast.synapses import TOUCHED, accumulate_narrow, accumulate_wide, integrate_narrow, integrate_wide, lift, place_of
 
@@ -55,9 +55,10 @@ def synapse(
     inlet = co[core, K_AXON_IN]
     while ch[inlet].used != 0:
         start = max(slot[ch[inlet].head].time, sv[s].end)
-        if start > time:
+        if (start > time and st[s].eager == 0) or (par[P_RECORD] != 0 and reg[G_ROWS] + par[P_MARGIN] > rows.shape[0]):
             schedule(st, cal, buckets, s, start)
             return
+        time = max(time, start)
         packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
         begin(par, sv, s, time, packet)
         return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
@@ -255,10 +256,14 @@ def core_station(
         ):
             return
         starts = sv[s].services == 0 and co[core, K_START] != 0
-        if (not starts and ch[inlet].used == 0) or time > par[P_UNTIL]:
+        if not starts and ch[inlet].used == 0:
             return
-        if not starts and max(slot[ch[inlet].head].time, sv[s].end) > time:
-            schedule(st, cal, buckets, s, max(slot[ch[inlet].head].time, sv[s].end))
+        start = time if starts else max(slot[ch[inlet].head].time, sv[s].end)
+        if (start > time and st[s].eager == 0) or no_room(par, reg, rows, spk):
+            schedule(st, cal, buckets, s, start)
+            return
+        time = max(time, start)
+        if time > par[P_UNTIL]:
             return
         if st[s].ordered != 0:
             windows_end(par, reg, v, v32, readout, scores, time)

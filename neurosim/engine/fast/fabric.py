@@ -232,9 +232,15 @@ def enqueue(
         c.arrive = arrival
         head_is(rr, mask, words, k, c.bit)
         if dest >= 0:
-            output = rr[k].out + ns[k * cores + dest]
-            c.output = output
-            wake = max(arrival, ch[output].end)
+            local = ns[k * cores + dest]
+            if local < 0:
+                output = rr[k].out + ~local
+                c.output = ~output
+                reader = sv[output].station
+            else:
+                output = rr[k].out + local
+                c.output = output
+            wake = max(max(arrival, c.taken), ch[output].end)
             if wake == INF:
                 return
     arm(st, cal, buckets, reader, wake)
@@ -245,15 +251,17 @@ def take(par: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, channe
     """Take the head at ``time``: its credit goes back and the high-water mark is kept. Returns the packet."""
     c = ch[channel]
     place, past = c.head, c.base + c.depth
-    while c.used > c.high:  # more items than ever have been put; have so many arrived?
-        last = place + c.high
-        if last >= past:
-            last -= c.depth
-        if slot[last].time > time:
-            break
-        c.high += 1
     at = slot[place]
-    packet = at.packet
+    packet, arrival = at.packet, at.time
+    # how many there were when it arrived: itself and those before it that left then or later
+    high, before = 1, place
+    while high < c.depth:
+        before = (past if before == c.base else before) - 1
+        if slot[before].left < arrival:
+            break
+        high += 1
+    c.high = max(c.high, high)
+    at.left = time
     usable = time + par[P_COLUMNS + FIGURES * c.figures + ACK]
     at.time = usable
     c.used -= 1

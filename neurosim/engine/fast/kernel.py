@@ -21,7 +21,7 @@ from neurosim.engine.fast.calendar import BUCKETS, Z_BASE, Z_SHIFT, advance, fir
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import OPTIONS
 from neurosim.engine.fast.cores import core_station, soma, synapse
-from neurosim.engine.fast.router import look_ahead, router
+from neurosim.engine.fast.router import express, router
 from neurosim.engine.fast.stations import port, sender
 from neurosim.host import stimulus
 
@@ -64,8 +64,6 @@ def _build(rules: int) -> Callable[..., int]:
             if st[station].ordered != 0:
                 station = first_in_order(st, station)
             time = st[station].wake
-            if st[station].next >= 0:
-                look_ahead(st, ch, slot, rin, rr, router0, st[station].next)
             remove(st, cal, buckets, station)
             left -= 1
             kind = st[station].kind
@@ -74,10 +72,14 @@ def _build(rules: int) -> Callable[..., int]:
                     par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, sl, so, rt, rows, smp,
                     station - router0, station, time,
                 )  # fmt: skip
+            elif kind == EXPRESS:
+                express(
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, rin, mask, ns, rr, rows, smp, station - router0 - rr.shape[0], station
+                )  # fmt: skip
             elif kind == SENDER:
                 sender(
-                    par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, rows, smp, cc, co, sl, so, rt, lp, lr,
-                    station, time,
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, rows, spk, smp, cc, co, sl, so, rt, lp,
+                    lr, station, time,
                 )  # fmt: skip
             elif kind == SOMA:
                 soma(
@@ -100,7 +102,7 @@ def _build(rules: int) -> Callable[..., int]:
                     par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up,
                     ring, co, csl, buf, v, v32, tlast, thr, bias, flo, rby, flat, high, floor32, axis, index, w8, w32, readout, scores, station, time,
                 )  # fmt: skip
-        return MORE
+        return LATE if reg[G_LAST_END] > par[P_MAX_TIME] else MORE
 
     return kernel
 

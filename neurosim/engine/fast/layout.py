@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.engine.events import CORE_COUNTERS, Options
+from neurosim.engine.events import CORE_COUNTERS, CURRENT, Options
 from neurosim.engine.fast import columns as c
+from neurosim.engine.fast.ahead import eager_stations
 from neurosim.engine.fast.calendar import awake_at_start
 from neurosim.engine.fast.maps import build_maps
 from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
@@ -114,6 +115,8 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     up, dn, port_down = _neighbours(program, slices)
     co, csl, buffers = _cores(program, slices, free)
     fabric = build_fabric(program, free)
+    currents = program.slice_core[np.unique(stim[stim[:, c.I_ITEM] == CURRENT, c.I_SLICE])]
+    eager_stations(program, options, currents, fabric.st, fabric.sv, fabric.ns, fabric.rr)
     window = noc.window if noc.flow == "end_to_end" else 0
     wc, route_window = _windows(program, slices, window)
     so = _table(*program.source_box.T, *program.source_shape.T, program.route_ptr[:-1], program.route_ptr[1:], np.full(len(program.source_box), -1))

@@ -71,8 +71,9 @@ def build_fabric(program: Program, free: bool) -> Fabric:
     sv = records(servers, c.SERVER)
     sv["station"] = np.where(numbers < router0, numbers, router0 + program.server_owner)
     sv["owner"] = program.server_owner
-    st, cal, buckets = make(router0 + routers, latency(program))
+    st, cal, buckets = make(router0 + 2 * routers, latency(program))
     st["kind"] = c.ROUTER
+    st["kind"][router0 + routers :] = c.EXPRESS
     st["kind"][:ports] = c.PORT
     for k, station in enumerate((c.CORE, c.SOMA, c.SENDER)):
         st["kind"][ports + k : router0 : 3] = station
@@ -117,5 +118,5 @@ def clear_fabric(st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, rr: A)
     ch["head"] = ch["base"]
     ch["arrive"], ch["taken"] = c.INF, -1
     cw[:, [c.C_DROPS, c.C_LOSSES]] = 0
-    slot["time"] = 0
-    rr["open"] = rr["mask"] = 0
+    slot["time"], slot["left"] = 0, -1
+    rr["open"] = rr["mask"] = rr["held"] = 0

@@ -78,7 +78,7 @@ class Collector:
         for k, field in enumerate(("services", "busy", "blocked", "held")):
             self.servers[:, k] += t.sv[field]
         # what was never taken has arrived all the same
-        self.channels[:, 1] = np.maximum(self.channels[:, 1], np.maximum(t.ch["high"], t.ch["used"])[writer])
+        self.channels[:, 1] = np.maximum(self.channels[:, 1], self._high()[writer])
         self.channels[:, 2:] += t.cw[writer][:, [c.C_DROPS, c.C_LOSSES]]
         end = max(int(t.reg[c.G_LAST_END]), last_start(t))
         self.window_ps += end
@@ -92,6 +92,19 @@ class Collector:
             self._windows(first, last)
         if self.options.state:
             self.state.append(t.state())
+
+    def _high(self) -> A:
+        """High-water marks of all channels: what was never taken has arrived all the same."""
+        t = self.tables
+        high = t.ch["high"].copy()
+        for k in np.flatnonzero(t.ch["used"]).tolist():
+            base, depth, head, used = (int(t.ch[name][k]) for name in ("base", "depth", "head", "used"))
+            left = t.slot["left"][base : base + depth]
+            for number in range(used):
+                arrival = t.slot["time"][base + (head - base + number) % depth]
+                before = [left[(head - base - j) % depth] >= arrival for j in range(1, depth - number)]
+                high[k] = max(high[k], number + 1 + int(np.argmin([*before, False])))
+        return np.asarray(high)
 
     def _puts(self) -> A:
         """Puts of every server. A service of a router output puts once, unless it is open or its spike was dropped or lost."""

@@ -14,7 +14,7 @@ from neurosim.arithmetic import jittered
 from neurosim.engine.events import ROW_DROP, ROW_LOSS, SPIKE
 from neurosim.engine.fast.calendar import arm, trailing_zeros
 from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import jit, part, prefetch
+from neurosim.engine.fast.compiled import jit, part
 from neurosim.engine.fast.fabric import (
     ends_at,
     enqueue,
@@ -102,7 +102,7 @@ def waiting_puts(
     wake = INF
     for output in range(rr[k].out, rr[k].out_end):
         v = sv[output]
-        if v.open == 0:
+        if v.open == 0 or v.private != 0:
             continue
         c = ch[output]
         if c.used >= c.depth:
@@ -140,30 +140,16 @@ def waits(sv: A, r: Any, output: int, packet: int, time: int, ready: int, how: i
 
 
 @part
-def first_input(rr: A, rin: A, k: int) -> int:
-    """The lowest of the first 64 inputs of router ``k`` that has a head; -1 if none has."""
-    found = rr[k].mask
-    return rin[rr[k].first + trailing_zeros(found)] if found != 0 else -1
-
-
-@part
-def look_ahead(st: A, ch: A, slot: A, rin: A, rr: A, router0: int, station: int) -> None:
-    """Fetch what the router behind ``station`` in the bucket will need, and a first part of what the one behind that will.
-
-    The records of a large chip do not fit the first cache. Which wake-up comes next is known, so its memory can be on its way meanwhile.
-    """
-    if station < router0:
+def ask(st: A, cal: A, buckets: A, sv: A, ch: A, ns: A, rr: A, cores: int, k: int, inlet: int, dest: int, time: int) -> None:
+    """The new head of input channel ``inlet`` of router ``k`` asks for its output; a private one is served by the express station."""
+    local = ns[k * cores + dest]
+    if local >= 0:
+        ch[inlet].output = rr[k].out + local
         return
-    inlet = first_input(rr, rin, station - router0)
-    if inlet >= 0:
-        prefetch(slot[ch[inlet].head])
-        if ch[inlet].output >= 0:
-            prefetch(ch[ch[inlet].output])
-    after = st[station].next
-    if after >= router0:
-        inlet = first_input(rr, rin, after - router0)
-        if inlet >= 0:
-            prefetch(ch[inlet])
+    output = rr[k].out + ~local
+    ch[inlet].output = ~output
+    if ch[output].end < INF:
+        arm(st, cal, buckets, sv[output].station, time)
 
 
 @part
@@ -191,7 +177,9 @@ def router(
                     j = rin[first + (w << 6) + trailing_zeros(left)]
                     left &= left - _ONE
                     e = ch[j]
-                    start = max(e.arrive, ch[e.output].end)
+                    if e.output < 0:
+                        continue
+                    start = max(max(e.arrive, e.taken), ch[e.output].end)
                     if start > time:
                         wake = min(wake, start)
                         continue
@@ -220,7 +208,7 @@ def router(
                 if tree != 0:
                     e.output = -1
                 else:
-                    e.output = r.out + ns[k * cores + head.dest]
+                    ask(st, cal, buckets, sv, ch, ns, rr, cores, k, inlet, head.dest, time)
             else:
                 no_head(rr, mask, words, k, e.bit)
         c = ch[output]
@@ -262,3 +250,103 @@ def router(
         send(par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, words, cores, output, place, put, packet, dest, put - ready)
     if soonest < INF:
         arm(st, cal, buckets, station, soonest)
+
+
+@part
+def held_puts(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, slot: A, pk: A, rin: A, mask: A, ns: A, rr: A, rows: A, smp: A, k: int
+) -> None:  # fmt: skip
+    """Puts of private outputs of router ``k`` that wait for a credit."""
+    for output in range(rr[k].out, rr[k].out_end):
+        v, c = sv[output], ch[output]
+        if v.open == 0 or v.private == 0:
+            continue
+        if c.used >= c.depth:
+            c.waiting = 1
+            continue
+        place = free_place(ch, output)
+        put = max(v.ready, slot[place].time)
+        rr[k].held -= 1
+        v.open = 0
+        v.blocked += put - v.ready
+        send(
+            par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, par[P_WORDS], par[P_CORES], output, place, put, v.packet,
+            pk[v.packet].dest, put - v.ready,
+        )  # fmt: skip
+
+
+@part
+def express(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, rin: A, mask: A, ns: A, rr: A, rows: A, smp: A, k: int,
+    station: int,
+) -> None:  # fmt: skip
+    """Router ``k``, private outputs. Whatever is known is done, however far ahead: nothing that arrives elsewhere can come between.
+
+    One input is looked at after the other, and of one input head after head, until a head is for another kind of output or a put finds no credit.
+    """
+    r = rr[k]
+    first, words, cores, router0 = r.first, par[P_WORDS], par[P_CORES], par[P_ROUTER0]
+    if r.held > 0:
+        held_puts(par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, k)
+    for w in range(words):
+        left = heads(rr, mask, words, k, w)
+        while left != 0:
+            inlet = rin[first + (w << 6) + trailing_zeros(left)]
+            left &= left - _ONE
+            e = ch[inlet]
+            while e.output < 0:
+                output = ~e.output
+                c = ch[output]
+                if c.end == INF:
+                    break
+                time = max(max(e.arrive, e.taken), c.end)
+                if time > par[P_UNTIL]:
+                    break
+                if par[P_RECORD] != 0 and reg[G_ROWS] + par[P_MARGIN] > rows.shape[0]:
+                    arm(st, cal, buckets, station, time)
+                    return
+                at = slot[e.head]
+                packet, dest = at.packet, at.dest
+                take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
+                e.taken = time
+                n = c.services
+                c.services = n + 1
+                hop = par[P_COLUMNS + FIGURES * c.figures + HOP]
+                if par[P_AMPLITUDE] > 0:
+                    hop = jittered(hop, jitter_draw(par[P_SEED], par[P_SAMPLE], output, n, par[P_AMPLITUDE]))
+                    sv[output].busy += hop
+                ready = time + hop
+                if par[P_KEEP] != 0:
+                    sv[output].start = time
+                if par[P_STREAMED] != 0:
+                    smp[sample_at(par, time) if par[P_TIMED] != 0 else pk[packet].sample, X_HOPS] += 1
+                if c.used >= c.depth:
+                    v = sv[output]
+                    v.packet = packet
+                    v.start = time
+                    v.ready = ready
+                    v.waited = 0
+                    v.open = 1
+                    r.held += 1
+                    c.end = INF
+                    c.waiting = 1
+                else:
+                    place = free_place(ch, output)
+                    put = max(ready, slot[place].time)
+                    if put > ready:
+                        sv[output].blocked += put - ready
+                    send(
+                        par, reg, st, cal, buckets, sv, ch, slot, pk, rin, mask, ns, rr, rows, smp, words, cores, output, place, put, packet, dest,
+                        put - ready,
+                    )  # fmt: skip
+                if e.used == 0:
+                    no_head(rr, mask, words, k, e.bit)
+                    break
+                head = slot[e.head]
+                e.arrive = head.time
+                local = ns[k * cores + head.dest]
+                e.output = ~(r.out + ~local) if local < 0 else r.out + local
+                if local >= 0:
+                    wake = max(max(e.arrive, e.taken), ch[e.output].end)
+                    if wake < INF:
+                        arm(st, cal, buckets, router0 + k, wake)

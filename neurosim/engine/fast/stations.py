@@ -284,6 +284,14 @@ def with_windows(
 
 
 @jit
+def no_room(par: A, reg: A, rows: A, spk: A) -> bool:
+    """Whether the buffers must be emptied before a station that acts ahead of time goes on."""
+    return (par[P_RECORD] != 0 and reg[G_ROWS] + par[P_MARGIN] > rows.shape[0]) or (
+        par[P_SPIKES] != 0 and reg[G_SPIKES] + par[P_MARGIN] > spk.shape[0]
+    )
+
+
+@jit
 def copy_dests(par: A, bits: A, source: int, copy: int) -> None:
     """The same set of destinations for another packet."""
     for word in range(par[P_BIT_WORDS]):
@@ -293,7 +301,7 @@ def copy_dests(par: A, bits: A, source: int, copy: int) -> None:
 @part
 def sender(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, wc: A, wf: A, pk: A, bits: A, spare: A, rin: A, mask: A, ns: A, rr: A,
-    rows: A, smp: A, cc: A, co: A, sl: A, so: A, rt: A, lp: A, lr: A, s: int, time: int,
+    rows: A, spk: A, smp: A, cc: A, co: A, sl: A, so: A, rt: A, lp: A, lr: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Sender: one packet per destination core of the item it took from axon-out, or one for all (trees).
 
@@ -338,11 +346,14 @@ def sender(
                 v.route = v.route_end if tree else v.route + 1
             duration = par[P_SEND] * v.result if v.result > 0 else 1
             finish(par, reg, sv, pk, spare, rows, smp, s, max(v.start + scaled(sv, s, duration) + v.shift, v.last_put))
-        if ch[inlet].used == 0 or time > par[P_UNTIL]:
+        if ch[inlet].used == 0:
             return
         start = max(slot[ch[inlet].head].time, v.end)
-        if start > time:
+        if (start > time and st[s].eager == 0) or no_room(par, reg, rows, spk):
             schedule(st, cal, buckets, s, start)
+            return
+        time = max(time, start)
+        if time > par[P_UNTIL]:
             return
         packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
         begin(par, sv, s, time, packet)

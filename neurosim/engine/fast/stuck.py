@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from neurosim.engine.deadlock import Stuck, diagnose
+from neurosim.engine.events import CURRENT
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.layout import Tables
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
@@ -25,6 +26,28 @@ def last_start(tables: Tables) -> int:
     return max(latest, int(ends[ends < c.INF].max(initial=0)))
 
 
+def _destinations(program: Program, t: Tables, packet: int) -> tuple[list[int], list[int]]:
+    """Routes and cores that a packet still serves, ascending; of a current the core only."""
+    if t.pk["item"][packet] == CURRENT:
+        return [], [int(t.pk["dest"][packet])]
+    if not t.par[c.P_TREE]:
+        return [int(t.pk["route"][packet])], [int(t.pk["dest"][packet])]
+    first, words = int(program.route_ptr[t.pk["slice"][packet]]), int(t.par[c.P_BIT_WORDS])
+    held = t.bits[packet * words : (packet + 1) * words].tolist()
+    routes = [first + 64 * word + bit for word in range(words) for bit in range(64) if held[word] >> bit & 1]
+    return routes, program.route_core[routes].tolist()
+
+
+def _lacking(program: Program, t: Tables, server: int) -> int:
+    """The lowest destination core of a blocked sender or port whose window has no credit."""
+    routes, cores = _destinations(program, t, server)
+    for route, core in zip(routes, cores, strict=False):
+        window = t.rt[route, c.T_WINDOW]
+        if t.wc[window, c.W_PUTS] - t.wc[window, c.W_TAKES] >= t.par[c.P_WINDOW]:
+            return core
+    return cores[0]
+
+
 def raise_deadlock(program: Program, tables: Tables, sample: int) -> None:
     """Raise the Deadlock that ``diagnose`` makes of the state of the tables."""
     t = tables
@@ -33,11 +56,12 @@ def raise_deadlock(program: Program, tables: Tables, sample: int) -> None:
         if t.ch["used"][server] >= t.ch["depth"][server]:
             stuck.channels[server] = int(program.server_channel[server])
         else:
-            stuck.windows[server] = int(t.pk["dest"][server])
+            stuck.windows[server] = _lacking(program, t, server)
     for channel in np.flatnonzero(t.ch["used"]).tolist():  # by its writer
         if t.cw[channel, c.C_KIND] not in (C_AXON_IN, C_AXON_OUT):
-            dest = t.pk["dest"][t.slot["packet"][t.ch["head"][channel]]]
-            stuck.heads[int(program.server_channel[channel])] = int(program.next_server[t.ch["reader"][channel] - t.par[c.P_ROUTER0], dest])
+            _, cores = _destinations(program, t, int(t.slot["packet"][t.ch["head"][channel]]))
+            outputs = program.next_server[t.ch["reader"][channel] - t.par[c.P_ROUTER0], cores]
+            stuck.heads[int(program.server_channel[channel])] = int(outputs.min())
     if program.sync != "free":
         left = np.flatnonzero(t.sl[:, c.S_ENDED] < t.par[c.P_GLOBAL_STEPS])
         stuck.next_step = {int(q): int(t.sl[q, c.S_ENDED]) for q in left}

@@ -59,23 +59,13 @@ def add_vectors(bank: A, w: A, target: int, weight: int, count: int, factor: int
     """bank[target : target + count] += weights * factor, marked as touched."""
     mark, by = splat(TOUCHED), splat(factor)
     j = 0
-    while j < count:
-        weights = load(w, weight + j)
-        if factor != 1:
-            weights = mul(weights, by)
-        old = load(bank, target + j)
-        new = either(add(old, weights), mark)
-        if count - j < LANES:
-            new = choose((1 << (count - j)) - 1, new, old)
-        store(bank, target + j, new)
+    while j + LANES <= count:
+        store(bank, target + j, either(add(load(bank, target + j), mul(load(w, weight + j), by)), mark))
         j += LANES
-
-
-@jit
-def add_one(bank: A, touched: A, target: int, contribution: int) -> None:
-    """One contribution to a wide bank."""
-    bank[target] += contribution
-    touched[target] = 1
+    if j < count:
+        old = load(bank, target + j)
+        new = either(add(old, mul(load(w, weight + j), by)), mark)
+        store(bank, target + j, choose((1 << (count - j)) - 1, new, old))
 
 
 @part
@@ -129,38 +119,49 @@ def accumulate_narrow(en: A, axis: A, index: A, w: A, bank: A, e: int, c: int, y
     return served
 
 
+@part
+def add_wide(bank: A, touched: A, w: A, target: int, weight: int, count: int, factor: int, skip: int, add_: bool) -> int:
+    """``add_vectors`` for int64 banks; returns the synapses served."""
+    if skip == 0 and add_:
+        into, mark, weights = bank[target : target + count], touched[target : target + count], w[weight : weight + count]
+        for j in range(count):
+            into[j] += weights[j] * factor
+        for j in range(count):
+            mark[j] = 1
+        return count
+    served = 0
+    for j in range(count):
+        if skip == 0 or w[weight + j] != 0:
+            served += 1
+            if add_:
+                bank[target + j] += wide(w[weight + j]) * factor
+                touched[target + j] = 1
+    return served
+
+
 @jit
 def accumulate_wide(
     en: A, axis: A, index: A, w: A, bank: A, touched: A, e: int, c: int, y: int, x: int, at: int, factor: int, skip: int, add_: bool
 ) -> int:
-    """``accumulate_narrow`` for int64 banks, one synapse at a time."""
+    """``accumulate_narrow`` for int64 banks."""
     channel, row, column = en[e, Y_CHANNEL] + c, en[e, Y_ROW] + y, en[e, Y_COLUMN] + x
     weight = axis[channel, A_WEIGHT] + axis[row, A_WEIGHT] + axis[column, A_WEIGHT]
     served = 0
     if en[e, Y_SPARSE] != 0:
         pointer = en[e, Y_INDEX] + weight
         for k in range(index[pointer], index[pointer + 1]):
-            value = wide(w[en[e, Y_WEIGHT] + k])
-            if skip == 0 or value != 0:
-                served += 1
-                if add_:
-                    add_one(bank, touched, at + index[k], value * factor)
+            served += add_wide(bank, touched, w, at + index[k], en[e, Y_WEIGHT] + k, 1, factor, skip, add_)
         return served
+    count, columns = axis[channel, A_NUMBER], axis[column, A_NUMBER]
+    if en[e, Y_MERGED] != 0:
+        count *= columns
+        columns = 1
     target = at + axis[channel, A_TARGET] + axis[row, A_TARGET] + axis[column, A_TARGET]
     weight += en[e, Y_WEIGHT]
-    for _ in range(axis[row, A_NUMBER]):
-        t, s = target, weight
-        for _ in range(axis[column, A_NUMBER]):
-            for j in range(axis[channel, A_NUMBER]):
-                value = wide(w[s + j])
-                if skip == 0 or value != 0:
-                    served += 1
-                    if add_:
-                        add_one(bank, touched, t + j, value * factor)
-            t += en[e, Y_COL_T]
-            s += en[e, Y_COL_W]
-        target += en[e, Y_ROW_T]
-        weight += en[e, Y_ROW_W]
+    for r in range(axis[row, A_NUMBER]):
+        for k in range(columns):
+            t, s = target + r * en[e, Y_ROW_T] + k * en[e, Y_COL_T], weight + r * en[e, Y_ROW_W] + k * en[e, Y_COL_W]
+            served += add_wide(bank, touched, w, t, s, count, factor, skip, add_)
     return served
 
 

@@ -1,0 +1,186 @@
+"""Modules as users write them: neurons of several time layouts, and a spiking token mixer in the style of published research code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FoldedLIF(nn.Module):
+    """Time folded into the batch, time slow: [T * B, ...]. One plain test at T = 1, as research code does."""
+
+    def __init__(self, steps: int, decay: float = 0.5, threshold: float = 1.0) -> None:
+        super().__init__()
+        self.T, self.decay, self.thresh = steps, decay, threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.T == 1:
+            return (x >= self.thresh).to(x.dtype)
+        frames = x.view(self.T, -1, *x.shape[1:])
+        mem, out = torch.zeros_like(frames[0]), []
+        for t in range(self.T):
+            mem = mem * self.decay + frames[t]
+            spike = (mem - self.thresh >= 0).to(x.dtype)
+            mem = mem * (1 - spike)
+            out.append(spike)
+        return torch.cat(out, 0)
+
+
+class LeadingLIF(nn.Module):
+    """[T, B, ...], strict, subtracting, with a threshold per channel and a floor."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.linspace(0.5, 1.0, channels))
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        th = self.threshold.reshape(-1, *[1] * (x.ndim - 3))
+        v, out = torch.zeros_like(x[0]), []
+        for current in x:
+            v = torch.clamp(0.75 * v + current, min=-0.5)
+            s = (v > th).to(x.dtype)
+            v = v - s * th
+            out.append(s)
+        return torch.stack(out)
+
+
+class StepLIF(nn.Module):
+    """One step per call; keeps its membrane until reset."""
+
+    def __init__(self, threshold: float = 1.0) -> None:
+        super().__init__()
+        self.threshold, self.v = threshold, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        v = x if self.v is None else 0.5 * self.v + x
+        s = (v >= self.threshold).to(x.dtype)
+        self.v = v * (1 - s)
+        return s
+
+    def reset(self) -> None:
+        self.v = None
+
+
+def rule_folded(m: FoldedLIF) -> dict[str, Any]:
+    return {"decay": m.decay, "threshold": m.thresh, "layout": "time_batch", "steps": m.T}
+
+
+def rule_leading(m: LeadingLIF) -> dict[str, Any]:
+    return {"decay": 0.75, "threshold": m.threshold.reshape(-1, 1, 1), "reset": "subtract", "strict": True, "floor": -0.5, "layout": "time"}
+
+
+def rule_step(m: StepLIF) -> dict[str, Any]:
+    return {"decay": 0.5, "threshold": m.threshold, "layout": "step"}
+
+
+def settle(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Batch norms as after training, so that every layer fires; eval mode."""
+    torch.manual_seed(seed)
+    for m in model.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            nn.init.uniform_(m.weight, 0.8, 2.0)
+            nn.init.uniform_(m.bias, 0.1, 0.6)
+            nn.init.uniform_(m.running_mean, -0.2, 0.2)
+            nn.init.uniform_(m.running_var, 0.2, 0.6)
+            m.num_batches_tracked.fill_(100)
+    return model.eval()
+
+
+# -- in the style of published code: frames are tiled, time stays folded, the head fills slices, a list comes out
+
+
+class ExpandTime(nn.Module):
+    def __init__(self, T: int) -> None:
+        super().__init__()
+        self.T = T
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(0).repeat(self.T, 1, 1, 1, 1).flatten(0, 1)
+
+
+class HeadMix(nn.Module):
+    """A bias-free Linear over the tokens for each head; the heads' results are written into slices."""
+
+    def __init__(self, heads: int, tokens: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.w = nn.ModuleList(nn.Linear(tokens, tokens, bias=False) for _ in range(heads))
+
+    def forward(self, x: Tensor) -> Tensor:
+        width = x.shape[1] // self.heads
+        y = torch.zeros_like(x)
+        for h, layer in enumerate(self.w):
+            y[:, h * width : (h + 1) * width] = layer(x[:, h * width : (h + 1) * width])
+        return y
+
+
+class MixBlock(nn.Module):
+    def __init__(self, dim: int, heads: int, tokens: int, T: int) -> None:
+        super().__init__()
+        self.lif1, self.lif2, self.lif3 = FoldedLIF(T), FoldedLIF(T), FoldedLIF(T)
+        self.conv1, self.bn1 = nn.Conv1d(dim, dim, 1, bias=False), nn.BatchNorm1d(dim)
+        self.mix = HeadMix(heads, tokens)
+        self.conv2, self.bn2 = nn.Conv1d(dim, dim, 1, bias=False), nn.BatchNorm1d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.lif2(self.bn1(self.conv1(self.lif1(x))))
+        return x + self.bn2(self.conv2(self.lif3(self.mix(y))))
+
+
+class AuxBranch(nn.Module):
+    """Only for training: no spikes, a layer norm."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.norm, self.fc = nn.LayerNorm(dim), nn.Linear(dim, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(F.gelu(self.norm(x.mean(-1))))
+
+
+class ResearchMixer(nn.Module):
+    """Images [B, C, S, S] to [logits, branch, branch]; logits are the mean over T of a head that runs step by step."""
+
+    def __init__(self, T: int = 2, dim: int = 8, heads: int = 2, size: int = 6, classes: int = 3, channels: int = 2) -> None:
+        super().__init__()
+        self.T, self.dim, self.classes = T, dim, classes
+        self.expand = ExpandTime(T)
+        self.stem = nn.Sequential(nn.Conv2d(channels, dim, 3, 1, 1, bias=False), nn.BatchNorm2d(dim), FoldedLIF(T), nn.AvgPool2d(2))
+        self.down = nn.Sequential(nn.Conv2d(dim, dim - 2, 1, bias=False), nn.BatchNorm2d(dim - 2))
+        self.short = nn.Sequential(nn.Conv2d(channels, 2, 2, 2, bias=False), nn.BatchNorm2d(2))
+        self.blocks = nn.ModuleList(MixBlock(dim, heads, (size // 2) ** 2, T) for _ in range(2))
+        self.aux = nn.ModuleList(AuxBranch(dim, classes) for _ in range(2))
+        self.head = nn.Linear(dim, classes)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        B = x.shape[0]
+        x = self.expand(x)
+        x = torch.cat([self.short(x), self.down(self.stem(x))], dim=1).flatten(2)
+        branches = []
+        for block, aux in zip(self.blocks, self.aux, strict=True):
+            branches.append(aux(x).view(self.T, B, -1).mean(0))
+            x = block(x)
+        x = x.mean(-1).view(self.T, B, -1)
+        y = torch.zeros(self.T, B, self.classes, device=x.device)
+        for t in range(self.T):
+            y[t] = self.head(x[t])
+        return [y.mean(0), *branches]
+
+
+class StepNet(nn.Module):
+    """A loop over steps inside forward, around neurons of one step per call."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.fc1, self.lif1, self.fc2, self.lif2 = nn.Linear(12, 10), StepLIF(), nn.Linear(10, 4), StepLIF(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = []
+        for t in range(self.steps):
+            out.append(self.lif2(self.fc2(self.lif1(self.fc1(x[:, t])))))
+        return torch.stack(out).sum(0)
