@@ -342,6 +342,11 @@ class Builder:
             self.note(
                 f"{what} in node{'s' if len(names) > 1 else ''} {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
             )
+        for what, nodes in self.missing.items():
+            names = list(dict.fromkeys(nodes))
+            self.note(
+                f"{what} in node{'s' if len(names) > 1 else ''} {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
+            )
         output = self.nodes[self.wanted].fields.get("shape")
         form = self.net.shape(self.net.output_name or "")
         stated = () if output is None else tuple(int(n) for n in np.ravel(output))

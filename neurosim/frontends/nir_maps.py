@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from neurosim.errors import ModelError, UnsupportedLayer
 from neurosim.frontends.nir_source import STATES
+from neurosim.frontends.nir_source import STATES
 from neurosim.graph import Shape
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def _padding(b: Builder, node: str, weight: Floats, stride: tuple[int, int], dil
 
 def _flatten(b: Builder, node: str, name: str, source: str) -> str:
     """The dimensions from start_dim to end_dim joined; those of a sample, or counted with a batch before them (norse)."""
+    if b.net.layers[source].op == "li":
+        return source  # its scores are flat already
     if b.net.layers[source].op == "li":
         return source  # its scores are flat already
     start, end = (int(b.array(node, key, default)) for key, default in (("start_dim", 0.0), ("end_dim", -1.0)))
