@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from neurosim.errors import ModelError, UnsupportedLayer
 from neurosim.frontends.nir_source import STATES
-from neurosim.frontends.nir_source import STATES
 from neurosim.graph import Shape
 
 if TYPE_CHECKING:

@@ -21,10 +21,6 @@ FIRING = ("IF", "LIF", "CubaLIF", "Threshold")
 INTEGRATING = ("I", "LI", "CubaLI")
 STATES = FIRING + INTEGRATING
 """Node types with a state (a Threshold: with a spike of its own), between which everything is linear."""
-FIRING = ("IF", "LIF", "CubaLIF", "Threshold")
-INTEGRATING = ("I", "LI", "CubaLI")
-STATES = FIRING + INTEGRATING
-"""Node types with a state (a Threshold: with a spike of its own), between which everything is linear."""
 
 
 @dataclass(frozen=True)
