@@ -21,7 +21,7 @@ from neurosim.engine.events import Options, Progress, Result
 from neurosim.engine.run import simulate_stimuli
 from neurosim.errors import DataError
 from neurosim.frontends import load
-from neurosim.host import Samples, encode, host_macs, load_data
+from neurosim.host import EventOptions, Recordings, Samples, encode, host_macs, load_data
 from neurosim.network import Network
 from neurosim.program import Program
 from neurosim.trace import TraceWriter, predict, summarise, write_run
@@ -165,7 +165,7 @@ class Run:
 
 def simulate(
     program: Program,
-    data: str | Path | NDArray[Any] | Samples,
+    data: str | Path | NDArray[Any] | Samples | Recordings,
     *,
     labels: NDArray[Any] | None = None,
     samples: int | None = None,
@@ -175,6 +175,7 @@ def simulate(
     seed: int = 0,
     window: str | int | None = None,
     faults: Faults | None = None,
+    events: EventOptions | None = None,
     record: str | Path | None = None,
     spikes: bool = True,
     state: bool = False,
@@ -188,14 +189,15 @@ def simulate(
     ``record`` writes the event trace to a Parquet file; ``observe`` is called with every chunk of trace rows instead. ``jitter`` is the relative
     spread of service times in 1/65536. ``window`` (ps, or text such as "2 ms") ends a sample in free, where a network that feeds itself would never
     come to rest, and paces streamed samples there. ``faults``: lost spikes, cores that died, weight bits (``neurosim.Faults``).
+    ``events``: how recordings are used (``neurosim.host.event_options``).
     Raises DataError, Deadlock, Livelock, RunError.
     """
     if record is not None and observe is not None:
         raise DataError("record and observe both want the trace; give one of them")
-    loaded = data if isinstance(data, Samples) else load_data(data, program, labels=labels)
+    loaded = data if isinstance(data, Samples) else load_data(data, program, labels=labels, events=events)
     if samples is not None:
         loaded = loaded.first(samples)
-    stimuli = encode(program, loaded)
+    stimuli = encode(program, loaded, streamed=streamed)
     link_loss = 0
     if faults is not None:
         from neurosim.engine.faults import apply_faults, silence

@@ -32,7 +32,13 @@ ChipOption = Annotated[str, typer.Option("--chip", help="Preset (see `neurosim c
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="Change one figure of the chip: --set noc.fifo=4 (repeatable).", metavar="KEY=VALUE")
 ]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a shipped model, .safetensors or .json checkpoint, or .nsnet file.")]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="Shipped model, .nir, .net, .nsnet, .safetensors or .json file, or package.module:factory or file.py:factory (which runs that code).",
+    ),
+]
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:

@@ -9,6 +9,7 @@ import typer
 
 from neurosim.chip import load_chip, presets
 from neurosim.cli.console import ChipOption, Json, ModelArgument, SetOption, err, friendly, out, print_json, refuse_overwriting, table
+from neurosim.cli.options import read_model, with_model_options
 from neurosim.errors import ChipError
 from neurosim.units import format_count, format_energy, format_time
 
@@ -16,23 +17,33 @@ SyncOption = Annotated[str | None, typer.Option("--sync", help="free, wavefront 
 
 
 @friendly
-def check(model: ModelArgument, chip: ChipOption = "async-mesh", set_: SetOption = None, json_: Json = False) -> None:
+@with_model_options
+def check(model: ModelArgument, chip: ChipOption = "async-mesh", set_: SetOption = None, json_: Json = False, *, reading: dict[str, Any]) -> None:
     """Say layer by layer what the chip runs natively, what is rewritten exactly, and what it refuses and why (then the exit code is 1)."""
     from neurosim import api
 
-    rows = api.check(model, chip, set_ or ())
+    network = read_model(model, reading)
+    rows = api.check(network, chip, set_ or ())
     ok = all(row.status != "refused" for row in rows)
     if json_:
         print_json({"ok": ok, "layers": [row.as_dict() for row in rows]})
     else:
         table(("layer", "op", "status", "what"), [(r.layer, r.op, r.status, "; ".join(filter(None, (r.reason, r.remedy)))) for r in rows])
         refused = sum(row.status == "refused" for row in rows)
+        _notes(network)
         out.print(f"\n{model} runs on {chip}" if ok else f"\n{model} does not run on {chip}: {refused} layer(s) refused", style="bold")
     if not ok:
         raise typer.Exit(1)
 
 
+def _notes(network: Any) -> None:
+    """What the reader of the model chose or repaired."""
+    for note in network.notes:
+        out.print(f"note: {note}", style="dim", markup=False)
+
+
 @friendly
+@with_model_options
 def compile_command(
     model: ModelArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="The .nsim file to write.")],
@@ -42,16 +53,20 @@ def compile_command(
     report: Annotated[bool, typer.Option("--report", help="Print what became of every layer and the memory of every core.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the placement.")] = 0,
     json_: Json = False,
+    *,
+    reading: dict[str, Any],
 ) -> None:
     """Compile a network for a chip into a .nsim file."""
     from neurosim import api
 
     refuse_overwriting(output, model, chip)
-    result = api.compile_model(model, chip, sync, set_ or (), seed=seed)
+    network = read_model(model, reading)
+    result = api.compile_model(network, chip, sync, set_ or (), seed=seed)
     result.program.save(output)
     if json_:
         print_json({**result.report, "output": str(output), "digest": result.program.digest()})
         return
+    _notes(network)
     print_compilation(result, verbose=report)
     out.print(f"wrote {output}", style="bold")
 
@@ -63,6 +78,8 @@ def print_compilation(result: Any, *, verbose: bool = False) -> None:
         f"{r['network']} on {r['chip']}, {r['sync']}: {r['cores_used']} of {r['cores']} cores, {format_count(r['neurons'])} neurons, "
         f"{format_count(r['synapses'])} synapses from {format_count(r['weights'])} stored weights"
     )
+    if "barrier" in r:
+        out.print(f"  barrier: an output comes {r['barrier']['latency_steps']} steps after its input, {format_time(r['barrier_ps'])} per barrier")
     for split in r["splits"]:
         out.print(f"  {split['population']}: {split['slices']} slices by {split['axis']}")
     if verbose:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from neurosim.cli.console import Json, err, friendly, out, print_json, progress, refuse_overwriting, table
+from neurosim.cli.options import with_recording_options
 from neurosim.errors import DataError
 from neurosim.units import format_count, format_energy, format_time
 
@@ -16,6 +17,7 @@ COMPONENTS = ("synapse", "soma", "noc", "io", "static", "host")
 
 
 @friendly
+@with_recording_options
 def run(
     program: Annotated[Path, typer.Argument(metavar="P.nsim", help="A compiled program.")],
     input_: Annotated[Path, typer.Option("--input", "-i", help="DATA.npz: images and label, or recordings as t, x, y, p, offsets and label.")],
@@ -34,9 +36,12 @@ def run(
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes; the result does not depend on them.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a run directory.")] = None,
     json_: Json = False,
+    *,
+    recordings: dict[str, Any],
 ) -> None:
     """Run a program on data, event by event."""
     from neurosim import api
+    from neurosim.host import event_options
     from neurosim.program import load_program
     from neurosim.trace import refuse_foreign
 
@@ -49,10 +54,12 @@ def run(
     refuse_overwriting(record, program, input_)
     if output is not None:
         refuse_foreign(output)  # before a long run, not after it
+    options = dict(recordings)
+    events = event_options(bin=options.pop("bin_"), **options)
     with progress("simulating", quiet=json_) as update:
         result = api.simulate(
             loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, window=window,
-            faults=faults, record=record, workers=jobs, progress=update,
+            faults=faults, events=events, record=record, workers=jobs, progress=update,
         )  # fmt: skip
     if result.events_left_out:
         err.print(f"warning: {result.events_left_out} events lie after the last of {loaded.steps} steps and were left out", style="yellow")

@@ -28,6 +28,8 @@ SPIKES_PER_MARKER = 8
 """Neurons whose spikes weigh as much as one marker or current."""
 PAIRS_AT_A_TIME = 65_536
 """Swaps weighed in one step of the descent: all of them up to 256 sites, a band of rows beyond."""
+MOST_SITES = 1024
+"""Sites that are weighed on a chip with more of them, if twice the cores in use do not need more."""
 MOST_FOR_TWO_STARTS = 256
 """Sites up to which the descent is tried from the greedy placement and from the given order; beyond, from the better one."""
 WORK = 20_000_000_000
@@ -153,8 +155,14 @@ def place(traffic: F64, from_port: F64, chip: Chip, seed: int = 0) -> tuple[NDAr
     ``traffic`` [n, n] and ``from_port`` [ports, n] are of the n logical cores, as many as are alive. Deterministic; 1,024 cores take seconds.
     """
     sites = np.array(alive_cores(chip), np.int64)
-    home = sites // chip.noc.cores_per_router
     hops = hop_matrix(chip)
+    used = 1 + int(np.flatnonzero(traffic.any(axis=0) | traffic.any(axis=1) | from_port.any(axis=0)).max(initial=-1))
+    most = max(MOST_SITES, 2 * used)
+    if len(sites) > most:  # a large chip with much room: only the sites nearest to a port are weighed
+        near = hops[np.array(chip.noc.ports)][:, sites // chip.noc.cores_per_router].min(axis=0)
+        sites = sites[np.sort(np.argsort(near, kind="stable")[:most])]
+        traffic, from_port = traffic[:most, :most], from_port[:, :most]
+    home = sites // chip.noc.cores_per_router
     distance = ((hops + hops.T) / 2)[np.ix_(home, home)]
     port = hops[np.ix_(np.array(chip.noc.ports), home)].astype(np.float64)
     flow = traffic + traffic.T

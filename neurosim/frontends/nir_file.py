@@ -339,16 +339,14 @@ class Builder:
         """The choices that the file does not make."""
         for what, nodes in self.missing.items():
             names = list(dict.fromkeys(nodes))
-            self.note(
-                f"{what} in node{'s' if len(names) > 1 else ''} {', '.join(names[:8])}{f' and {len(names) - 8} more' if len(names) > 8 else ''}"
-            )
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            self.note(f"{what} in node{'s' if len(names) > 1 else ''} {', '.join(names[:8])}{more}")
         output = self.nodes[self.wanted].fields.get("shape")
         form = self.net.shape(self.net.output_name or "")
         stated = () if output is None else tuple(int(n) for n in np.ravel(output))
         if stated not in ((), form[:1]) and (form == self.net.shape(self.last) or full_shape(stated[-3:]) != self.net.shape(self.last)):
             self.note(f"Output {self.wanted} states the shape {stated}, its input has {form[0]} values, which count")
         op = self.net.layers[self.net.output_name or ""].op
-        fires = any(self.nodes[n].kind in FIRING for n in self.order)
         if self.readout is not None and (op == "lif") != (self.readout == "spikes"):
             raise ModelError(
                 f"readout {self.readout}: the last layer {self.net.output_name} {'fires' if op == 'lif' else 'does not fire'}; leave readout out"

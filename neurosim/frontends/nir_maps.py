@@ -99,6 +99,8 @@ def _flatten(b: Builder, node: str, name: str, source: str) -> str:
     """The dimensions from start_dim to end_dim joined; those of a sample, or counted with a batch before them (norse)."""
     if b.net.layers[source].op == "li":
         return source  # its scores are flat already
+    if b.net.layers[source].op == "li":
+        return source  # its scores are flat already
     start, end = (int(b.array(node, key, default)) for key, default in (("start_dim", 0.0), ("end_dim", -1.0)))
     shape = b.net.shape(source)
     if start <= 0 and end in (-1, 2):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -134,6 +135,9 @@ def copy_of(model: torch.nn.Module, neurons: list[Neuron]) -> tuple[torch.nn.Mod
 def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int) -> Any:
     """The exported program of ``Stepped(model)`` at batch 1; fills in ``shapes`` of the neurons. Raises ModelError when torch.export fails."""
     copied, modules = copy_of(model, neurons)
+    for child in copied.modules():
+        if isinstance(child, torch.nn.LPPool2d) and child.norm_type == 1:  # sinabs' SumPool2d: a sum, written with powers and signs
+            child.forward = functools.partial(_sum_pool, child)
     wrapper = Stepped(copied, loop, axes.time)
     for k, (neuron, module) in enumerate(zip(neurons, modules, strict=True)):
         _Opaque(k, neuron, module, wrapper)
@@ -150,6 +154,10 @@ def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int)
                 f"module {type(model).__name__} does not run on an input of shape {axes.full}, or torch.export cannot follow it "
                 f"({type(error).__name__}: {first_line(error)}); check input_shape and input_axes ({axes.letters})"
             ) from None
+
+
+def _sum_pool(pool: Any, x: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.avg_pool2d(x, pool.kernel_size, pool.stride, ceil_mode=pool.ceil_mode, divisor_override=1)
 
 
 class _Opaque:

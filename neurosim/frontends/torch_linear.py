@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from neurosim.errors import ModelError
-from neurosim.frontends.torch_values import Source, Value
+from neurosim.frontends.torch_values import MixedStepsError, Source, Value
 from neurosim.frontends.torch_walk import SPARSE_LIMIT, Mix, Walk, digest, layer_shape, op_name
 
 Handler = Callable[..., Any]
@@ -324,9 +324,7 @@ def _over_time(walk: Walk, x: Value, dim: int, mean: bool) -> Value:
     if not complete:
         walk.refuse("it joins some of the steps, or different values of them", op="mean", value=f"{len(steps)} of them", limit=f"all {count}",
                     remedy="take the mean over all steps at the end")  # fmt: skip
-    which = walk.ledger.lookup(norm[0])
-    sizes = torch.tensor([s.size if s.dynamic else 0 for s in walk.ledger.sources])
-    ids = (norm[0] + count * sizes[which]).unsqueeze(dim)
+    ids = walk.ledger.mean_of(norm[0]).unsqueeze(dim)
     const = None if x.const is None else x.const.mean(dim, keepdim=True)
     averaged = Value(ids, const)
     return averaged if mean else scaled(walk, averaged, torch.tensor(float(count), dtype=torch.float64))
@@ -374,10 +372,11 @@ def _pool(dims: int) -> Handler:
         kernel = _pair(p["kernel"], dims)
         stride = kernel if not p["stride"] else _pair(p["stride"], dims)
         padding = _pair(p["padding"], dims, 0)
-        regular = not p["ceil_mode"] and (p["count_include_pad"] or padding == (0, 0)) and not p["divisor_override"]
+        sums = p["divisor_override"] == 1
+        regular = not p["ceil_mode"] and (p["count_include_pad"] or padding == (0, 0) or sums) and p["divisor_override"] in (None, 1)
         if not regular:
             return _written_out(walk, node, args, kwargs)
-        return _averaged(walk, node, x, kernel, stride, padding, dims, args, kwargs)
+        return _averaged(walk, node, x, (kernel, stride, padding), dims, "sum_pool" if sums else "avg_pool", args, kwargs)
 
     return handler
 
@@ -389,16 +388,17 @@ def _adaptive(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     if height % rows or width % columns:
         return _written_out(walk, node, args, kwargs)
     kernel = (height // rows, width // columns)
-    return _averaged(walk, node, x, kernel, kernel, (0, 0), 2, args, kwargs)
+    return _averaged(walk, node, x, (kernel, kernel, (0, 0)), 2, "avg_pool", args, kwargs)
 
 
-def _averaged(walk: Walk, node: Any, x: Value, kernel: Any, stride: Any, padding: Any, dims: int, args: Any, kwargs: Any) -> Value:
+def _averaged(walk: Walk, node: Any, x: Value, window: tuple[Any, Any, Any], dims: int, op: str, args: Any, kwargs: Any) -> Value:
+    """A regular pool; ``window``: kernel, stride, padding."""
     parts = walk.split([x], dims + 1, tokens=False)
+    method = getattr(walk.net, op)
 
     def build(ids: list[Any], extra: list[Any]) -> tuple[Source, Any]:
         source = walk.layer_of(ids[0], layer_shape(tuple(ids[0].shape)))
-        made = walk.layer((kernel, stride, padding), "avg_pool", [source],
-                          lambda name: walk.net.avg_pool(name, source.name, kernel, stride, padding))  # fmt: skip
+        made = walk.layer(window, op, [source], lambda name: method(name, source.name, *window))
         return made, torch.arange(made.size).reshape(made.shape[: dims + 1])
 
     result = Value(walk.emit(parts, build))
@@ -443,8 +443,13 @@ def added(walk: Walk, a: Value, b: Value) -> Value:
     a, b = (v.moved(lambda t: t.expand(shape)) for v in (a, b))
     const = b.const if a.const is None else a.const if b.const is None else a.const + b.const
     if not bool(((a.ids != 0) & (b.ids != 0)).any()):
-        return Value(a.ids + b.ids, const)
-    parts = walk.split([a, b], 0)
+        return Value(a.ids + b.ids, const, a.steps or b.steps)
+    if a.steps or b.steps:
+        return _added_up(walk, a, b, const)
+    try:
+        parts = walk.split([a, b], 0)
+    except MixedStepsError:
+        return _added_up(walk, a, b, const)
 
     def build(ids: list[Any], extra: list[Any]) -> tuple[Source, Any]:
         a, b = (i.reshape(-1) for i in ids)
@@ -456,6 +461,24 @@ def added(walk: Walk, a: Value, b: Value) -> Value:
         return made, torch.argsort(order).reshape(ids[0].shape)
 
     return Value(walk.emit(parts, build), const)
+
+
+def _added_up(walk: Walk, a: Value, b: Value, const: Any) -> Value:
+    """The same values of different steps, added one after the other: once all are there, their mean times their number. Raises MixedStepsError."""
+    found = []
+    for value in (a, b):
+        step, norm = walk.ledger.label(value.ids)
+        single = step.unique().tolist()
+        if value.steps is None and (len(single) != 1 or not 0 <= single[0] < walk.net.steps):
+            raise MixedStepsError
+        found.append((norm, value.steps or frozenset(single)))
+    (first, some), (second, others) = found
+    if some & others or not torch.equal(first, second):
+        raise MixedStepsError
+    if len(some | others) < walk.net.steps:
+        return Value(first, const, some | others)
+    mean = scaled(walk, Value(walk.ledger.mean_of(first)), torch.tensor(float(walk.net.steps), dtype=torch.float64))
+    return Value(mean.ids, const)
 
 
 def _number(value: Any) -> Any:

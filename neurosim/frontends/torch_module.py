@@ -14,7 +14,7 @@ import torch
 
 from neurosim.errors import ModelError
 from neurosim.frontends.checkpoint import read_safetensors
-from neurosim.frontends.torch_export import USER_ERRORS, Neuron, export, find_neurons, first_line
+from neurosim.frontends.torch_export import USER_ERRORS, Neuron, double_precision, export, find_neurons, first_line
 from neurosim.frontends.torch_ops import handlers
 from neurosim.frontends.torch_options import Axes, ModuleOptions
 from neurosim.frontends.torch_values import MixedStepsError, Value
@@ -41,7 +41,8 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
     table = handlers()
     walk = Walk(program, module, neurons, net, axes, table)
     example = _input(walk, options, axes)
-    value = walk.run(outputs, options.output, example)
+    with double_precision():
+        value = walk.run(outputs, options.output, example)
     if not isinstance(value, Value):
         raise ModelError(f"output {options.output} of the module does not depend on its input; choose another with output=")
     axis = _finish(walk, value)
@@ -130,6 +131,8 @@ def _finish(walk: Walk, value: Value) -> int | None:
     steps = ledger.label(value.ids)[0]
     moving = steps[steps >= 0]
     axis = None
+    if value.steps:
+        raise ModelError(f"the output is a sum over {len(value.steps)} of {net.steps} steps; a Network's scores are the mean over all: return that")
     if not len(moving):
         raise ModelError("the output does not depend on any spike; choose another with output=")
     if net.steps > 1 and bool((moving != ledger.mean).any()):

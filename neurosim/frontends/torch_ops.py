@@ -71,7 +71,7 @@ def _move(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     const = None if value.const is None else node.target(value.const, *rest, **kwargs)
     if isinstance(ids, tuple | list):
         return tuple(Value(part, None if const is None else const[k]) for k, part in enumerate(ids))
-    return Value(ids, const)
+    return Value(ids, const, value.steps)
 
 
 def _nearest(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
@@ -126,7 +126,7 @@ def _cast(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
 def _dropout(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     train = args[2] if len(args) > 2 else kwargs.get("train", True)
     if train and (args[1] if len(args) > 1 else 0.5):
-        walk.refuse("dropout is active", op=op_name(node), remedy="call .eval(), and give functional dropout training=self.training")
+        walk.refuse("dropout is active", op="dropout", remedy="call .eval(), and give functional dropout training=self.training")
     return (args[0], None) if op_name(node).endswith("native_dropout") else args[0]
 
 
@@ -146,7 +146,7 @@ def _state(walk: Walk, node: Any, args: Any, kwargs: Any) -> Membrane:
 def _comparison(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     kind = walk.kind
     walk.refuse(
-        "it compares or rounds activations, as neurons do, and is no neuron that is known", op=op_name(node), value=kind,
+        "it compares or rounds activations, as neurons do, and is no neuron that is known", op=op_name(node), value=kind, limit="a registered class",
         remedy=f"register its class: neurosim.register_neuron({kind}, to_rule)",
     )  # fmt: skip
 

@@ -42,10 +42,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the graph: ``ids`` int64 and, where not None, ``const`` float64 of the same shape to be added."""
+    """A tensor of the graph: ``ids`` int64 and, where not None, ``const`` float64 of the same shape to be added.
+
+    ``steps``: where not None, a sum over these steps, ids at step 0: what a loop over the steps has added up so far.
+    """
 
     ids: Any
     const: Any = None
+    steps: frozenset[int] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,7 +58,7 @@ class Value:
 
     def moved(self, move: Callable[[Any], Any]) -> Value:
         """The same operation on ids and constants."""
-        return Value(move(self.ids), None if self.const is None else move(self.const))
+        return Value(move(self.ids), None if self.const is None else move(self.const), self.steps)
 
 
 class Ledger:
@@ -98,6 +102,11 @@ class Ledger:
         starts, sizes, dynamic = self._tables
         step = torch.where(dynamic[which], (ids - starts[which]) // sizes[which], STATIC)
         return step, ids - step.clamp(min=0) * sizes[which]
+
+    def mean_of(self, norm: Any) -> Any:
+        """The ids of the means over the steps of normalised ids."""
+        sizes = torch.tensor([s.size if s.dynamic else 0 for s in self.sources])
+        return norm + self.steps * sizes[self.lookup(norm)]
 
     def source_of(self, ids: Any) -> Source | None:
         """The source whose values, all and in order, these normalised ids are."""

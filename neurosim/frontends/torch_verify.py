@@ -5,6 +5,7 @@ Spikes may differ where a membrane is closer to its threshold than TIE: the two 
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -18,14 +19,18 @@ from neurosim.frontends.torch_options import Axes
 from neurosim.frontends.torch_walk import layer_shape, per_neuron
 from neurosim.golden import run_network
 from neurosim.golden.network import step_lif
-from neurosim.network import Network
+from neurosim.graph import Shape
+from neurosim.network import Layer, Network
 
 TIE = 1e-9
 CLOSE = 1e-6
 """Relative difference of scores that rounding explains."""
 SAMPLES = 3
-WIDTH = 64
-"""Most values of a neuron layer's trailing axis that the check of its rule draws."""
+DRAWN = 4096
+"""Neurons times steps by which a rule is tried, at least."""
+MOST_TRIALS = 32
+RANGES = ((-0.6, 1.6), (-2.0, 2.5), (0.0, 0.6))
+"""Of the random currents, in thresholds."""
 
 
 def check_rules(model: torch.nn.Module, neurons: list[Neuron], steps: int) -> None:
@@ -43,10 +48,17 @@ def _check_rule(neuron: Neuron, module: Any, steps: int) -> None:
     net = Network("rule", steps)
     net.lif("lif", net.spikes_input("in", form), **{key: per_neuron(value, inner, form, slice(None)) for key, value in rule.lif.items()})
     layer = net.layers["lif"]
+    trials = min(max(DRAWN // (steps * math.prod(form)), len(RANGES)), MOST_TRIALS)
+    for trial in range(trials):
+        _try_rule(neuron, copy.deepcopy(module), layer, form, inner, steps, trial)
+
+
+def _try_rule(neuron: Neuron, module: Any, layer: Layer, form: Shape, inner: tuple[int, ...], steps: int, trial: int) -> None:
+    """One run of the neuron over random currents, relative to its threshold."""
     threshold = np.broadcast_to(layer.params["threshold"], form).astype(np.float64)
     scale = layer.params["input_scale"] or 1.0
-    rng = np.random.default_rng(0)
-    currents = rng.uniform(-0.6, 1.6, (steps, *form)) * threshold / scale
+    rng = np.random.default_rng(trial)
+    currents = rng.uniform(*RANGES[trial % len(RANGES)], (steps, *form)) * threshold / scale
     exact = scale == 2.0 ** round(math.log2(abs(scale)))
     if exact:  # some reach the threshold to the last bit
         currents[0, :, :, ::3] = ((threshold - layer.params["v_reset" if layer.params["reset"] == "zero" else "v_rest"]) / scale)[:, :, ::3]
@@ -61,7 +73,8 @@ def _check_rule(neuron: Neuron, module: Any, steps: int) -> None:
             how = "on the threshold" if margin[0][at] == 0 else f"{margin[0][at]:.3g} of the threshold away from it"
             raise ModelError(
                 f"layer {neuron.name} ({neuron.kind}): its rule and its forward differ in {int(wrong.sum())} of {wrong.size} neurons in step {step} "
-                f"(first {at}, {how}: rule {int(wanted[0][at])}, forward {found[step].reshape(form)[at]:g}); correct the rule ({_short(rule.lif)})"
+                f"(first {at}, {how}: rule {int(wanted[0][at])}, forward {found[step].reshape(form)[at]:g}); correct "
+                f"the rule ({_short(neuron.rule.lif)})"
             )
 
 

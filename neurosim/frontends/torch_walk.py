@@ -22,6 +22,8 @@ from neurosim.network import Network
 
 PATTERNS = 64
 """Most different patterns of one operation: as many layers of the Network may come from one node."""
+PARTIAL = ("add", "view", "reshape", "squeeze", "unsqueeze", "clone", "alias", "detach", "contiguous", "_to_copy", "to")
+"""Ops that a sum over some of the steps may pass."""
 HELPERS = ("reshape", "concat", "gather", "select", "pad", "bias", "add")
 """Layers that only arrange the input of another."""
 SPARSE_LIMIT = 2**24
@@ -111,6 +113,9 @@ class Walk:
         for leaf in leaves:
             if isinstance(leaf, Membrane) and node.target is not operator.getitem:
                 self.refuse("the membranes of a neuron are read", op=name, value=leaf.layer, remedy="use its spikes (choose another output=)")
+            if isinstance(leaf, Value) and leaf.steps and name.removeprefix("aten.") not in PARTIAL:
+                self.refuse("it reads a sum over some of the steps", op=name, value=len(leaf.steps), limit=f"all {self.net.steps}",
+                            remedy="sum over all steps first")  # fmt: skip
         if not any(isinstance(leaf, Value) for leaf in leaves):
             return self._concrete(node, name, args, kwargs)
         if name not in self.handlers:
@@ -280,7 +285,7 @@ class Walk:
         if bool(((label != wanted) & (label != STATIC)).any()):
             self.refuse(
                 "its input in one step comes from another step, or from a mean over the steps", op=neuron.kind,
-                remedy="recurrence and delays are not read from modules: build them with Network.connect or delay",
+                remedy="give every place its own neuron module; recurrence and delays are not read from modules, build them by hand (Network)",
             )  # fmt: skip
         first = self.lif.get(layer)
         pattern, added = (norm[0], None if const is None else const[0]) if first is None else first[1:]
@@ -302,7 +307,7 @@ class Walk:
         return Value((result[call : call + 1] if per_step else result).reshape(shape))
 
     def natural(self, flat: Any) -> tuple[Any, Source | None]:
-        """(order, layer): the order that turns these normalised ids into the layer whose values they are; as they are, None where they are not one."""
+        """(order, layer): the order that turns these normalised ids into the layer whose values they are; (as they are, None) if they are not one."""
         order = torch.argsort(flat)
         source = self.ledger.source_of(flat[order])
         if source is None or not source.name:

@@ -180,7 +180,8 @@ def _recordings(found: Recordings, program: Program, options: EventOptions) -> S
     step = options.step_ps if options.step_ps is not None else round((contract["step_time_us"] or 0) * PS_PER_US) or None
     if step is None and program.sync != "free":
         raise DataError(f'{name}: the network states no step time, so recordings cannot be binned; give step, for example "1 ms"')
-    spans = [span for span in (options.span_ps, None if step is None else program.steps * step) if span is not None]
+    lasts = program.steps * step if step is not None and program.sync != "free" else None
+    spans = [span for span in (options.span_ps, lasts) if span is not None]
     cut, left_out = first_span(checked.recordings, min(spans, default=None))
     if program.sync != "free" and options.bin == "count" and step is not None:
         _refuse_counts(most_in_a_step(cut, step, shape), program, name)

@@ -212,10 +212,11 @@ def most_in_a_step(found: Recordings, step_ps: int, shape: Shape) -> int:
 
 
 def dense(found: Recordings, step_ps: int, steps: int, shape: Shape, count: bool) -> NDArray[np.uint8]:
-    """[n, T, p, y, x] events per step: 0 or 1, or how many. Events after the last step must have been cut off."""
+    """[n, T, p, y, x] events per step: 0 or 1, or how many; those after the last step are left out."""
     result = np.zeros((len(found), steps, *shape), np.uint8)
-    owner = np.repeat(np.arange(len(found)), np.diff(found.offsets))
-    where = (owner, found.relative() * PS_PER_US // step_ps, found.p, found.y, found.x)
+    owner, step = np.repeat(np.arange(len(found)), np.diff(found.offsets)), found.relative() * PS_PER_US // step_ps
+    inside = step < steps
+    where = tuple(values[inside] for values in (owner, step, found.p, found.y, found.x))
     if count:
         np.add.at(result, where, 1)
     else:

@@ -72,24 +72,25 @@ def conv_stimulus(program: Program, stream: NDArray[Any]) -> Stimulus:
     return stimulus(program, step, np.zeros(len(stream), np.int64), (y * side + x) * channels + c)
 
 
-def mesh_program(sync: str, side: int, neurons: int, steps: int, readers: list[NDArray[Any]]) -> Program:
-    """Packets and little else: on every core of a side x side mesh a slice of ``relay`` that passes every spike of its own port on.
+def mesh_program(sync: str, side: int, neurons: int, steps: int, relays: NDArray[Any], readers: list[NDArray[Any]]) -> Program:
+    """Packets and little else: on each of the cores ``relays`` of a side x side mesh a slice that passes every spike of a port of its own on.
 
-    ``readers[k][i]`` is the core of the slice that relay slice i feeds in reader population k, one synapse per spike.
+    ``readers[k][i]`` is the core of the slice that relay slice i feeds in reader population k, one synapse per spike. No core should hold both, lest
+    the graph of cores have cycles, on which ``free`` can deadlock.
     """
-    cores = side * side
-    shape = (neurons, side, side)
+    cores, count = side * side, len(relays)
+    shape = (neurons, 1, count)
     populations = [Population("in", shape, "input"), Population("relay", shape, "spiking", _rule(1))]
     projections = [Projection("in", "relay", SumPool(np.ones(neurons, np.int64)))]
-    boxes = [(0, neurons, y, y + 1, x, x + 1) for y in range(side) for x in range(side)]
-    slices, placed = [Slice(1, box) for box in boxes], list(range(cores))
+    boxes = [(0, neurons, 0, 1, k, k + 1) for k in range(count)]
+    slices, placed = [Slice(1, box) for box in boxes], relays.tolist()
     for k, goal in enumerate(readers):
         populations.append(Population(f"reader{k}", shape, "spiking", _rule(NEVER)))
         projections.append(Projection("relay", f"reader{k}", SumPool(np.ones(neurons, np.int64))))
         slices += [Slice(2 + k, box) for box in boxes]
         placed += goal.tolist()
     graph = Graph("mesh", steps, tuple(populations), tuple(projections))
-    settings = [f"noc.width={side}", f"noc.height={side}", f"memory.cores={cores}", f"noc.ports={list(range(cores))}"]
+    settings = [f"noc.width={side}", f"noc.height={side}", f"memory.cores={cores}", f"noc.ports={relays.tolist()}"]
     ports = tuple((0, box, number) for number, box in enumerate(boxes))
     banks = (2 if sync != "free" else 1,) * len(slices)
     return assemble(graph, load_chip("async-mesh", settings), sync, Mapping(tuple(slices), tuple(placed), banks, ports))

@@ -140,7 +140,8 @@ def trained(data: Path, samples: int) -> dict[str, Any]:
     given = load_data(data / "nmnist" / "nmnist_test100.npz", program, events=event_options(step=f"{STEP_US} us", bin="count"))
     given = given.first(samples)
     recordings = given.recordings
-    assert recordings is not None and given.labels is not None
+    assert recordings is not None
+    assert given.labels is not None
     owner = np.repeat(np.arange(samples), np.diff(recordings.offsets))
     step = recordings.relative() // STEP_US
     membranes = {name: np.zeros((samples, *layer.shape)) for name, layer in net.layers.items() if layer.op == "lif"}

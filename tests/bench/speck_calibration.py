@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from neurosim.chip import Chip
 from neurosim.compiler.pipeline import compile_network
 from neurosim.engine.run import simulate_stimuli
 from neurosim.host import encode, load_data
@@ -44,7 +45,7 @@ def chain(layers: int, kernel: int = 3, position: int | None = None) -> Network:
     return net
 
 
-def latency_ns(layers: int, kernel: int = 3, position: int | None = None, chip: str = "speck2f-like") -> float:
+def latency_ns(layers: int, kernel: int = 3, position: int | None = None, chip: str | Chip = "speck2f-like") -> float:
     """From the event at the pads to the read-out's change."""
     net = chain(layers, kernel, position)
     program = compile_network(net, chip).program

@@ -9,11 +9,11 @@ from neurosim.errors import ChipError
 
 
 def test_every_preset_loads_and_every_figure_has_a_source() -> None:
-    assert {"async-mesh", "ideal", "loihi1-like", "tiny"} <= set(presets())
+    assert set(presets()) == {"async-mesh", "ideal", "loihi1-like", "loihi2-like", "speck2f-like", "tiny", "truenorth-like"}
     for name in presets():
         chip = load_chip(name)
         assert chip.name == name
-        for table in (chip.timing, chip.prices):
+        for table in (chip.timing, chip.prices, chip.memory, chip.capabilities):
             for key in type(table).model_fields:
                 figure = getattr(table, key)
                 if hasattr(figure, "source"):
@@ -28,6 +28,40 @@ def test_async_mesh_keeps_to_small_cores() -> None:
     assert chip.memory.bytes.value <= 192 * 1024
     assert chip.memory.neurons.value <= 8192
     assert (chip.arithmetic.weight_bits, chip.arithmetic.state_bits, chip.noc.flow) == (8, 16, "end_to_end")
+
+
+def test_speck_has_the_limits_of_the_reference_folder() -> None:
+    chip = load_chip("speck2f-like")
+    kernel, neurons = ([chip.memory.words_of(name, core) for core in range(9)] for name in ("kernel_words", "neuron_words"))
+    assert [n // 1024 for n in kernel] == [16, 16, 16, 32, 32, 64, 64, 16, 16]  # type: ignore[operator]  # the preset gives all
+    assert [n // 1024 for n in neurons] == [64, 64, 64, 32, 32, 16, 16, 16, 16]  # type: ignore[operator]
+    assert sum(neurons) == 327_680  # type: ignore[arg-type]
+    assert (chip.sync, chip.noc.flow, chip.noc.topology, chip.noc.routers) == (("free",), "link", "star", 1)
+    assert (chip.arithmetic.weight_bits, chip.arithmetic.state_bits, chip.arithmetic.spikes_per_update) == (8, 16, 1)
+    assert (chip.capabilities.neuron.leak, chip.capabilities.neuron.bias, chip.capabilities.recurrence) == (False, False, False)
+    assert chip.prices.synop.status == "assumed"
+    assert chip.prices.static_chip_mw.value == pytest.approx(0.0517 + 0.367 + 0.0617)
+
+
+def test_loihi2_and_truenorth_have_the_limits_of_the_reference_folder() -> None:
+    two = load_chip("loihi2-like")
+    assert (two.memory.neurons.value, two.memory.bytes.value, two.timing.barrier[0].duration.value) == (8192, 192 * 1024, 200_000)
+    assert "valued" in two.capabilities.inputs
+    one = load_chip("loihi1-like")
+    assert {getattr(two.prices, name).status for name in type(two.prices).model_fields if name not in ("power_gating", "hop_chip")} <= {
+        "assumed",
+        "published",
+    }
+    assert two.prices.synop.status == two.prices.packet.status == "assumed"
+    assert one.timing.synop.value > 5 * two.timing.synop.value
+    north = load_chip("truenorth-like")
+    assert (north.memory.cores, north.noc.routers, north.memory.neurons.value) == (4096, 4096, 256)
+    assert north.memory.axons is not None
+    assert (north.memory.axons.value, north.arithmetic.weight_values, north.timing.barrier[0].duration.value) == (256, 4, 10**9)
+    # 72 mW at 20 Hz, 128 synapses and 21.3 + 21.3 hops per spike
+    spikes = 4096 * 256 * 20
+    dynamic_mw = 1e3 * spikes * (128 * 2.5e-12 + 42.6 * 2.3e-12)
+    assert north.prices.static_chip_mw.value + dynamic_mw == pytest.approx(72, abs=0.1)
 
 
 def test_loihi_is_the_chip_of_the_reference_folder() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from hypothesis import strategies as st
 
 from neurosim.chip import Chip, load_chip
-from tests.conformance import features
 
 TIMINGS = (
     "decode", "synop", "access", "update", "fire", "put", "send", "hop_east_west", "hop_north_south", "hop_local",
@@ -58,12 +57,12 @@ def chips(draw: st.DrawFn, drops: bool = False) -> Chip:
 @st.composite
 def networks_on_chip(draw: st.DrawFn, drops: bool) -> dict[str, Any]:
     """Settings of the network-on-chip and of the cores on it."""
-    topology = draw(st.sampled_from(["mesh", "mesh", "torus", "ring", "star", "tree", "graph"])) if features.TOPOLOGIES else "mesh"
+    topology = draw(st.sampled_from(["mesh", "mesh", "torus", "ring", "star", "tree", "graph"]))
     settings: dict[str, Any] = {"noc.topology": topology}
     if topology in ("mesh", "torus"):
         width, height = draw(st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (1, 4)]))
         routers = width * height
-        if features.CHIP_LINKS and draw(st.integers(0, 3)) == 3:
+        if draw(st.integers(0, 3)) == 3:
             settings |= {"noc.chip_width": draw(st.integers(1, width)), "noc.chip_height": draw(st.integers(1, height))}
     else:
         routers = draw(st.integers(2, 7))
@@ -72,11 +71,11 @@ def networks_on_chip(draw: st.DrawFn, drops: bool) -> dict[str, Any]:
             settings["noc.edges"] = draw(_edges(routers))
         if topology == "tree":
             settings["noc.arity"] = draw(st.integers(1, 3))
-    cluster = draw(st.integers(1, 3)) if features.CLUSTERS and draw(st.booleans()) else 1
+    cluster = draw(st.integers(1, 3)) if draw(st.booleans()) else 1
     cores = routers * cluster if draw(st.integers(0, 3)) < 3 else draw(st.integers(1, routers * cluster))
-    ports = draw(st.lists(st.integers(0, routers - 1), min_size=1, max_size=3 if features.PORTS and draw(st.booleans()) else 1))
+    ports = draw(st.lists(st.integers(0, routers - 1), min_size=1, max_size=3 if draw(st.booleans()) else 1))
     dead: list[int] = []
-    if features.DEAD_CORES and cores > 1 and draw(st.integers(0, 3)) == 3:
+    if cores > 1 and draw(st.integers(0, 3)) == 3:
         dead = draw(st.lists(st.integers(0, cores - 1), max_size=cores - 1, unique=True))
     drops = drops and draw(st.integers(0, 2)) == 2
     settings |= {
@@ -89,7 +88,7 @@ def networks_on_chip(draw: st.DrawFn, drops: bool) -> dict[str, Any]:
         "noc.axon_out": draw(st.sampled_from([1, 1, 2, 3, 4])),
         "noc.flow": draw(st.sampled_from(["end_to_end", "link"])),
         "noc.window": draw(st.integers(1, 3)),
-        "noc.multicast": "tree" if features.TREES and draw(st.integers(0, 2)) == 2 else "unicast",
+        "noc.multicast": "tree" if draw(st.integers(0, 2)) == 2 else "unicast",
         "noc.overflow": "drop" if drops and draw(st.integers(0, 3)) else "stall",
         "noc.axon_out_overflow": "drop" if drops and draw(st.booleans()) else "stall",
         "memory.cores": cores,
@@ -106,7 +105,7 @@ def _edges(draw: st.DrawFn, routers: int) -> list[list[Any]]:
         a, b = draw(st.integers(0, routers - 1)), draw(st.integers(0, routers - 1))
         if a != b:
             edges.add((min(a, b), max(a, b)))
-    between = features.CHIP_LINKS and draw(st.booleans())
+    between = draw(st.booleans())
     return [[a, b, "chip"] if between and draw(st.booleans()) else [a, b] for a, b in sorted(edges)]
 
 

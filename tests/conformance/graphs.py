@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from neurosim.chip import Chip
 from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection, Shape, Sparse, SumPool, TokenMix
-from tests.conformance import features
 
 
 @st.composite
@@ -124,7 +123,7 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False) -> Graph
             image = Population(f"image{k}", shape, "analog")
             populations.insert(0, image)
             projections.append(Projection(image.name, name, SumPool(np.ones(shape[0], np.int64)), layers=(name,)))
-    if features.RECURRENCE and draw(st.integers(0, 2)) == 2:
+    if draw(st.integers(0, 2)) == 2:
         projections = draw(_with_loops(sync, populations, projections, scale, weights))
     graph = Graph("drawn", draw(st.integers(1, 4)), tuple(populations), tuple(projections), class_names=())
     graph.verify()

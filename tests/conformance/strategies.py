@@ -19,7 +19,6 @@ from neurosim.engine.run import feeds_itself
 from neurosim.errors import DoesNotFit, ModelError
 from neurosim.graph import Graph
 from neurosim.program import Program
-from tests.conformance import features
 from tests.conformance.chips import TIMINGS, chips
 from tests.conformance.graphs import graphs
 
@@ -134,7 +133,7 @@ def _boxes_on_ports(draw: st.DrawFn, graph: Graph, ports: int) -> tuple[tuple[in
     return tuple(result)
 
 
-STEPPED = ("wavefront", "barrier") if features.BARRIER else ("wavefront",)
+STEPPED = ("wavefront", "barrier")
 
 
 @st.composite
@@ -143,7 +142,7 @@ def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = Fals
     ``reliable`` no drops, losses or time limits, ``streamed`` fixes how samples follow.
     """
     faulty = not plain and not reliable
-    chip = draw(chips(drops=features.DROPS and faulty))
+    chip = draw(chips(drops=faulty))
     graph = draw(graphs(sync, chip, plain))
     try:
         program = assemble(graph, chip, sync, draw(mappings(graph, chip, sync)))
@@ -151,12 +150,12 @@ def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = Fals
         reject()
     samples = draw(st.integers(1, 3))
     if streamed is None:
-        streamed = (sync != "free" or features.WINDOWS) and draw(st.booleans())
+        streamed = draw(st.booleans())
     window = 0
-    if sync == "free" and (streamed or feeds_itself(program) is not None or (features.WINDOWS and draw(st.integers(0, 3)) == 3)):
+    if sync == "free" and (streamed or feeds_itself(program) is not None or draw(st.integers(0, 3)) == 3):
         window = draw(st.sampled_from([1000, 100, 10])) * draw(st.integers(1, 9)) * chip.timing.put.value
     stimuli = draw(stimuli_of(graph, program, samples, draw(st.booleans()), streamed, currents=not plain))
-    lossy = features.LOSS and faulty and draw(st.integers(0, 3)) == 3
+    lossy = faulty and draw(st.integers(0, 3)) == 3
     options = Options(
         streamed=streamed,
         jitter=draw(st.sampled_from([0, 0, 1, 6554, 65535])),

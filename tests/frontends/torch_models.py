@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -180,7 +182,49 @@ class StepNet(nn.Module):
         self.fc1, self.lif1, self.fc2, self.lif2 = nn.Linear(12, 10), StepLIF(), nn.Linear(10, 4), StepLIF(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = []
+        out = 0.0
         for t in range(self.steps):
-            out.append(self.lif2(self.fc2(self.lif1(self.fc1(x[:, t])))))
-        return torch.stack(out).sum(0)
+            out = out + self.lif2(self.fc2(self.lif1(self.fc1(x[:, t]))))
+        return out
+
+
+def reset_all(model: nn.Module) -> None:
+    """Every module with a reset() back to its initial state."""
+    for module in model.modules():
+        if callable(getattr(module, "reset", None)):
+            module.reset()
+
+
+def module_spikes(
+    model: nn.Module, x: Tensor, kinds: tuple[type, ...], steps: int, reset: Callable[[nn.Module], object] = reset_all
+) -> tuple[dict[str, Any], Tensor]:
+    """Spikes [n, T, values] of every neuron layer of the module in float64, sample by sample, and its outputs (the first of several)."""
+    found: dict[str, list[Tensor]] = {}
+    outputs = []
+    model = model.double()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+
+    def recorder(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, y: Any) -> Any:
+            spikes = (y[0] if isinstance(y, tuple) else y).double()  # some libraries fire float32
+            found.setdefault(name, []).append(spikes.reshape(-1))
+            return (spikes, *y[1:]) if isinstance(y, tuple) else spikes
+
+        return hook
+
+    handles = [module.register_forward_hook(recorder(name)) for name, module in model.named_modules() if isinstance(module, kinds)]
+    with torch.no_grad():
+        for sample in x:
+            reset(model)
+            y = model(sample[None])
+            outputs.append(y[0] if isinstance(y, list | tuple) else y)
+    for handle in handles:
+        handle.remove()
+    torch.set_default_dtype(before)
+    return {name: torch.cat(v).reshape(len(x), steps, -1).numpy().astype(np.uint8) for name, v in found.items()}, torch.stack(outputs)
+
+
+def flat(spikes: dict[str, Any]) -> dict[str, Any]:
+    """Arrays [n, T, ...] as [n, T, values]."""
+    return {name: s.reshape(*s.shape[:2], -1) for name, s in spikes.items()}

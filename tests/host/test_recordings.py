@@ -117,13 +117,13 @@ def test_counts_that_a_bank_might_not_hold_are_refused() -> None:
 
 def test_free_takes_events_in_their_order() -> None:
     program = program_of("free")
-    order = [address(x, y, p) for _, x, y, p in EVENTS[:-1]]
+    order = [address(x, y, p) for _, x, y, p in EVENTS]  # also the last, which is after the last step
     for pace in ("asap", "realtime"):
         stimulus = encode(program, load_data(recordings(EVENTS), program, events=event_options(pace=pace)))[0]
         assert stimulus.address.tolist() == order  # every event, also the three of one pixel, the equal times as recorded
         assert not stimulus.step.any()
-        times = [(t - 500) * 10**6 for t, *_ in EVENTS[:-1]]
-        assert stimulus.due_ps.tolist() == (times if pace == "realtime" else [0] * 7)
+        times = [(t - 500) * 10**6 for t, *_ in EVENTS]
+        assert stimulus.due_ps.tolist() == (times if pace == "realtime" else [0] * 8)
         assert stimulus.marker_due_ps is None
 
 
@@ -143,6 +143,9 @@ def test_ties_are_shuffled_by_their_seed_and_nothing_else_moves() -> None:
 
 
 def test_span_and_step() -> None:
+    cut = load_data(recordings(EVENTS), program_of("free"), events=event_options(span="1 ms"))
+    assert load_data(recordings(EVENTS), program_of("free")).data.sum() == 5  # as with steps, for a look at them
+    assert (cut.events_left_out, len(encode(program_of("free"), cut)[0].step)) == (4, 4)
     program = program_of()
     samples = load_data(recordings(EVENTS), program, events=event_options(span="1 ms"))
     assert (samples.events_left_out, int(samples.data.sum())) == (4, 2)

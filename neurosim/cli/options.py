@@ -1,0 +1,99 @@
+"""Options that several commands share: how a model is read, how recordings are used. Each decorator adds its options to a command's signature."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from neurosim.errors import ModelError
+from neurosim.units import parse_time_ps
+
+Command = Callable[..., Any]
+
+MODEL_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "weights": (Annotated[str | None, typer.Option(help="Weights: .safetensors, or .pt without code.")], None),
+    "input_shape": (Annotated[str | None, typer.Option(help="Shape of one sample without the batch axis: 1,28,28.")], None),
+    "input_axes": (Annotated[str | None, typer.Option(help="A letter per axis of a module's input: b batch, t steps, others (btchw).")], None),
+    "steps": (Annotated[int | None, typer.Option(min=1, help="Steps per sample, where the model states none.")], None),
+    "step_time": (Annotated[str | None, typer.Option("--step-time", "--nir-dt", help='Time of one step, for example "1 ms" (.nir).')], None),
+    "output_index": (Annotated[int, typer.Option(min=0, help="Which output of a model with several.")], 0),
+    "batch_mixing": (Annotated[str | None, typer.Option(help="refuse or ignore modules whose state mixes across the batch.")], None),
+    "pixel_scale": (Annotated[float | None, typer.Option(help="A module's images are (pixel / scale - mean) / std; 255 by default.")], None),
+    "mean": (Annotated[str | None, typer.Option(help="Means by channel: 0.5,0.5,0.5.")], None),
+    "std": (Annotated[str | None, typer.Option(help="Deviations by channel.")], None),
+    "nir_reset": (Annotated[str | None, typer.Option(help="zero or subtract: NIR does not say.")], None),
+    "nir_floor": (Annotated[float | None, typer.Option(help="Least membrane, in the unit of v_threshold: NIR does not say.")], None),
+    "nir_test": (Annotated[str | None, typer.Option(help="above (v > v_threshold) or reach (>=).")], None),
+    "nir_readout": (Annotated[str | None, typer.Option(help="spikes (counts of the last layer) or membrane.")], None),
+}
+RECORDING_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "step": (Annotated[str | None, typer.Option(help='Recordings: length of a step, for example "1 ms"; by default the network\'s.')], None),
+    "bin_": (Annotated[str, typer.Option("--bin", help="Recordings: events of one neuron and step count once (binary) or each (count).")], "binary"),
+    "span": (Annotated[str | None, typer.Option(help="Recordings: only the first so much of each.")], None),
+    "pace": (Annotated[str, typer.Option(help="Recordings: packets due at their own times (realtime) or at once (asap).")], "asap"),
+    "order": (Annotated[str, typer.Option(help="Recordings: events of equal time as recorded (recording) or shuffled.")], "recording"),
+    "order_seed": (Annotated[int, typer.Option(min=0, help="Recordings: seed of the shuffle.")], 0),
+    "repair": (Annotated[bool, typer.Option("--repair", help="Recordings: sort and leave out what would be refused, and count it.")], False),
+}
+
+
+def _with(options: dict[str, tuple[Any, Any]], name: str) -> Callable[[Command], Command]:
+    """Add ``options`` to a command, which receives their values as the dictionary ``name``."""
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.name != name]
+        more = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind) for key, (kind, value) in options.items()]
+
+        @functools.wraps(command)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            chosen = {key: kwargs.pop(key, options[key][1]) for key in options}
+            return command(*args, **kwargs, **{name: chosen})
+
+        plain = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        wrapped.__signature__ = signature.replace(parameters=[*plain, *more])  # type: ignore[attr-defined]
+        wrapped.__annotations__ = {p.name: p.annotation for p in [*plain, *more]} | {"return": None}
+        del wrapped.__wrapped__  # typer reads annotations through it
+        return wrapped
+
+    return decorate
+
+
+with_model_options = _with(MODEL_OPTIONS, "reading")
+with_recording_options = _with(RECORDING_OPTIONS, "recordings")
+
+
+def read_model(model: str, reading: dict[str, Any]) -> Any:
+    """The Network of MODEL with the options of ``with_model_options``, only those that were given being passed on."""
+    from neurosim.frontends import load
+
+    options: dict[str, Any] = {
+        "weights": reading["weights"], "input_shape": _whole("input-shape", reading["input_shape"]), "input_axes": reading["input_axes"],
+        "steps": reading["steps"], "step_time": None if reading["step_time"] is None else parse_time_ps(reading["step_time"]) / 1e12,
+        "batch_mixing": reading["batch_mixing"], "scale": reading["pixel_scale"], "mean": _numbers("mean", reading["mean"]),
+        "std": _numbers("std", reading["std"]), "reset": reading["nir_reset"], "floor": reading["nir_floor"], "test": reading["nir_test"],
+        "readout": reading["nir_readout"],
+    }  # fmt: skip
+    return load(model, output=reading["output_index"], **{key: value for key, value in options.items() if value is not None})
+
+
+def _whole(name: str, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ModelError(f"--{name} {text!r} is no list of whole numbers; write for example 1,28,28") from None
+
+
+def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ModelError(f"--{name} {text!r} is no list of numbers; write for example 0.5,0.5,0.5") from None
