@@ -271,6 +271,8 @@ class Neuron(Strict):
     strict: bool
     bias: bool
     per_channel_threshold: bool
+    reset_by: bool = True
+    """A reset by subtraction may subtract another amount than the threshold."""
     current: bool = False
     """A synaptic current with its own decay (CUBA)."""
 
@@ -293,7 +295,7 @@ class Capabilities(Strict):
     input_fan_out: Count | None = None
     """Most destination layers of the input; none = no limit."""
     readout_ops: tuple[Literal["conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse"], ...] | None = None
-    """Maps that may lead into a readout; none = all that the chip has. ["identity"]: it counts spikes."""
+    """Maps that may lead into a readout; none = all that the chip has. ["identity"]: it counts spikes, all with one weight."""
     classes: Count | None = None
     """Most classes of a readout; none = no limit."""
 

@@ -64,10 +64,13 @@ def population_rows(population: Population, chip: Chip, graph: Graph) -> Iterato
     if population.kind == "readout":
         if c.classes is not None and population.shape[0] > c.classes.value:
             yield name, "readout", population.shape[0], c.classes.value, f"{chip.name}: classes of the readout", "use fewer classes"
-        for p in served:
-            if p.target == name and c.readout_ops is not None and p.map.op not in c.readout_ops:
-                reason = f"{chip.name}: its readout counts spikes, it does not sum weights ({p.source} -> {name})"
-                yield name, p.map.op, p.map.op, ", ".join(c.readout_ops), reason, "end the network with lif"
+        for p in served if c.readout_ops is not None else ():
+            reason = f"{chip.name}: its readout counts spikes, it does not sum weights ({p.source} -> {name})"
+            weights = np.unique(np.asarray(p.map.weight))
+            if p.target == name and p.map.op not in (c.readout_ops or ()):
+                yield name, p.map.op, p.map.op, ", ".join(c.readout_ops or ()), reason, "end the network with lif"
+            elif p.target == name and c.readout_ops == ("identity",) and len(weights) > 1:
+                yield name, "scale", f"{len(weights)} weights", "one weight", reason, "leave out the scale behind the last lif"
     ports = {graph.populations[k].name for k in port_populations(graph)}
     limit = c.input_fan_out if name in ports else c.fan_out if chip.memory.layer_per_core else None
     readers = dict.fromkeys(p.target for p in served if p.source == name)

@@ -37,7 +37,12 @@ def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Preci
         "synapses": sum(synapses(p.map, graph.population(p.source).shape) for p in served),
         "weights": len(program.weights),
         "route_entries": int(program.route_ptr[program.slices]),
-        "limits": {"neurons": memory.neurons.value, "bytes": memory.bytes.value, "route_entries": memory.route_entries.value},
+        "limits": {
+            "neurons": memory.neurons.value,
+            "bytes": memory.bytes.value,
+            "route_entries": memory.route_entries.value,
+            **{name: list(figure.value) for name in ("kernel_words", "neuron_words") if (figure := getattr(memory, name)) is not None},
+        },
         "memory": meta["memory"],
         "splits": [
             {

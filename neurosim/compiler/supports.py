@@ -137,9 +137,11 @@ def _layer(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
 def _neuron(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
     p, n = layer.params, chip.capabilities.neuron
     reset = p.get("reset")  # an integrator (li) has none
+    other = reset == "subtract" and p.get("reset_by") is not None and bool(np.any(p["reset_by"] != p["threshold"]))
     tests = (
         (p["decay"] != 1.0 and not n.leak, p["decay"], 1, "its neurons do not leak", "train with decay 1 (IF)"),
         (reset not in (None, *n.resets), reset, ", ".join(n.resets), f"its neurons do not reset by {reset}", "train with a reset that it has"),
+        (other and not n.reset_by, "reset_by", "threshold", "its reset subtracts the threshold", "train with the threshold as what is subtracted"),
         (p.get("floor") is not None and not n.floor, "floor", None, "its membranes have no floor", "train without a floor"),
         (p.get("strict", False) and not n.strict, "v > threshold", "v >= threshold", "its test is not strict", "train with >="),
         (p["decay_current"] and not n.current, p["decay_current"], None, "its neurons have no synaptic current (CUBA)", "use plain lif"),
@@ -204,6 +206,9 @@ def _population(population: Population, chip: Chip, graph: Graph) -> Iterator[Ch
     thresholds = np.asarray(rule.threshold)
     if population.kind == "spiking" and not c.neuron.per_channel_threshold and np.any(thresholds != thresholds.flat[0]):
         yield _refused(name, op, "several thresholds", "one per layer", f"{chip.name}: all neurons of a layer share a threshold", "use one threshold")
+    floors = np.asarray(0 if rule.floor is None else rule.floor)
+    if not c.neuron.per_channel_threshold and np.any(floors != floors.flat[0]):
+        yield _refused(name, op, "several floors", "one per layer", f"{chip.name}: all neurons of a layer share a floor", "use one floor")
     incoming = graph.into(name)
     if any(graph.population(p.source).kind == "analog" for p in incoming) and "currents" not in c.inputs:
         yield _refused(

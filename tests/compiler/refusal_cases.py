@@ -275,6 +275,13 @@ CASES = {
     "thresholds of channels": Refusal(
         lambda: with_lif(threshold=[1.0, 2.0]), "bad", "several thresholds", "one per layer", lambda: with_lif(threshold=[2.0, 2.0])
     ),
+    "reset by another amount": Refusal(lambda: with_lif(reset_by=0.5), "bad", "reset_by", "threshold", lambda: with_lif(reset_by=1.0)),
+    "floors of channels": Refusal(
+        lambda: with_lif(floor=[-1.0, -2.0]), "bad", "several floors", "one per layer", lambda: with_lif(floor=[-2.0, -2.0])
+    ),
+    "readout that weighs spikes": Refusal(
+        lambda: net((1, 2, 2), dense("fc", 2), lambda n, x: n.scale("s", x, [1.0, 2.0])), "s", "2 weights", "one weight", PLAIN
+    ),
     "reset that Loihi lacks": Refusal(with_lif, "bad", "subtract", "zero", lambda: with_zero(), "loihi1-like"),
     "floor that Loihi lacks": Refusal(lambda: with_zero(floor=-1.0), "bad", "floor", None, lambda: with_zero(), "loihi1-like"),
     "leak that TrueNorth lacks": Refusal(lambda: with_zero(decay=0.5), "bad", 0.5, 1, lambda: with_zero(), "truenorth-like", FEW_CORES),
