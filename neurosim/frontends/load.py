@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import sys
@@ -122,6 +123,7 @@ def _module(model: Any, example: Any, weights: Path | None, output: int, steps: 
     if factory:
         return from_module(module_of(model, weights), chosen)
     if weights is not None:
+        model = copy.deepcopy(model)
         load_weights(model, weights)
     return from_module(model, chosen)
 

@@ -121,7 +121,7 @@ def find_neurons(model: torch.nn.Module) -> list[Neuron]:
 def copy_of(model: torch.nn.Module, neurons: list[Neuron]) -> tuple[torch.nn.Module, list[torch.nn.Module]]:
     """(copy in float64 with its neurons at their initial state, the copies of the neurons)."""
     try:
-        copied = copy.deepcopy(model).double().eval()
+        copied = copy.deepcopy(model).cpu().double().eval()
     except USER_ERRORS as error:
         raise ModelError(
             f"module {type(model).__name__} cannot be copied ({first_line(error)}); bring its neurons to their initial state first"
@@ -143,7 +143,7 @@ def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int)
         _Opaque(k, neuron, module, wrapper)
     with double_precision(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export's own, about its internals
-        x = torch.rand(axes.full)
+        x = torch.full(axes.full, 0.5)
         try:
             table = {op: rule for op, rule in torch.export.default_decompositions().items() if str(op).split(".")[1] in DECOMPOSED}
             return torch.export.export(wrapper, (x,), strict=False).run_decompositions(table)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from neurosim.frontends.torch_values import Source
+from neurosim.frontends.torch_values import Source, digest
 from neurosim.graph import Shape
 
 if TYPE_CHECKING:
-    from neurosim.frontends.torch_walk import Mix, Walk
+    from neurosim.frontends.torch_walk import Walk
+
+
+@dataclass(frozen=True)
+class Mix:
+    """y[c] = weight x[first + c] over the pixels of ``source``, for ``count`` channels; weight (out, pixels), square. ``name`` for its layer."""
+
+    source: Source
+    first: int
+    count: int
+    weight: Any
+    name: str
 
 
 def layer_of(walk: Walk, ids: Any, shape: Shape, const: Any = None) -> Source:
     """A layer with exactly these values: normalised ids and constants, in the order (c, y, x) of ``shape``."""
-    from neurosim.frontends.torch_walk import digest
-
     flat = _resolved(walk, ids.reshape(-1))
     source = _joined(walk, flat, shape) or _gathered(walk, flat, shape)
     if const is None or not bool((const != 0).any()):
@@ -71,8 +81,6 @@ def _end(run: tuple[int, list[Mix]]) -> int:
 
 def _mixed(walk: Walk, mixes: list[Mix]) -> Source:
     """One token mixing for neighbouring slices of a source."""
-    from neurosim.frontends.torch_walk import digest
-
     source, first = mixes[0].source, mixes[0].first
     count = sum(mix.count for mix in mixes)
     step = math.gcd(*(mix.count for mix in mixes))

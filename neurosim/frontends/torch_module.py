@@ -17,9 +17,9 @@ from neurosim.frontends.checkpoint import read_safetensors
 from neurosim.frontends.torch_export import USER_ERRORS, Neuron, double_precision, export, find_neurons, first_line
 from neurosim.frontends.torch_ops import handlers
 from neurosim.frontends.torch_options import Axes, ModuleOptions
-from neurosim.frontends.torch_values import MixedStepsError, Value
+from neurosim.frontends.torch_values import MixedStepsError, Value, layer_shape
 from neurosim.frontends.torch_verify import Reference, check_batch, check_network, check_rules
-from neurosim.frontends.torch_walk import Walk, layer_shape
+from neurosim.frontends.torch_walk import Walk
 from neurosim.network import Network
 
 HALF = (torch.float16, torch.bfloat16)

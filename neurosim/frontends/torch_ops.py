@@ -14,8 +14,8 @@ import torch
 from torch.utils import _pytree as pytree
 
 from neurosim.frontends.torch_linear import HANDLERS as LINEAR
-from neurosim.frontends.torch_values import MixedStepsError, Value
-from neurosim.frontends.torch_walk import Membrane, Walk, layer_shape, op_name
+from neurosim.frontends.torch_values import MixedStepsError, Value, layer_shape
+from neurosim.frontends.torch_walk import Membrane, Walk, op_name
 
 MOVES = (
     "view", "reshape", "_unsafe_view", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand", "expand_as", "repeat", "repeat_interleave",

@@ -8,11 +8,13 @@ but for the step.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from neurosim.graph import Shape
@@ -210,3 +212,17 @@ def _unfold(step: Any, steps: int) -> tuple[int, tuple[int, int]] | None:
             if bool(((along == wanted) | (along == STATIC)).all()):
                 return axis, sizes
     return None
+
+
+def layer_shape(shape: tuple[int, ...]) -> Shape:
+    """(c, y, x) for one step's tensor."""
+    if len(shape) <= 3:
+        c, y, x = (*shape, 1, 1, 1)[:3]
+        return c, y, x
+    return math.prod(shape), 1, 1
+
+
+def digest(value: Any) -> str:
+    """A short hash of an array's content."""
+    given = np.ascontiguousarray(value.numpy() if torch.is_tensor(value) else value)
+    return f"{given.shape}{hashlib.sha1(given.tobytes(), usedforsecurity=False).hexdigest()}"

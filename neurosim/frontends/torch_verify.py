@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from neurosim.errors import ModelError
 from neurosim.frontends.torch_export import USER_ERRORS, Neuron, Stepped, copy_of, double_precision, first_line
 from neurosim.frontends.torch_options import Axes
-from neurosim.frontends.torch_walk import layer_shape, per_neuron
+from neurosim.frontends.torch_values import layer_shape
+from neurosim.frontends.torch_walk import per_neuron
 from neurosim.golden import run_network
 from neurosim.golden.network import step_lif
 from neurosim.graph import Shape

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import operator
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,8 +13,9 @@ from torch.utils import _pytree as pytree
 
 from neurosim.errors import ModelError, UnsupportedLayer
 from neurosim.frontends.torch_export import Neuron
+from neurosim.frontends.torch_gather import Mix, layer_of
 from neurosim.frontends.torch_options import Axes
-from neurosim.frontends.torch_values import STATIC, Ledger, MixedStepsError, Source, Split, Value, split
+from neurosim.frontends.torch_values import STATIC, Ledger, MixedStepsError, Source, Split, Value, digest, layer_shape, split
 from neurosim.graph import Shape
 from neurosim.network import Network
 
@@ -28,17 +27,6 @@ HELPERS = ("reshape", "concat", "gather", "select", "pad", "bias", "add")
 """Layers that only arrange the input of another."""
 SPARSE_LIMIT = 2**24
 """Most weights of a sparse map that stands for an operation without a compact form."""
-
-
-@dataclass(frozen=True)
-class Mix:
-    """y[c] = weight x[first + c] over the pixels of ``source``, for ``count`` channels; weight (out, pixels), square. ``name`` for its layer."""
-
-    source: Source
-    first: int
-    count: int
-    weight: Any
-    name: str
 
 
 class Membrane:
@@ -175,7 +163,7 @@ class Walk:
     def path(self) -> str:
         """Qualified name of the module that does what the node does; empty for the whole."""
         paths = [path for path, _ in self._stack if path]
-        return paths[-1].removeprefix("model").removeprefix(".").split("@")[0] if paths else ""
+        return re.sub(r"@\d+", "", paths[-1].removeprefix("model").removeprefix(".")) if paths else ""
 
     @property
     def kind(self) -> str:
@@ -213,8 +201,6 @@ class Walk:
 
     def layer_of(self, ids: Any, shape: Shape, const: Any = None) -> Source:
         """A layer with exactly these values: normalised ids and constants, in the order (c, y, x) of ``shape``."""
-        from neurosim.frontends.torch_gather import layer_of
-
         return layer_of(self, ids, shape, const)
 
     def shaped(self, source: Source, shape: Shape) -> Source:
@@ -332,21 +318,7 @@ def per_neuron(value: Any, inner: tuple[int, ...], form: Shape, order: Any) -> A
     return first if np.array_equal(np.broadcast_to(first, form), full) else full
 
 
-def layer_shape(shape: tuple[int, ...]) -> Shape:
-    """(c, y, x) for one step's tensor."""
-    if len(shape) <= 3:
-        c, y, x = (*shape, 1, 1, 1)[:3]
-        return c, y, x
-    return math.prod(shape), 1, 1
-
-
 def op_name(node: Any) -> str:
     """aten.conv2d, neurosim.neuron, getitem."""
     target = node.target
     return str(getattr(target, "overloadpacket", getattr(target, "__name__", target)))
-
-
-def digest(value: Any) -> str:
-    """A short hash of an array's content."""
-    given = np.ascontiguousarray(value.numpy() if torch.is_tensor(value) else value)
-    return f"{given.shape}{hashlib.sha1(given.tobytes(), usedforsecurity=False).hexdigest()}"

@@ -160,6 +160,10 @@ def seeded(make: Any) -> nn.Module:
     return make()
 
 
+def norm(channels: int) -> nn.Module:
+    return tm.settle(nn.BatchNorm1d(channels), seed=5)
+
+
 CONV, FC = lambda **k: seeded(lambda: nn.Conv2d(4, 8, **k)), lambda a, b: seeded(lambda: nn.Linear(a, b))
 OPERATIONS: dict[str, tuple[Any, list[nn.Module], set[str]]] = {
     "grouped, strided, dilated": (lambda m, y: m.parts[0](y), [CONV(kernel_size=3, stride=2, padding=2, dilation=2, groups=2)], {"conv2d"}),
@@ -183,6 +187,10 @@ OPERATIONS: dict[str, tuple[Any, list[nn.Module], set[str]]] = {
     "residual, concat": (lambda m, y: torch.cat([y + m.parts[0](y), y], 1), [seeded(lambda: nn.Conv2d(4, 4, 1))], {"conv2d", "add", "concat"}),
     "shuffles": (lambda m, y: F.pixel_shuffle(y.repeat(1, 1, 1, 1), 2).permute(0, 3, 1, 2), [], set()),
     "slice assignment": (lambda m, y: _assign(y), [], None),
+    "norm over folded tokens": (
+        lambda m, y: m.parts[0](y.flatten(2).transpose(1, 2).flatten(0, 1)).unflatten(0, (-1, 16)), [seeded(lambda: norm(4))], {"batch_norm"},
+    ),
+    "channels last": (lambda m, y: m.parts[0](y.permute(0, 2, 3, 1).flatten(1)), [FC(64, 5)], {"reshape", "linear"}),
     "dropout is off": (lambda m, y: m.parts[0](y), [nn.Dropout(0.5)], set()),
 }  # fmt: skip
 
