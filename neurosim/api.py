@@ -21,6 +21,7 @@ from neurosim.engine.events import Options, Progress, Result
 from neurosim.engine.run import simulate_stimuli
 from neurosim.errors import DataError
 from neurosim.frontends import load
+from neurosim.frontends.recordings import is_recordings, read_recordings
 from neurosim.host import EventOptions, Recordings, Samples, encode, host_macs, load_data
 from neurosim.network import Network
 from neurosim.program import Program
@@ -72,7 +73,9 @@ class Run:
     run_dir: Path | None = None
     data_name: str = ""
     events_left_out: int = 0
-    """Events of recordings that lie after the last step."""
+    """Events of recordings that lie after the last step or the span asked for."""
+    repaired: dict[str, int] = field(default_factory=dict)
+    """What the repair of recordings did: events_outside, events_unsorted, samples_empty; only those that occurred."""
     _energy: Energy | None = field(default=None, repr=False)
 
     @property
@@ -184,7 +187,8 @@ def simulate(
     progress: Progress | None = None,
     observe: Callable[[NDArray[Any]], None] | None = None,
 ) -> Run:
-    """Run the program on data: a DATA.npz, an array of images, or what ``load_data`` gave.
+    """Run the program on data: a DATA.npz, an array of images, a user's copy of an event data set (``frontends.recordings``), Recordings, or what
+    ``load_data`` gave.
 
     ``record`` writes the event trace to a Parquet file; ``observe`` is called with every chunk of trace rows instead. ``jitter`` is the relative
     spread of service times in 1/65536. ``window`` (ps, or text such as "2 ms") ends a sample in free, where a network that feeds itself would never
@@ -194,6 +198,8 @@ def simulate(
     """
     if record is not None and observe is not None:
         raise DataError("record and observe both want the trace; give one of them")
+    if isinstance(data, str | Path) and is_recordings(data):
+        data = read_recordings(data, None if events is not None and events.repair else samples)  # a repair may leave samples out
     loaded = data if isinstance(data, Samples) else load_data(data, program, labels=labels, events=events)
     if samples is not None:
         loaded = loaded.first(samples)
@@ -225,6 +231,7 @@ def simulate(
         trace_path=Path(record) if record is not None else None,
         data_name=loaded.name,
         events_left_out=loaded.events_left_out,
+        repaired=loaded.repaired,
     )
 
 

@@ -20,7 +20,9 @@ COMPONENTS = ("synapse", "soma", "noc", "io", "static", "host")
 @with_recording_options
 def run(
     program: Annotated[Path, typer.Argument(metavar="P.nsim", help="A compiled program.")],
-    input_: Annotated[Path, typer.Option("--input", "-i", help="DATA.npz: images and label, or recordings as t, x, y, p, offsets and label.")],
+    input_: Annotated[
+        Path, typer.Option("--input", "-i", help="DATA.npz (images or recordings), or a copy of N-MNIST, DVS128 Gesture, CIFAR10-DVS or SHD.")
+    ],
     samples: Annotated[int | None, typer.Option(min=1, help="Only the first N samples.")] = None,
     engine: Annotated[str, typer.Option(help="fast or reference.")] = "fast",
     record: Annotated[Path | None, typer.Option(help="Write the event trace to this Parquet file.")] = None,
@@ -61,8 +63,13 @@ def run(
             loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, window=window,
             faults=faults, events=events, record=record, workers=jobs, progress=update,
         )  # fmt: skip
+    if result.repaired:
+        found = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result.repaired.items())
+        err.print(f"warning: recordings repaired: {found}", style="yellow")
     if result.events_left_out:
-        err.print(f"warning: {result.events_left_out} events lie after the last of {loaded.steps} steps and were left out", style="yellow")
+        err.print(
+            f"warning: {result.events_left_out} events lie after the last of {loaded.steps} steps (or the span) and were left out", style="yellow"
+        )
     if output is not None:
         result.save(output, command=["run", str(program), "--input", str(input_)])
     summary = result.summary()

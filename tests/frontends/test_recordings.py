@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neurosim.api import build, simulate
 from neurosim.errors import DataError, MissingExtra, NeurosimError
 from neurosim.frontends.recordings import is_recordings, read_recordings
+from neurosim.host import event_options
+from neurosim.network import Network
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "nmnist" / "nmnist_test100.npz"
 Event = tuple[int, int, int, int]  # t, x, y, p
@@ -54,6 +57,24 @@ def test_nmnist_files_and_folders(tmp_path: Path) -> None:
     wrapped = read_recordings(tmp_path / "wrap.bin")
     assert events_of(wrapped) == [(10, 1, 1, 0), (20 + 8192, 2, 2, 1), (30 + 16384, 3, 3, 1)]
     assert wrapped.labels is None
+
+
+def test_a_folder_of_recordings_runs(tmp_path: Path) -> None:
+    net = Network("n", steps=2)
+    x = net.spikes_input("in", (2, 4, 4), step_time_us=1000.0)
+    net.output(net.lif("lif", net.linear("fc", net.flatten("flat", x), np.ones((3, 32))), decay=1.0, reset="subtract"))
+    program = build(net, "speck2f-like")
+    for label, name, events in ((2, "1", [(5, 1, 1, 1), (9, 2, 2, 0)]), (0, "2", [(7, 3, 3, 1), (6, 0, 0, 0), (8, 4, 0, 0)]), (1, "3", [])):
+        (tmp_path / str(label)).mkdir()
+        (tmp_path / str(label) / f"{name}.bin").write_bytes(aer40(events))
+    with pytest.raises(DataError, match="repair drops them"):
+        simulate(program, tmp_path, engine="reference")
+    run = simulate(program, tmp_path, engine="reference", events=event_options(repair=True, pace="realtime"))
+    assert run.repaired == {"events_outside": 1, "events_unsorted": 1, "samples_empty": 1}
+    assert run.labels is not None
+    assert run.labels.tolist() == [2, 0]
+    assert run.result.sample["injected_spikes"].tolist() == [2, 2]
+    assert len(simulate(program, tmp_path, samples=1, engine="reference").readout) == 1
 
 
 def test_gesture_trials_are_cut_by_their_labels(tmp_path: Path) -> None:
