@@ -31,8 +31,10 @@ from neurosim.network.layers import LINEAR_OPS
 
 Floats = NDArray[np.float64]
 Test = Literal["above", "reach"]
-OPTIONS = ("reset", "floor", "test", "readout", "input_shape")
+OPTIONS = ("reset", "floor", "test", "readout", "solver", "input_shape")
 """Options of ``load`` that belong to NIR graphs."""
+MAPPED = ("Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d")
+"""Nodes that read maps (c, y, x)."""
 UNKNOWN = {"MaxPool2d": "max_pool", "MaxPool1d": "max_pool", "Softmax": "softmax", "LayerNorm": "layer_norm", "ReLU": "relu"}
 """Names of nodes outside NIR under which ``check`` knows a remedy."""
 
@@ -40,27 +42,28 @@ UNKNOWN = {"MaxPool2d": "max_pool", "MaxPool1d": "max_pool", "Softmax": "softmax
 def nir_file(
     model: str | os.PathLike[str] | Any, step_time: float | None = None, steps: int = 1, *, reset: Literal["zero", "subtract"] = "zero",
     floor: float | None = None, test: Test | None = None, readout: Literal["spikes", "membrane"] | None = None,
-    input_shape: tuple[int, ...] | None = None, output: int = 0,
+    solver: Literal["euler", "exact"] = "euler", input_shape: tuple[int, ...] | None = None, output: int = 0,
 ) -> Network:  # fmt: skip
     """Read a ``.nir`` file (or a ``nir.NIRGraph``) for samples of ``steps`` steps of ``step_time`` seconds; layers are called as the nodes.
 
     ``step_time`` may be left out where nothing has a time constant: time then counts in steps, dt = 1. ``reset`` subtract takes v_threshold - v_reset
     away. ``floor``: least membrane, in the unit of v_threshold. ``test``: above, v > v_threshold as NIR has it, or reach, v >= v_threshold; with a
     floor, which only sinabs' neurons have, reach is the default. ``readout``: scores are the spike counts of the last layer (default where it fires),
-    or its membranes after the last step, without test. ``input_shape`` where the file states none. ``output``: the number of the Output.
+    or its membranes after the last step, without test. ``solver``: a step keeps 1 - dt/tau of a state (euler) or exp(-dt/tau), which is exact for an
+    input that is constant during the step and what sinabs means. ``input_shape`` where the file states none. ``output``: the number of the Output.
 
     Raises ModelError (missing or broken file, shapes or parameters that contradict each other, an option), UnsupportedLayer (what a Network cannot
     express), MissingExtra without h5py. Node types outside NIR become ops of that name, which ``check`` refuses.
     """
     for label, value, known in (("reset", reset, ("zero", "subtract")), ("test", test, (None, "above", "reach")),
-                                ("readout", readout, (None, "spikes", "membrane"))):  # fmt: skip
+                                ("readout", readout, (None, "spikes", "membrane")), ("solver", solver, ("euler", "exact"))):  # fmt: skip
         if value not in known:
             raise ModelError(f"NIR option {label} {value!r} is unknown; choose {' or '.join(str(k) for k in known if k)}")
     if floor is not None and not (isinstance(floor, int | float) and math.isfinite(floor)):
         raise ModelError(f"NIR option floor {floor!r} must be a number, the least membrane")
     source = read_source(model)
     dt, timed = _step_time(source, step_time)
-    return Builder(source, dt, timed, steps, reset, floor, test, readout, input_shape, output).build()
+    return Builder(source, dt, timed, steps, reset, floor, test, readout, solver, input_shape, output).build()
 
 
 def _step_time(source: Source, given: float | None) -> tuple[float, bool]:
@@ -71,6 +74,9 @@ def _step_time(source: Source, given: float | None) -> tuple[float, bool]:
         return float(given), True
     timed = source.of_kind("LIF", "LI", "CubaLIF", "CubaLI", "Delay")
     if not timed:
+        factors = {float(r) for name in source.of_kind("IF", "I") for r in np.ravel(np.asarray(source.nodes[name].fields.get("r", 1.0), np.float64))}
+        if len(factors) == 1 and (r := factors.pop()) >= 10:  # spikingjelly writes r = 1 / dt
+            raise ModelError(f"{source.name} integrates with r = {r:g} per second; give step_time, the seconds of one step; 1/r is {1 / r:g}")
         return 1.0, False
     found = set()
     for name in timed:  # snnTorch writes r = tau / dt and w_in = tau_syn / dt
@@ -88,10 +94,11 @@ class Builder:
 
     def __init__(
         self, source: Source, dt: float, timed: bool, steps: int, reset: Literal["zero", "subtract"], floor: float | None, test: Test | None,
-        readout: str | None, input_shape: tuple[int, ...] | None, output: int,
+        readout: str | None, solver: str, input_shape: tuple[int, ...] | None, output: int,
     ) -> None:  # fmt: skip
         self.source, self.nodes, self.dt, self.timed = source, source.nodes, dt, timed
         self.reset, self.floor, self.readout, self.input_shape = reset, floor, readout, input_shape
+        self.exact = solver == "exact"
         self.strict = test == "above" if test else floor is None
         self.net = Network(source.name, steps)
         self.note = source.notes.append
@@ -292,12 +299,17 @@ class Builder:
             if not shape:
                 raise ModelError(f"Input {name}: the file states no shape and what it feeds does not either; give input_shape")
             self.note(f"Input {name}: its shape is missing and taken as {shape} from what it feeds")
-        while len(shape) > 3 and shape[0] == 1:
-            shape = shape[1:]
-            self.note(f"Input {name}: a leading 1 of its shape is a batch or time and dropped, leaving {shape}")
+        rank = max((3 if self.nodes[b].kind in MAPPED else len(self.expected(b)) for b in self.source.behind(name)), default=0) or 3
+        if len(shape) > rank and shape[-rank:] == self._tail(name, shape[-rank:]):
+            self.note(f"Input {name}: its shape {shape} counts batch or time, which are dropped, leaving {shape[-rank:]}")
+            shape = shape[-rank:]
         if len(shape) > 3 or any(n < 1 for n in shape):
             raise ModelError(f"Input {name} has shape {shape}; read are (n,), (c, n) and (c, y, x), counted from 1")
         return self.net.spikes_input(name, full_shape(shape), self.dt * 1e6 if self.timed else None)
+
+    def _tail(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """What the nodes behind an Input want where they say it, else the given shape."""
+        return next((s for s in (self.expected(b) for b in self.source.behind(name)) if s), shape)
 
     def expected(self, name: str) -> tuple[int, ...]:
         """Shape of the input of a node by its own fields; () where they do not tell."""
@@ -357,7 +369,7 @@ class Builder:
             self.note("readout: scores are the membranes of the last layer after the last step")
         fires = any(self.nodes[n].kind in FIRING for n in self.order)
         step = f"of {self.dt:g} s" if self.timed else "without a length, dt = 1 (give step_time for recordings)"
-        self.note(f"forward Euler in {self.net.steps} step(s) {step}")
+        self.note(f"{'exponential decay' if self.exact else 'forward Euler'} in {self.net.steps} step(s) {step}")
         if fires:
             how = "to v_reset" if self.reset == "zero" else "by subtracting v_threshold - v_reset"
             test = f"v {'>' if self.strict else '>='} v_threshold"

@@ -77,11 +77,17 @@ RULES: dict[str, Callable[[Builder, str, Shape], Rule]] = {
 
 
 def _rate(b: Builder, node: str, key: str, shape: Shape) -> Floats:
-    """dt / tau, at most 1."""
+    """The share of a state that a step renews: dt / tau, at most 1; 1 - exp(-dt/tau) with the solver exact."""
     tau = b.per_neuron(node, key, shape)
+    if tau.min() <= 0:
+        raise ModelError(f"node {node}: {key} {tau.min():g} s is not above 0; export the graph again")
+    if b.exact:
+        return -np.expm1(-b.dt / tau)
     if tau.min() < b.dt * (1 - 1e-6):
+        squared = f"; norse writes dt / tau_mem_inv, for which step_time is dt squared, {b.dt**2:g} s" if tau.min() >= b.dt**2 and b.dt < 1 else ""
         raise ModelError(
-            f"node {node}: {key} {tau.min():g} s is shorter than step_time {b.dt:g} s, so Euler's rule diverges; use a shorter step_time"
+            f"node {node}: {key} {tau.min():g} s is shorter than step_time {b.dt:g} s, so Euler's rule diverges; use a shorter step_time or "
+            f"solver exact{squared}"
         )
     return np.minimum(b.dt / tau, 1.0)
 

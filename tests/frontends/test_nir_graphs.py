@@ -116,6 +116,28 @@ def test_every_parameter_may_differ_between_neurons(tmp_path: Path, kind: str) -
     assert np.allclose(found[0], spikes.mean(axis=0))
 
 
+def test_exponential_decay_and_the_step_time_that_a_file_suggests(tmp_path: Path) -> None:
+    """sinabs' LIF: v <- exp(-1/tau) v + (1 - exp(-1/tau)) x, time counted in steps, also where tau is shorter than a step."""
+    lif = nir.LIF(tau=np.array([2.0, 0.5]), r=ONE * 3, v_leak=ONE * 0, v_threshold=ONE)
+    path = write(tmp_path / "e.nir", ("n", lif))
+    v, wanted = np.zeros(2), []
+    kept = np.exp(-1 / lif.tau)
+    for s in DRIVE[0, :, :, 0, 0]:
+        v = kept * v + (1 - kept) * 3 * s
+        wanted.append(v > 1)
+        v = v * ~wanted[-1]
+    net = load(path, steps=STEPS, step_time=1.0, solver="exact")
+    assert np.array_equal(values(net, "n", DRIVE)[0, :, :, 0, 0], wanted)
+    with pytest.raises(ModelError, match=r"tau 0\.5 s is shorter than step_time 1 s.*or solver exact$"):
+        load(path, step_time=1.0)
+    with pytest.raises(ModelError, match=r"its factors suggest 0\.0001$"):  # snnTorch writes r = tau / dt
+        load(write(tmp_path / "f.nir", ("n", nir.LIF(tau=ONE * 1e-3, r=ONE * 10, v_leak=ONE * 0, v_threshold=ONE))))
+    with pytest.raises(ModelError, match="integrates with r = 10000 per second; give step_time, the seconds of one step; 1/r is 0\\.0001"):
+        load(write(tmp_path / "g.nir", ("n", nir.IF(r=ONE * 1e4, v_threshold=ONE))))  # spikingjelly writes r = 1 / dt
+    with pytest.raises(ModelError, match=r"step_time is dt squared, 1e-06 s$"):  # norse writes dt / tau_mem_inv
+        load(write(tmp_path / "h.nir", ("n", nir.LIF(tau=ONE * 1e-5, r=ONE, v_leak=ONE * 0, v_threshold=ONE))), step_time=1e-3)
+
+
 def test_threshold_subtraction_and_a_floor(tmp_path: Path) -> None:
     net = nir_file(
         write(tmp_path / "t.nir", ("a", nir.Linear(np.array([[1.0, -1.0], [1.0, 1.0]]))), ("n", nir.Threshold(np.array([0.5, 1.0])))), DT, STEPS
@@ -215,7 +237,7 @@ def test_what_writers_leave_out_or_count_twice_is_repaired_and_told(tmp_path: Pa
         ("node c: its input_shape is missing and inferred as (4, 4)", edited("shape", without=("c/input_shape",))),
         ("node n: v_threshold has one value for 12 neurons, which share it", edited("one", **{"n/v_threshold": np.ones(1)})),
         ("node n: v_threshold has one value per channel", edited("channel", **{"n/v_threshold": np.ones(3)})),
-        ("Input in: a leading 1 of its shape is a batch or time and dropped, leaving (2, 4, 4)", edited("batch", **{"in/shape": [1, 2, 4, 4]})),
+        ("Input in: its shape (7, 2, 4, 4) counts batch or time, which are dropped, leaving (2, 4, 4)", edited("in", **{"in/shape": [7, 2, 4, 4]})),
         ("node f: start_dim 1 is taken to count the batch, so all of (3, 2, 2) is flattened", edited("flat", **{"f/start_dim": 1})),
         ("Output out states the shape (1, 1, 5), its input has 5 values, which count", edited("output", **{"out/shape": [1, 1, 5]})),
         ("Input in: its shape is missing and taken as (2, 4, 4) from what it feeds", edited("input", without=("in/shape",))),
