@@ -82,7 +82,7 @@ def drawn_networks(draw: st.DrawFn) -> tuple[Network, NDArray[Any]]:
     return net, data
 
 
-OPS = ("conv", "group_conv", "point", "norm", "scale", "add", "concat", "mix", "pool", "avg", "delay", "reshape")
+OPS = ("conv", "group_conv", "point", "norm", "scale", "add", "concat", "mix", "pool", "avg", "delay", "reshape", "sparse", "shift")
 
 
 def _linear(net: Network, x: str, op: str, name: Any, rng: np.random.Generator, spikes: list[str]) -> str:
@@ -112,6 +112,18 @@ def _linear(net: Network, x: str, op: str, name: Any, rng: np.random.Generator, 
             return net.avg_pool(name("avg"), x, 2)
         case "delay" if x in spikes:
             return net.delay(name("delay"), x, 1)
+        case "sparse":
+            return _sparse(net, x, name("sparse"), rng)
+        case "shift":
+            return net.scale(name("shift"), x, 0.5, bias=dyadic(rng, c, h, w, scale=0.25))
         case "reshape":
             return net.reshape(name("reshape"), x, (c * h, w, 1))
     return x
+
+
+def _sparse(net: Network, x: str, name: str, rng: np.random.Generator) -> str:
+    """A third of the entries of a matrix between x and itself, with a bias."""
+    size = int(np.prod(net.shape(x)))
+    rows, targets = np.nonzero(rng.random((size, size)) < 0.3)
+    indptr = np.searchsorted(rows, np.arange(size + 1))
+    return net.sparse(name, x, indptr, targets, dyadic(rng, len(targets)), net.shape(x), dyadic(rng, *net.shape(x), scale=0.25))

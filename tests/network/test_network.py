@@ -94,3 +94,27 @@ def test_dense_macs_counts_every_layer() -> None:
     by_hand = 4 * 64 * 18 + 6 * 16 * 36 + 2 * 16 * 8 + 8 * 16 * 8 + 8 * 16 * 16 + 8 * 16 * 8 + 8 * 16 * 8 + 3 * 8
     assert net.dense_macs() == by_hand
     assert "head (3, 1, 1) = linear" in str(net)
+
+
+def test_sparse_maps_biases_and_notes(tmp_path: Path) -> None:
+    """y[targets[k]] += weight[k] x[i], two weights of one pair adding up; a bias per value; all of it saved."""
+    net = Network("sparse")
+    x = net.spikes_input("in", (2, 1, 2))
+    y = net.sparse("map", x, [0, 2, 2, 3, 5], [0, 2, 1, 1, 1], [1.0, 2.0, 4.0, 0.5, 0.25], (3, 1, 1), [0.0, 0.0, 10.0])
+    net.output(net.scale("shift", y, 2.0, bias=[1.0, 0.0, 0.0]))
+    net.notes.append("by hand")
+    net.save(tmp_path / "a.nsnet")
+    again = load_network(tmp_path / "a.nsnet")
+    assert again.notes == ["by hand"]
+    data = np.array([[[[[1, 1]], [[0, 0]]]], [[[[0, 0]], [[1, 1]]]]], np.uint8)
+    for candidate in (net, again):
+        np.testing.assert_array_equal(run_network(candidate, data).scores, [[3.0, 0.0, 24.0], [1.0, 9.5, 20.0]])
+    for indptr, targets, message in (
+        ([0, 1], [0], "do not describe a map of in"),
+        ([0, 1, 1, 1, 1], [3], "targets reach 3, its shape .* has 3 values"),
+        ([0, 2, 1, 1, 1], [0], "do not describe"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            net.sparse("other", x, indptr, targets, [1.0], (3, 1, 1))
+    with pytest.raises(ModelError, match="NaN"):
+        net.sparse("other", x, [0, 1, 1, 1, 1], [0], [np.nan], (3, 1, 1))
