@@ -88,6 +88,10 @@ def print_compilation(result: Any, *, verbose: bool = False) -> None:
         limits = r["limits"]
         out.print(f"limits per core: {limits['neurons']} neurons, {limits['bytes'] / 1024:.0f} KiB, {limits['route_entries']} route entries")
         table(("core", "populations", "neurons", "KiB", "routes"), rows, right=(0, 2, 3, 4))
+        if "kernel_words" in limits or "neuron_words" in limits:
+            names = [name for name in ("kernel_words", "neuron_words") if name in limits]
+            held = [(m["core"], *(f"{m[name]} of {limits[name][m['core'] % len(limits[name])]}" for name in names)) for m in r["memory"]]
+            table(("core", *(name.replace("_", " ") for name in names)), held, right=(0, 1, 2))
     for warning in r["warnings"]:
         err.print(f"warning: {warning}", style="yellow", markup=False)
 
