@@ -244,6 +244,9 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
     op = p.map.op
     ops = chip.capabilities.ops
     where = f"{p.source} -> {p.target}"
+    if op == "sparse" and op not in ops and chip.memory.layer_per_core:  # lowering wrote out what is no layer
+        yield from (_refused(*row) for row in form_rows(p, layer, chip, graph))
+        return
     if op not in ops:
         yield _refused(layer, op, op, ", ".join(ops) or "no ops", f"{chip.name} has no {op} ({where})", "use a chip that has it")
         return
