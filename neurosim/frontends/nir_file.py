@@ -273,8 +273,6 @@ class Builder:
                 target, self.nodes[target].kind, f"a cycle closes into it ({tag})", remedy="close cycles into neurons, or into weights without bias"
             )
         copy = layer if self.nodes[target].kind == "Identity" else self.read(target, self.free_name(tag), layer)
-        if np.any(self.constant(copy)):  # the bias acts once, in the node itself
-            copy = self.net.scale(self.free_name(f"{tag}.unbiased"), copy, 1.0, -self.constant(copy))
         for b in self.source.behind(target):
             if (target, b) not in self.closing:
                 self._feed(copy, b, delay, f"{b}.from.{tag}")

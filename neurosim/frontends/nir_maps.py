@@ -27,7 +27,7 @@ def _affine(b: Builder, node: str, name: str, source: str) -> str:
         weight = weight[0]
     if weight.ndim != 2:
         raise ModelError(f"node {node}: weight has shape {weight.shape}, wanted (outputs, inputs)")
-    return b.net.linear(name, b.flat(node, source), weight, _bias(b, node, len(weight)))
+    return b.net.linear(name, b.flat(node, source), weight, _bias(b, node, name, len(weight)))
 
 
 def _conv1d(b: Builder, node: str, name: str, source: str) -> str:
@@ -64,7 +64,7 @@ def _convolve(b: Builder, node: str, name: str, source: str, weight: Floats) -> 
     elif not wanted and name == node:
         b.note(f"node {node}: its input_shape is missing and inferred as {actual}")
     return b.net.conv2d(
-        name, source, weight, _bias(b, node, len(weight)), stride=stride, padding=padding, dilation=dilation, groups=groups
+        name, source, weight, _bias(b, node, name, len(weight)), stride=stride, padding=padding, dilation=dilation, groups=groups
     )  # fmt: skip
 
 
@@ -165,9 +165,9 @@ def scaled(b: Builder, name: str, source: str, factor: Floats) -> str:
     return b.net.sparse(name, source, np.arange(n + 1), np.arange(n), factor.ravel(), b.net.shape(source))
 
 
-def _bias(b: Builder, node: str, outputs: int) -> Floats | None:
-    """A bias per output; none where it is missing, 0, or enters neurons by another way (``held_back``)."""
-    if b.nodes[node].kind == "Linear" or held_back(b, node):
+def _bias(b: Builder, node: str, name: str, outputs: int) -> Floats | None:
+    """A bias per output; none where it is missing, 0, enters neurons by another way (``held_back``), or in a copy: it acts once, in the node."""
+    if b.nodes[node].kind == "Linear" or name != node or held_back(b, node):
         return None
     return stated_bias(b, node, outputs)
 

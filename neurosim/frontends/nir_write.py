@@ -263,14 +263,17 @@ def _neuron(w: _Writer, layer: Layer, kinds: tuple[str, str, str], v_leak: Float
     if rate == 0 and p.get("reset") == "subtract" and np.any(v_leak):
         raise UnsupportedLayer(layer.name, layer.op, "NIR's IF rests at 0", value=float(np.max(v_leak)), limit=0, remedy="use v_rest 0")
     full: dict[str, Any] = {key: np.array(value).reshape(form) for key, value in fields.items()}
+    make = getattr(w.nir, kinds[0 if rate == 0 else 1 if slow is None else 2])
+    if "v_reset" in full and "v_reset" not in make.__dataclass_fields__ and np.any(full.pop("v_reset")):  # nir 1.0.4
+        raise ModelError(f"layer {layer.name} resets to another potential than 0, which nir {w.nir.version} cannot write; install a newer nir")
     if rate == 0:
-        node = getattr(w.nir, kinds[0])(r=np.full(form, p["input_scale"] / dt), **full)
+        node = make(r=np.full(form, p["input_scale"] / dt), **full)
     else:
         full |= {"r": np.full(form, p["input_scale"] / rate), "v_leak": np.array(v_leak).reshape(form)}
         if slow is None:
-            node = getattr(w.nir, kinds[1])(tau=np.full(form, dt / rate), **full)
+            node = make(tau=np.full(form, dt / rate), **full)
         else:
-            node = getattr(w.nir, kinds[2])(tau_mem=np.full(form, dt / rate), tau_syn=np.full(form, dt / slow), w_in=np.full(form, 1 / slow), **full)
+            node = make(tau_mem=np.full(form, dt / rate), tau_syn=np.full(form, dt / slow), w_in=np.full(form, 1 / slow), **full)
     w.ends[layer.name], w.forms[layer.name] = [w.put(layer.name, node, ends)], form
 
 
