@@ -87,15 +87,21 @@ def test_counts_are_packets_or_values() -> None:
     assert [row[0] // 10**6 for row in due if row[2] == 0] == [0, 100, 999]
 
 
-@pytest.mark.parametrize("overrides", [(), VALUED])
-def test_counts_give_what_the_golden_model_gives(overrides: list[str]) -> None:
-    compiled = compile_network(event_net(steps=6), load_chip("async-mesh", overrides), "wavefront")
+@pytest.mark.parametrize(
+    ("preset", "overrides", "sync"), [("async-mesh", (), "wavefront"), ("async-mesh", VALUED, "wavefront"), ("loihi2-like", (), "barrier")]
+)
+def test_counts_give_what_the_golden_model_gives(preset: str, overrides: list[str], sync: str) -> None:
+    chip = load_chip(preset, overrides)
+    compiled = compile_network(event_net(steps=6), chip, sync)
     rng = np.random.default_rng(3)
     drawn = [sorted(zip(rng.integers(0, 6000, 90), *(rng.integers(0, k, 90) for k in (4, 4, 2)), strict=True)) for _ in range(3)]
     for pace in ("asap", "realtime"):
         samples = load_data(recordings(*drawn), compiled.program, events=event_options(bin="count", pace=pace))
-        golden = run_graph(compiled.integer, samples.data, load_chip("async-mesh", overrides))
-        result = simulate_stimuli(compiled.program, encode(compiled.program, samples), engine="reference")
+        golden = run_graph(compiled.integer, samples.data, chip)
+        stimuli = encode(compiled.program, samples)
+        valued = "valued" in chip.capabilities.inputs
+        assert max(stimulus.value.max() for stimulus in stimuli) == (samples.data.max() if valued else 1)
+        result = simulate_stimuli(compiled.program, stimuli, engine="reference")
         np.testing.assert_array_equal(result.scores, golden.scores)
         assert golden.scores.any()
 
