@@ -31,7 +31,7 @@ from neurosim.network.layers import LINEAR_OPS
 
 Floats = NDArray[np.float64]
 Test = Literal["above", "reach"]
-OPTIONS = ("reset", "floor", "test", "readout", "solver", "input_shape")
+OPTIONS = ("reset", "floor", "test", "readout", "solver", "image", "input_shape")
 """Options of ``load`` that belong to NIR graphs."""
 MAPPED = ("Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d")
 """Nodes that read maps (c, y, x)."""
@@ -42,7 +42,7 @@ UNKNOWN = {"MaxPool2d": "max_pool", "MaxPool1d": "max_pool", "Softmax": "softmax
 def nir_file(
     model: str | os.PathLike[str] | Any, step_time: float | None = None, steps: int = 1, *, reset: Literal["zero", "subtract"] = "zero",
     floor: float | None = None, test: Test | None = None, readout: Literal["spikes", "membrane"] | None = None,
-    solver: Literal["euler", "exact"] = "euler", input_shape: tuple[int, ...] | None = None, output: int = 0,
+    solver: Literal["euler", "exact"] = "euler", image: float | None = None, input_shape: tuple[int, ...] | None = None, output: int = 0,
 ) -> Network:  # fmt: skip
     """Read a ``.nir`` file (or a ``nir.NIRGraph``) for samples of ``steps`` steps of ``step_time`` seconds; layers are called as the nodes.
 
@@ -50,7 +50,8 @@ def nir_file(
     away. ``floor``: least membrane, in the unit of v_threshold. ``test``: above, v > v_threshold as NIR has it, or reach, v >= v_threshold; with a
     floor, which only sinabs' neurons have, reach is the default. ``readout``: scores are the spike counts of the last layer (default where it fires),
     or its membranes after the last step, without test. ``solver``: a step keeps 1 - dt/tau of a state (euler) or exp(-dt/tau), which is exact for an
-    input that is constant during the step and what sinabs means. ``input_shape`` where the file states none. ``output``: the number of the Output.
+    input that is constant during the step and what sinabs means. ``image``: the input is no spikes but uint8 images, pixel / image in every step.
+    ``input_shape`` where the file states none. ``output``: the number of the Output.
 
     Raises ModelError (missing or broken file, shapes or parameters that contradict each other, an option), UnsupportedLayer (what a Network cannot
     express), MissingExtra without h5py. Node types outside NIR become ops of that name, which ``check`` refuses.
@@ -61,9 +62,11 @@ def nir_file(
             raise ModelError(f"NIR option {label} {value!r} is unknown; choose {' or '.join(str(k) for k in known if k)}")
     if floor is not None and not (isinstance(floor, int | float) and math.isfinite(floor)):
         raise ModelError(f"NIR option floor {floor!r} must be a number, the least membrane")
+    if image is not None and not (isinstance(image, int | float) and math.isfinite(image) and image > 0):
+        raise ModelError(f"NIR option image {image!r} must be a number above 0, by which pixels are divided, for example 255")
     source = read_source(model)
     dt, timed = _step_time(source, step_time)
-    return Builder(source, dt, timed, steps, reset, floor, test, readout, solver, input_shape, output).build()
+    return Builder(source, dt, timed, steps, reset, floor, test, readout, solver, image, input_shape, output).build()
 
 
 def _step_time(source: Source, given: float | None) -> tuple[float, bool]:
@@ -94,11 +97,12 @@ class Builder:
 
     def __init__(
         self, source: Source, dt: float, timed: bool, steps: int, reset: Literal["zero", "subtract"], floor: float | None, test: Test | None,
-        readout: str | None, solver: str, input_shape: tuple[int, ...] | None, output: int,
+        readout: str | None, solver: str, image: float | None, input_shape: tuple[int, ...] | None,
+        output: int,
     ) -> None:  # fmt: skip
         self.source, self.nodes, self.dt, self.timed = source, source.nodes, dt, timed
         self.reset, self.floor, self.readout, self.input_shape = reset, floor, readout, input_shape
-        self.exact = solver == "exact"
+        self.exact, self.image = solver == "exact", image
         self.strict = test == "above" if test else floor is None
         self.net = Network(source.name, steps)
         self.note = source.notes.append
@@ -303,6 +307,9 @@ class Builder:
             shape = shape[-rank:]
         if len(shape) > 3 or any(n < 1 for n in shape):
             raise ModelError(f"Input {name} has shape {shape}; read are (n,), (c, n) and (c, y, x), counted from 1")
+        if self.image is not None:
+            self.note(f"Input {name} takes images: pixel / {self.image:g}, the same in every step")
+            return self.net.input(name, full_shape(shape), scale=self.image)
         return self.net.spikes_input(name, full_shape(shape), self.dt * 1e6 if self.timed else None)
 
     def _tail(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

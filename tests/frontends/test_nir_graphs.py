@@ -138,6 +138,24 @@ def test_exponential_decay_and_the_step_time_that_a_file_suggests(tmp_path: Path
         load(write(tmp_path / "h.nir", ("n", nir.LIF(tau=ONE * 1e-5, r=ONE, v_leak=ONE * 0, v_threshold=ONE))), step_time=1e-3)
 
 
+def test_images_enter_in_every_step(tmp_path: Path) -> None:
+    path = write(tmp_path / "i.nir", ("a", nir.Linear(np.array([[1.0, -0.5], [0.25, 0.5]]))), ("n", nir.IF(r=ONE, v_threshold=ONE)))
+    net = load(path, steps=8, image=255, reset="subtract")
+    pixels = np.array([[200, 100]], np.uint8)
+    current = np.array([[1.0, -0.5], [0.25, 0.5]]) @ (pixels[0] / 255)
+    v, wanted = np.zeros(2), np.zeros(2)
+    for _ in range(8):
+        v = v + current
+        wanted += v > 1
+        v = v - (v > 1)
+    assert wanted.all()
+    done = compile_network(net, "ideal")
+    assert np.array_equal(run_graph(done.integer, pixels.reshape(1, 2, 1, 1), done.program.chip).scores[0], wanted)
+    assert "Input input takes images: pixel / 255, the same in every step" in net.notes
+    with pytest.raises(ModelError, match="NIR option image 0 must be a number above 0"):
+        load(path, image=0)
+
+
 def test_threshold_subtraction_and_a_floor(tmp_path: Path) -> None:
     net = nir_file(
         write(tmp_path / "t.nir", ("a", nir.Linear(np.array([[1.0, -1.0], [1.0, 1.0]]))), ("n", nir.Threshold(np.array([0.5, 1.0])))), DT, STEPS
