@@ -78,8 +78,8 @@ class _State:
 def compile_network(network: Network, chip: str | Path | Chip, sync: str | None = None, *, audit: bool = True, seed: int = 0) -> Compilation:
     """Compile a Network for a chip (a preset's name, a TOML file or a Chip).
 
-    ``sync``: free, wavefront or barrier, by default the chip's first. ``seed``: of the placement. ``audit`` False skips the proof that the Program computes
-    its graph. Raises UnsupportedLayer, ModelError, ChipError, DoesNotFit; AuditError is a defect of neurosim.
+    ``sync``: free, wavefront or barrier, by default the chip's first. ``seed``: of the placement. ``audit`` False skips the proof that the Program
+    computes its graph. Raises UnsupportedLayer, ModelError, ChipError, DoesNotFit; AuditError is a defect of neurosim.
     """
     spec = load_chip(chip)
     state = _State(network, spec, choose_sync(spec, sync), seed)

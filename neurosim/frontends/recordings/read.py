@@ -151,7 +151,7 @@ def _spoken(path: Path, samples: int | None) -> Recordings:
     try:
         import h5py
     except ImportError:
-        raise MissingExtra(f"{path} is an HDF5 file, which h5py reads; pip install h5py") from None
+        raise MissingExtra(f"{path} is an HDF5 file, which h5py reads; pip install 'neurosim[lava]' or h5py") from None
     try:
         with h5py.File(path, "r") as file:
             times, units, labels = file["spikes/times"], file["spikes/units"], np.asarray(file["labels"])
