@@ -150,7 +150,7 @@ def test_shd(tmp_path: Path) -> None:
 def test_without_h5py_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "a.h5").write_bytes(b"")
-    with pytest.raises(MissingExtra, match="pip install .* h5py"):
+    with pytest.raises(MissingExtra, match=r"pip install .* h5py"):
         read_recordings(tmp_path / "a.h5")
 
 
