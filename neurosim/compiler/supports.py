@@ -30,8 +30,12 @@ WEIGHTED = ("conv2d", "linear", "token_mix", "sum_pool", "avg_pool", "mean", "sp
 REMEDIES = {
     "max_pool": "use sum_pool or a strided convolution, or a chip with or_pool",
     "multiply": "a product of two spike trains needs a gate; use token mixing with fixed weights",
+    "matmul": "a product of two activations needs every spike of both; use matrices of fixed weights (token mixing)",
+    "attention": "use matrices of fixed weights (token mixing) instead of attention",
     "softmax": "leave it out at inference: it does not change the argmax",
     "layer_norm": "train with batch norm, which folds into the weights",
+    "group_norm": "train with batch norm, which folds into the weights",
+    "log_softmax": "leave it out at inference: it does not change the argmax",
     "gelu": "replace it by lif",
     "relu": "replace it by lif",
 }

@@ -175,8 +175,7 @@ def _sinabs_squeeze(module: Any) -> Rule:
 
 def _norse(module: Any, box: bool) -> Rule:
     p = module.p
-    dt = float(module.dt)
-    share = dt * float(_number(p.tau_mem_inv))
+    share = float(_number(module.dt * p.tau_mem_inv))  # in the precision of norse's own parameters
     rule: dict[str, Any] = {
         "decay": 1.0 - share, "input_scale": share, "threshold": _number(p.v_th), "strict": True, "reset": "zero",
         "v_rest": float(_number(p.v_leak)), "v_reset": float(_number(p.v_reset)),
@@ -190,7 +189,7 @@ def _norse(module: Any, box: bool) -> Rule:
         raise _refuse(module, "its reset is no reset to a value", p.reset_method.__name__, "reset_value", "use reset_value")
     functional = sys.modules["norse.torch.functional." + ("lif_box" if box else "lif")]
     rule |= {"states": 1 if box else 2, "pack": functional.LIFBoxFeedForwardState if box else functional.LIFFeedForwardState}
-    return rule if box else rule | {"decay_current": 1.0 - dt * float(_number(p.tau_syn_inv))}
+    return rule if box else rule | {"decay_current": 1.0 - float(_number(module.dt * p.tau_syn_inv))}
 
 
 def _norse_lif(module: Any) -> Rule:

@@ -179,8 +179,7 @@ def _unknown(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     numbers = {f"arg{k}": list(a) if isinstance(a, tuple | list) else a for k, a in enumerate(args) if isinstance(a, int | float | tuple | list)
                and not any(isinstance(leaf, Value) or torch.is_tensor(leaf) for leaf in pytree.tree_leaves(a, is_leaf=_is_value))}  # fmt: skip
     if op == "max_pool":
-        kernel, stride = list(args[1]), list(args[2]) if len(args) > 2 and args[2] else list(args[1])
-        numbers = {"kernel": kernel, "stride": stride, "padding": list(args[3]) if len(args) > 3 else [0] * len(kernel)}
+        numbers = _window(plain, args, same_rank[0].shape, shape)
     form = layer_shape(shape[lead:])
     source = walk.layer(
         (node.name, form), op, sources, lambda name: walk.net.op(name, op, *(s.name for s in sources), shape=form, **numbers), name=walk.name(op)
@@ -193,6 +192,20 @@ def _unknown(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     ids = source.start + torch.arange(source.size)[None] + (times.clamp(min=0) * source.size if source.dynamic else 0 * times)[:, None]
     value = Value(ids.reshape(shape))
     return (value, None, None) if isinstance(result, tuple | list) else value
+
+
+def _window(plain: str, args: Any, before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, Any]:
+    """Parameters of a max pool: kernel, stride, padding, dilation per axis, and ceil_mode; an adaptive one as its windows where they are equal."""
+    if plain.startswith("adaptive"):
+        kernel = [b // a for a, b in zip(after[2:], before[2:], strict=True)]
+        regular = all(b == k * a for a, b, k in zip(after[2:], before[2:], kernel, strict=True))
+        return {"kernel": kernel, "stride": kernel, "padding": [0, 0]} if regular else {"output_size": list(after[2:])}
+    given: list[Any] = list(args[1:6])
+    defaults: list[Any] = [None, None, 0, 1, False]
+    kernel, stride, padding, dilation, ceil = given + defaults[len(given) :]
+    lists = [[v] * len(kernel) if isinstance(v, int) else list(v) for v in (stride or kernel, padding, dilation)]
+    numbers = {"kernel": list(kernel), "stride": lists[0], "padding": lists[1]}
+    return numbers | ({"dilation": lists[2]} if set(lists[2]) != {1} else {}) | ({"ceil_mode": True} if ceil else {})
 
 
 def handlers() -> dict[str, Callable[..., Any]]:

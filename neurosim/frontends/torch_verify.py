@@ -60,9 +60,10 @@ def _try_rule(neuron: Neuron, module: Any, layer: Layer, form: Shape, inner: tup
     scale = layer.params["input_scale"] or 1.0
     rng = np.random.default_rng(trial)
     currents = rng.uniform(*RANGES[trial % len(RANGES)], (steps, *form)) * threshold / scale
-    exact = scale == 2.0 ** round(math.log2(abs(scale)))
-    if exact:  # some reach the threshold to the last bit
-        currents[0, :, :, ::3] = ((threshold - layer.params["v_reset" if layer.params["reset"] == "zero" else "v_rest"]) / scale)[:, :, ::3]
+    # v of the first step is then the threshold to the last bit
+    exact = scale == 2.0 ** round(math.log2(abs(scale))) and layer.params["v_rest"] == 0 == layer.params["v_reset"]
+    if exact:
+        currents[0, :, :, ::3] = (threshold / scale)[:, :, ::3]
     state: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     found = _spikes_of(neuron, module, torch.from_numpy(currents.reshape(steps, *inner)), steps)
     for step in range(steps):
@@ -204,27 +205,29 @@ def _first_difference(net: Network, reference: Reference, golden: Any, fired: di
 
 
 def check_batch(net: Network, reference: Reference, *, ignore: bool) -> str | None:
-    """The module at batch 2 against twice batch 1; a note where they differ and that is accepted. Raises ModelError where they differ."""
+    """The module at batch 2 against twice batch 1; a note where they differ and that is accepted. Raises ModelError where they differ.
+
+    A spike on its threshold may flip with the order of sums, so one difference is tried again on other inputs.
+    """
     rng = np.random.default_rng(2)
     axis = reference.axes.letters.index("b")
-    for _ in range(2):
+    equal, differing, found = 0, 0, ""
+    while equal < 2 and differing < 2:
         pair = [draw(net, reference.axes, rng)[1] for _ in range(2)]
         try:
             both, fired = reference.run(torch.cat(pair, axis))
         except USER_ERRORS as error:
-            what = f"it does not run at batch 2 ({first_line(error)})"
-        else:
-            each = [reference.run(x) for x in pair]
-            outputs = [output for output, _ in each]
-            what = _mixing(both, outputs, fired, [spikes for _, spikes in each])
-        if what:
-            text = f"module {type(reference.model).__name__}: batch 2 is not twice batch 1: {what}, so a sample's result depends on its batch"
-            if not ignore:
-                raise ModelError(
-                    f"{text}; the chip sees one sample at a time: keep time and batch apart before every neuron, or batch_mixing='ignore'"
-                )
-            return f"{text}; read as it computes at batch 1"
-    return None
+            found = f"it does not run at batch 2 ({first_line(error)})"
+            break
+        each = [reference.run(x) for x in pair]
+        what = _mixing(both, [output for output, _ in each], fired, [spikes for _, spikes in each])
+        equal, differing, found = equal + (not what), differing + bool(what), found or what
+    if equal == 2:
+        return None
+    text = f"module {type(reference.model).__name__}: batch 2 is not twice batch 1: {found}, so a sample's result depends on its batch"
+    if not ignore:
+        raise ModelError(f"{text}; the chip sees one sample at a time: keep time and batch apart before every neuron, or batch_mixing='ignore'")
+    return f"{text}; read as it computes at batch 1"
 
 
 def _mixing(both: Any, outputs: list[Any], fired: dict[str, list[Any]], each: list[dict[str, list[Any]]]) -> str:
