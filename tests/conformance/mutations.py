@@ -36,8 +36,17 @@ MUTATIONS = (
     Mutation("router ties go to the last input", "router.py", "if request < earliest:", "if request <= earliest:"),
     Mutation("tree ties go to the last output", "trees.py", "and output < chosen", "and output > chosen"),
     Mutation("credit usable at the take, without ack", "fabric.py", "    at.time = usable\n", "    at.time = time\n"),
-    Mutation("arrival visible at its put, without forward", "fabric.py", "    at.time = arrival\n", "    at.time = time\n"),
-    Mutation("high-water mark counted after the takes", "fabric.py", "    while c.used > c.high:", "    while c.used - 1 > c.high:"),
+    Mutation(
+        "arrival visible at its put, without forward",
+        "fabric.py",
+        "    arrival = time + par[P_COLUMNS + FIGURES * c.figures + FORWARD]\n",
+        "    arrival = time\n",
+    ),
+    Mutation("high-water mark counted after the takes", "fabric.py", "if slot[before].left < arrival:", "if slot[before].left <= arrival:"),
+    Mutation("an output of two inputs acts ahead of time", "ahead.py", "> 1\n        known", "> 2\n        known"),
+    Mutation(
+        "a head ahead of time forgets the take before it", "router.py", "time = max(max(e.arrive, e.taken), c.end)", "time = max(e.arrive, c.end)"
+    ),
     Mutation("window credit without the wire", "fabric.py", "par[P_WINDOW], time + par[P_WIRE]\n", "par[P_WINDOW], time + 1\n"),
     Mutation("window credit of a lost spike kept", "router.py", "if par[P_WINDOW] == 0:", "if par[P_WINDOW] >= 0:"),
     Mutation("drop decided before its instant", "fabric.py", "if time >= ready:", "if time >= 0:"),
