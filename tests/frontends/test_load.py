@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from neurosim.errors import ModelError
+from neurosim.errors import MissingExtra, ModelError
 from neurosim.frontends import load
 from tests.networks import residual_net
 
@@ -100,3 +102,14 @@ def test_configs_that_do_not_fit(checkpoint: Path, changes: dict[str, Any], mess
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes))
     with pytest.raises(ModelError, match=message):
         load(path)
+
+
+def test_torch_is_asked_for_only_where_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Registering neurons and reading the other kinds need no torch; a factory says what is missing."""
+    code = "import neurosim, sys; neurosim.register_neuron(int, dict); neurosim.load('stmixer-mnist-t1'); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])
+    monkeypatch.setitem(sys.modules, "neurosim.frontends.torch_module", None)
+    with pytest.raises(MissingExtra, match=r"net.py:make: reading PyTorch models needs torch .*install neurosim\[torch\]"):
+        load(f"{tmp_path}/net.py:make", input_shape=(1, 2, 2))
+    with pytest.raises(ModelError, match="option input_shape belongs to PyTorch modules"):
+        load("stmixer-mnist-t1", input_shape=(1, 28, 28))
