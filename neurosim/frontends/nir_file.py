@@ -77,17 +77,17 @@ def _step_time(source: Source, given: float | None) -> tuple[float, bool]:
         return float(given), True
     timed = source.of_kind("LIF", "LI", "CubaLIF", "CubaLI", "Delay")
     if not timed:
-        factors = {float(r) for name in source.of_kind("IF", "I") for r in np.ravel(np.asarray(source.nodes[name].fields.get("r", 1.0), np.float64))}
+        given_r = [source.numbers(name, "r") for name in source.of_kind("IF", "I")]
+        factors = {float(r) for values in given_r for r in np.ravel(1.0 if values is None else values)}
         if len(factors) == 1 and (r := factors.pop()) >= 10:  # spikingjelly writes r = 1 / dt
             raise ModelError(f"{source.name} integrates with r = {r:g} per second; give step_time, the seconds of one step; 1/r is {1 / r:g}")
         return 1.0, False
     found = set()
     for name in timed:  # snnTorch writes r = tau / dt and w_in = tau_syn / dt
-        fields = source.nodes[name].fields
         for tau, factor in (("tau_syn", "w_in"), ("tau_mem", "r"), ("tau", "r")):
-            if tau in fields and factor in fields and np.all(np.asarray(fields[factor]) != 1):
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    found |= {float(f"{v:.3g}") for v in np.ravel(np.asarray(fields[tau], np.float64) / np.asarray(fields[factor], np.float64))}
+            times, factors_ = source.numbers(name, tau), source.numbers(name, factor)
+            if times is not None and factors_ is not None and times.size == factors_.size and np.all((factors_ != 1) & (factors_ != 0)):
+                found |= {float(f"{v:.3g}") for v in np.ravel(times) / np.ravel(factors_)}
     hint = f"; its factors suggest {found.pop():g}" if len(found) == 1 else ""
     raise ModelError(f"{source.name} holds differential equations ({timed[0]}); give step_time, the seconds of one step{hint}")
 
@@ -149,20 +149,20 @@ class Builder:
 
     def array(self, name: str, key: str, default: float | None = None) -> Floats:
         """A field as float64; its default where it is missing, which is told. Raises ModelError: missing, no numbers, NaN."""
-        value = self.nodes[name].fields.get(key)
-        if value is None:
+        result = self.source.numbers(name, key)
+        if result is None:
             if default is None:
                 raise ModelError(f"node {name} ({self.nodes[name].kind}): {key} is missing; export the graph again")
             self.missing.setdefault(f"{key} is missing and taken as {default:g}", []).append(name)
-            value = default
-        try:
-            result = np.asarray(value, np.float64)
-        except (TypeError, ValueError):
-            raise ModelError(f"node {name}: {key} {value!r} is no array of numbers; export the graph again") from None
-        if not result.size or not np.isfinite(result).all():
-            what = "is empty" if not result.size else f"has {int((~np.isfinite(result)).sum())} values that are NaN or infinite"
-            raise ModelError(f"node {name}: {key} {what}; export the graph again")
+            result = np.asarray(default, np.float64)
         return result
+
+    def whole(self, name: str, key: str, default: int) -> int:
+        """A field that is one whole number."""
+        value = np.ravel(self.array(name, key, float(default)))
+        if len(value) != 1 or value[0] != round(value[0]):
+            raise ModelError(f"node {name}: {key} {value.tolist()} must be one whole number; export the graph again")
+        return int(value[0])
 
     def per_neuron(self, name: str, key: str, shape: Shape, default: float | None = None) -> Floats:
         """A field for neurons of ``shape``, as an array of that shape."""
@@ -290,8 +290,7 @@ class Builder:
         return self.net.add(self.free_name(f"{name}.sum"), *sources)
 
     def _input(self, name: str) -> str:
-        stated = self.nodes[name].fields.get("shape")
-        shape = tuple(int(n) for n in np.ravel(stated)) if stated is not None else ()
+        shape = self.source.sizes(name, "shape")
         if self.input_shape is not None:
             if shape and math.prod(shape) != math.prod(self.input_shape):
                 raise ModelError(f"Input {name}: the file states shape {shape}, input_shape is {self.input_shape}")
@@ -322,12 +321,11 @@ class Builder:
         weight = np.shape(node.fields.get("weight", ()))
         if node.kind in ("Affine", "Linear") and len(weight) >= 2:
             return (int(weight[-1]),)
-        if node.kind in ("Conv1d", "Conv2d") and len(weight) > 2 and node.fields.get("input_shape") is not None:
-            return (int(weight[1]) * int(node.fields.get("groups", 1)), *(int(n) for n in np.ravel(node.fields["input_shape"])))
+        if node.kind in ("Conv1d", "Conv2d") and len(weight) > 2 and (stated := self.source.sizes(name, "input_shape")):
+            return (int(weight[1]) * self.whole(name, "groups", 1), *stated)
         for key in ("v_threshold", "r", "tau_mem", "scale", "threshold", "delay", "shape", "input_type"):
-            value = node.fields.get(key)
-            if value is not None:
-                form = tuple(int(n) for n in np.ravel(value)) if key in ("shape", "input_type") else np.shape(value)
+            if node.fields.get(key) is not None:
+                form = self.source.sizes(name, key) if key in ("shape", "input_type") else np.shape(node.fields[key])
                 return form if math.prod(form) > 1 or form == (1,) else ()
         return ()
 
@@ -336,8 +334,11 @@ class Builder:
         kind, shape = self.nodes[node].kind, self.net.shape(source)
         fields = self.nodes[node].fields
         if UNKNOWN.get(kind) == "max_pool" and "kernel_size" in fields:
-            kernel, stride = (np.broadcast_to(np.ravel(fields.get(key, fields["kernel_size"])), (2,)) for key in ("kernel_size", "stride"))
-            padding = np.broadcast_to(np.ravel(fields.get("padding", 0)), (2,))
+            kernel = self.source.sizes(node, "kernel_size")
+            given = (kernel, self.source.sizes(node, "stride") or kernel, self.source.sizes(node, "padding") or (0,))
+            if any(len(value) not in (1, 2) or min(value) < 0 for value in given) or 0 in given[1]:
+                raise ModelError(f"node {node}: kernel_size, stride and padding {given} must be one or two whole numbers")
+            kernel, stride, padding = (tuple(np.broadcast_to(value, (2,)).tolist()) for value in given)
             height, width = (int((n + 2 * p - k) // s + 1) for n, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True))
             shape = (shape[0], height, width)
         else:
@@ -358,9 +359,8 @@ class Builder:
             names = list(dict.fromkeys(nodes))
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
             self.note(f"{what} in node{'s' if len(names) > 1 else ''} {', '.join(names[:8])}{more}")
-        output = self.nodes[self.wanted].fields.get("shape")
         form = self.net.shape(self.net.output_name or "")
-        stated = () if output is None else tuple(int(n) for n in np.ravel(output))
+        stated = self.source.sizes(self.wanted, "shape")
         if stated not in ((), form[:1]) and (form == self.net.shape(self.last) or full_shape(stated[-3:]) != self.net.shape(self.last)):
             self.note(f"Output {self.wanted} states the shape {stated}, its input has {form[0]} values, which count")
         op = self.net.layers[self.net.output_name or ""].op

@@ -50,9 +50,7 @@ def _convolve(b: Builder, node: str, name: str, source: str, weight: Floats) -> 
     flat = b.nodes[node].kind == "Conv1d"
     stride, dilation = (_pair(b, node, key, 1, 1 if flat else None) for key in ("stride", "dilation"))
     weight, padding = _padding(b, node, weight, stride, dilation, flat)
-    groups = int(b.array(node, "groups", 1.0))
-    shape, stated = b.net.shape(source), b.nodes[node].fields.get("input_shape")
-    wanted = tuple(int(n) for n in np.ravel(stated)) if stated is not None else ()
+    groups, shape, wanted = b.whole(node, "groups", 1), b.net.shape(source), b.source.sizes(node, "input_shape")
     channels = weight.shape[1] * groups
     if shape[0] != channels and wanted and shape[0] * shape[1] * shape[2] == channels * int(np.prod(wanted)):
         form: Shape = (channels, *((1, wanted[0]) if flat else (wanted[0], wanted[-1])))
@@ -101,7 +99,7 @@ def _flatten(b: Builder, node: str, name: str, source: str) -> str:
         return source  # its scores are flat already
     if b.net.layers[source].op == "li":
         return source  # its scores are flat already
-    start, end = (int(b.array(node, key, default)) for key, default in (("start_dim", 0.0), ("end_dim", -1.0)))
+    start, end = (b.whole(node, key, default) for key, default in (("start_dim", 0), ("end_dim", -1)))
     shape = b.net.shape(source)
     if start <= 0 and end in (-1, 2):
         return b.net.flatten(name, source)

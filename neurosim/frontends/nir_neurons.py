@@ -209,7 +209,9 @@ def _constant_input(b: Builder, node: str, source: str, rule: Rule) -> tuple[Flo
 
 def _outputs(b: Builder, node: str) -> int:
     """Outputs of a node with weights: rows of a matrix, first axis of a convolution."""
-    shape = np.shape(b.nodes[node].fields["weight"])
+    shape = b.array(node, "weight").shape
+    if len(shape) < 2:
+        raise ModelError(f"node {node}: weight has shape {shape}, wanted (outputs, inputs, ...)")
     return int(shape[-2] if b.nodes[node].kind == "Affine" else shape[0])
 
 

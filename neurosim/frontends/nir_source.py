@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neurosim.errors import MissingExtra, ModelError
 
+Floats = NDArray[np.float64]
 Edge = tuple[str, str]
 SUBGRAPH = "NIRGraph"
 FIRING = ("IF", "LIF", "CubaLIF", "Threshold")
@@ -47,6 +49,29 @@ class Source:
     def behind(self, name: str) -> list[str]:
         """Nodes that ``name`` feeds, in the order of the edges."""
         return [b for a, b in self.edges if a == name]
+
+    def numbers(self, name: str, key: str) -> Floats | None:
+        """A field as float64, None where it is missing. Raises ModelError: no numbers, none at all, NaN."""
+        value = self.nodes[name].fields.get(key)
+        if value is None:
+            return None
+        try:
+            result = np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            raise ModelError(f"node {name}: {key} of type {type(value).__name__} is no array of numbers; export the graph again") from None
+        if not result.size or not np.isfinite(result).all():
+            what = "is empty" if not result.size else f"has {int((~np.isfinite(result)).sum())} values that are NaN or infinite"
+            raise ModelError(f"node {name}: {key} {what}; export the graph again")
+        return result
+
+    def sizes(self, name: str, key: str) -> tuple[int, ...]:
+        """A field of whole numbers, () where it is missing."""
+        value = self.numbers(name, key)
+        if value is None:
+            return ()
+        if np.any(value != np.round(value)):
+            raise ModelError(f"node {name}: {key} {np.ravel(value).tolist()} must be whole numbers; export the graph again")
+        return tuple(int(n) for n in np.ravel(value))
 
     def of_kind(self, *kinds: str) -> list[str]:
         """Names of the nodes of some types."""
@@ -116,7 +141,10 @@ def _unfold(table: dict[str, Any], prefix: str, source: Source) -> None:
         fields = {key: value for key, value in node.items() if key not in ("type", "metadata")}
         source.nodes[prefix + name] = Node("Identity" if prefix and kind in ("Input", "Output") else kind, fields)
     graphs = {name: node for name, node in inner.items() if node.get("type") in (SUBGRAPH, SUBGRAPH.encode())}
-    for pair in np.asarray(table.get("edges", []), object).reshape(-1, 2).tolist():
+    listed = np.asarray(table.get("edges", []), object)
+    if listed.size and (listed.ndim != 2 or listed.shape[1] != 2):
+        raise ModelError(f"the edges of {prefix.rstrip('.') or 'the graph'} are no pairs of names; export the graph again")
+    for pair in listed.reshape(-1, 2).tolist():
         a, b = (end.decode() if isinstance(end, bytes) else str(end) for end in pair)
         a = _end(a, "Output", graphs, prefix)
         b = _end(b, "Input", graphs, prefix)

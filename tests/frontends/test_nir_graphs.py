@@ -271,6 +271,14 @@ def test_what_writers_leave_out_or_count_twice_is_repaired_and_told(tmp_path: Pa
         edited("seven", **{"n/v_threshold": np.ones(7)})
     with pytest.raises(ModelError, match="node m: v_threshold has 1 values that are NaN or infinite"):
         edited("nan", **{"m/v_threshold": [1.0, np.nan, 1, 1, 1]})
+    for key, value, message in (
+        ("n/r", "text", "node n: r of type str is no array of numbers"),
+        ("c/groups", [2, 3], r"node c: groups \[2.0, 3.0\] must be one whole number"),
+        ("in/shape", [np.nan], "node in: shape has 1 values that are NaN"), ("l/weight", 1.5, r"node l: weight has shape \(\), wanted"),
+        ("c/padding", "reflect", "padding 'reflect' with stride"), ("f/end_dim", 0.5, "node f: end_dim"), ("c/type", 3, "node c has no type"),
+    ):  # fmt: skip
+        with pytest.raises(ModelError, match=message):
+            edited("broken", **{key: value})
 
 
 def test_open_ends_get_an_input_and_an_output() -> None:
