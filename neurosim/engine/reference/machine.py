@@ -85,8 +85,9 @@ class Machine:
 
     def router_inputs(self, router: int, reader: Station) -> list[Channel]:
         """Input queues of a router by input number."""
-        rows = self.plan.program.channel.tolist()
-        found = sorted((row[3], k) for k, row in enumerate(rows) if row[0] in (C_PORT, C_INJECT, C_LINK) and row[2] == router)
+        rows = self.plan.program.channel
+        leads = (rows[:, 2] == router) & ((rows[:, 0] == C_PORT) | (rows[:, 0] == C_INJECT) | (rows[:, 0] == C_LINK))
+        found = sorted((int(rows[k, 3]), int(k)) for k in leads.nonzero()[0])
         for _, k in found:
             self.channels[k].reader = reader
         return [self.channels[k] for _, k in found]
