@@ -17,9 +17,12 @@ import torch
 from torch.utils import _pytree as pytree
 
 from neurosim.errors import ModelError
+from neurosim.frontends.torch_libraries import reset_together
 from neurosim.frontends.torch_neurons import NeuronClass, Rule, neuron_class, rule_of
 from neurosim.frontends.torch_options import Axes
 
+STATE_TABLES = ("_buffers", "_memories")
+"""Dictionaries in which modules of the libraries keep their states."""
 USER_ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError, NotImplementedError, ArithmeticError)
 """What the code of a user's module may raise when it is run."""
 DECOMPOSED = ("einsum", "tensordot", "inner", "addbmm", "addmv", "mv", "dot", "bilinear", "chain_matmul", "kron", "hstack", "vstack", "dstack")
@@ -121,7 +124,7 @@ def find_neurons(model: torch.nn.Module) -> list[Neuron]:
 def copy_of(model: torch.nn.Module, neurons: list[Neuron]) -> tuple[torch.nn.Module, list[torch.nn.Module]]:
     """(copy in float64 with its neurons at their initial state, the copies of the neurons)."""
     try:
-        copied = copy.deepcopy(model).cpu().double().eval()
+        copied = copy.deepcopy(model, _detached(model)).cpu().double().eval()
     except USER_ERRORS as error:
         raise ModelError(
             f"module {type(model).__name__} cannot be copied ({first_line(error)}); bring its neurons to their initial state first"
@@ -130,6 +133,31 @@ def copy_of(model: torch.nn.Module, neurons: list[Neuron]) -> tuple[torch.nn.Mod
     for neuron, module in zip(neurons, modules, strict=True):
         neuron.known.reset(module)
     return copied, modules
+
+
+def _detached(model: torch.nn.Module) -> dict[int, Any]:
+    """What deepcopy cannot copy, as its memo: states that neurons keep from a run that was differentiated."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        kept = [value for key, value in vars(module).items() if key not in ("_parameters", "_modules")]
+        for tensor in pytree.tree_leaves(kept):
+            if torch.is_tensor(tensor) and not tensor.is_leaf:
+                memo[id(tensor)] = tensor.detach().clone()
+    return memo
+
+
+@contextlib.contextmanager
+def preserved(neurons: list[Neuron]) -> Iterator[None]:
+    """The neurons keep their states, whatever is done with copies of them: snnTorch resets all of its neurons at once, copies or not."""
+    modules = [*(neuron.module for neuron in neurons), *reset_together()]
+    kept = [(vars(m), dict(vars(m)), [(table, dict(table)) for key, table in vars(m).items() if key in STATE_TABLES]) for m in modules]
+    try:
+        yield
+    finally:
+        for attributes, before, tables in kept:
+            attributes.update(before)
+            for table, entries in tables:
+                table.update(entries)
 
 
 def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int) -> Any:
@@ -141,7 +169,7 @@ def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int)
     wrapper = Stepped(copied, loop, axes.time)
     for k, (neuron, module) in enumerate(zip(neurons, modules, strict=True)):
         _Opaque(k, neuron, module, wrapper)
-    with double_precision(), warnings.catch_warnings():
+    with preserved(neurons), double_precision(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export's own, about its internals
         x = torch.full(axes.full, 0.5)
         try:

@@ -234,3 +234,9 @@ _BASES = {
 def is_neuron_of_library(module: Any) -> bool:
     """True for a neuron class of a known library."""
     return any(cls.__name__ in _BASES.get(cls.__module__.split(".")[0], ()) for cls in type(module).__mro__)
+
+
+def reset_together() -> list[Any]:
+    """Neurons whose states a library touches whenever it resets any: snnTorch keeps a list of all that were ever made."""
+    snntorch = sys.modules.get("snntorch")
+    return [] if snntorch is None else list(snntorch.SpikingNeuron.instances)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from neurosim.errors import ModelError
-from neurosim.frontends.torch_export import USER_ERRORS, Neuron, Stepped, copy_of, double_precision, first_line
+from neurosim.frontends.torch_export import USER_ERRORS, Neuron, Stepped, copy_of, double_precision, first_line, preserved
 from neurosim.frontends.torch_options import Axes
 from neurosim.frontends.torch_values import layer_shape
 from neurosim.frontends.torch_walk import per_neuron
@@ -118,6 +118,10 @@ class Reference:
 
     def run(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
         """(output at float64, neuron -> outputs of its calls) from the initial state."""
+        with preserved(self.neurons):
+            return self._run(x)
+
+    def _run(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
         copied, modules = copy_of(self.model, self.neurons)
         spikes: dict[str, list[Any]] = {neuron.name: [] for neuron in self.neurons}
         for neuron, module in zip(self.neurons, modules, strict=True):

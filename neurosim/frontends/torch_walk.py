@@ -104,6 +104,14 @@ class Walk:
             if isinstance(leaf, Value) and leaf.steps and name.removeprefix("aten.") not in PARTIAL:
                 self.refuse("it reads a sum over some of the steps", op=name, value=len(leaf.steps), limit=f"all {self.net.steps}",
                             remedy="sum over all steps first")  # fmt: skip
+        if "nondeterministic_seeded" in {tag.name for tag in getattr(node.target, "tags", ())} and name not in self.handlers:
+            self.refuse("it draws random numbers at inference", op=name,
+                        remedy="give it images or events instead of a random code; functional dropout needs training=self.training")  # fmt: skip
+        result = node.meta.get("val")
+        for part in result if isinstance(result, tuple | list) else [result]:
+            if torch.is_tensor(part) and not all(type(n) is int for n in part.shape):
+                self.refuse("the shape of its result depends on values", op=name, value=tuple(map(str, part.shape)), limit="whole numbers",
+                            remedy="use sizes that are known beforehand")  # fmt: skip
         if not any(isinstance(leaf, Value) for leaf in leaves):
             return self._concrete(node, name, args, kwargs)
         if name not in self.handlers:
@@ -124,8 +132,6 @@ class Walk:
     def _concrete(self, node: Any, name: str, args: Any, kwargs: Any) -> Any:
         if node.target is operator.getitem:
             return args[0][args[1]]
-        if "nondeterministic_seeded" in {tag.name for tag in getattr(node.target, "tags", ())}:
-            self.refuse("it draws random numbers at inference", op=name, remedy="call .eval(), and give functional dropout training=self.training")
         return node.target(*args, **kwargs)
 
     def _placeholder(self, node: Any, example: Source) -> Any:

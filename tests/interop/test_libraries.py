@@ -163,6 +163,36 @@ def test_snntorch(kind: str, steps: int) -> None:
             load(Model().eval(), input_shape=(steps, 12), input_axes="tbc", output=1)
 
 
+def test_snntorch_resets_in_forward_and_stale_states() -> None:
+    """utils.reset touches every neuron ever made; a module fresh from training holds states with a graph: both are read, and left as they were."""
+    snn = pytest.importorskip("snntorch")
+    from snntorch import utils
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = nn.Sequential(
+                nn.Conv2d(1, 4, 3), nn.AvgPool2d(2), snn.Leaky(beta=0.5, init_hidden=True, threshold=0.25), nn.Flatten(), nn.Linear(16, 5),
+                snn.Leaky(beta=0.5, init_hidden=True, output=True, threshold=0.1),
+            )  # fmt: skip
+
+        def forward(self, x: Any) -> Any:
+            utils.reset(self.net)
+            return torch.stack([self.net(x)[0] for _ in range(3)])
+
+    trained, other = Model(), Model()
+    for model in (trained, other):
+        model(torch.rand(7, 1, 6, 6))
+    before = trained.net[2].mem
+    net = load(trained.eval(), input_shape=(1, 6, 6))
+    assert trained.net[2].mem is before
+    assert before.shape == (7, 4, 2, 2)
+    x = np.random.default_rng(0).integers(0, 256, (2, 1, 6, 6), dtype=np.uint8)
+    np.testing.assert_array_equal(run_network(net, x).scores, run_network(load(other.eval(), input_shape=(1, 6, 6)), x).scores)
+    assert run_network(net, x).scores.any()
+
+
 def test_snntorch_neurons_that_are_refused() -> None:
     snn = pytest.importorskip("snntorch")
     for neuron, message in (
