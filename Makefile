@@ -2,9 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+INTEROP ?= .venv-interop
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-torch demo test test-all lint conformance bench results exactness train-mnist wheel-test clean
+.PHONY: help install install-torch demo test test-all test-interop lint conformance mutations bench bench-sanafe results exactness train-mnist wheel-test clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -18,6 +19,12 @@ $(BIN)/.test: pyproject.toml
 $(BIN)/.torch: $(BIN)/.test
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet 'mlxtend>=0.23'
+	touch $@
+
+$(INTEROP)/.interop: pyproject.toml
+	$(PYTHON) -m venv $(INTEROP)
+	$(INTEROP)/bin/pip install --quiet torch==2.13.0
+	$(INTEROP)/bin/pip install --quiet -e '.[test,interop]'
 	touch $@
 
 install: $(BIN)/.test  ## set up .venv with everything that tests and demo need
@@ -39,11 +46,20 @@ test: install  ## the suite without torch, under five minutes
 test-all: install-torch  ## everything, with torch and the long suites
 	$(BIN)/pytest
 
+test-interop: $(INTEROP)/.interop  ## models of spikingjelly, snnTorch, sinabs, norse, in an environment of its own
+	NEUROSIM_INTEROP=1 $(INTEROP)/bin/pytest tests/interop
+
 conformance: install  ## both engines over 10,000 drawn cases
 	NEUROSIM_EXAMPLES=10000 $(BIN)/pytest tests/conformance
 
-bench: install  ## speed of the fast engine (docs/results.md)
-	$(BIN)/python -m tests.bench.bench_fast
+mutations: install  ## defects put into the fast engine, each of which the drawn cases must notice (docs/conformance.md)
+	$(BIN)/python -m tests.conformance.mutations
+
+bench: install  ## speed of the fast engine beside bare loops, packet-hops, linearity, start-up (docs/performance.md)
+	$(BIN)/python -m tests.bench.ratios
+
+bench-sanafe: install  ## beside SANA-FE 2.2.9, in an environment of its own: make bench-sanafe SANAFE_PYTHON=venv/bin/python
+	$(BIN)/python -m tests.bench.sanafe $(if $(SANAFE_PYTHON),--peer $(SANAFE_PYTHON))
 
 results: install  ## accuracy, latency, energy, speed of the shipped networks (docs/results.md): make results MNIST=mnist_full.npz
 	$(BIN)/python -m tests.bench.results $(if $(MNIST),--mnist $(MNIST))

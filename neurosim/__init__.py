@@ -19,6 +19,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "load": "neurosim.frontends",
     "register_neuron": "neurosim.frontends.torch_neurons",
+    "to_nir": "neurosim.frontends",
+    "register_neuron": "neurosim.frontends.torch_neurons",
     "Network": "neurosim.network",
     "Chip": "neurosim.chip",
     "load_chip": "neurosim.chip",

@@ -28,6 +28,9 @@ MODEL_OPTIONS: dict[str, tuple[Any, Any]] = {
     "nir_reset": (Annotated[str | None, typer.Option(help="zero or subtract: NIR does not say.")], None),
     "nir_floor": (Annotated[float | None, typer.Option(help="Least membrane, in the unit of v_threshold: NIR does not say.")], None),
     "nir_test": (Annotated[str | None, typer.Option(help="above (v > v_threshold) or reach (>=).")], None),
+    "nir_solver": (Annotated[str | None, typer.Option(help="euler or exact: how NIR's differential equations become steps.")], None),
+    "nir_image": (Annotated[float | None, typer.Option(help="The input is images, whose pixels are divided by this.")], None),
+    "class_names": (Annotated[str | None, typer.Option(help="Names of the classes: cat,dog.")], None),
     "nir_readout": (Annotated[str | None, typer.Option(help="spikes (counts of the last layer) or membrane.")], None),
 }
 RECORDING_OPTIONS: dict[str, tuple[Any, Any]] = {
@@ -76,7 +79,8 @@ def read_model(model: str, reading: dict[str, Any]) -> Any:
         "steps": reading["steps"], "step_time": None if reading["step_time"] is None else parse_time_ps(reading["step_time"]) / 1e12,
         "batch_mixing": reading["batch_mixing"], "scale": reading["pixel_scale"], "mean": _numbers("mean", reading["mean"]),
         "std": _numbers("std", reading["std"]), "reset": reading["nir_reset"], "floor": reading["nir_floor"], "test": reading["nir_test"],
-        "readout": reading["nir_readout"],
+        "readout": reading["nir_readout"], "solver": reading["nir_solver"], "image": reading["nir_image"],
+        "class_names": None if reading["class_names"] is None else tuple(reading["class_names"].split(",")),
     }  # fmt: skip
     return load(model, output=reading["output_index"], **{key: value for key, value in options.items() if value is not None})
 
