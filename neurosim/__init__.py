@@ -20,7 +20,6 @@ _HOMES = {
     "load": "neurosim.frontends",
     "register_neuron": "neurosim.frontends.torch_neurons",
     "to_nir": "neurosim.frontends",
-    "register_neuron": "neurosim.frontends.torch_neurons",
     "Network": "neurosim.network",
     "Chip": "neurosim.chip",
     "load_chip": "neurosim.chip",

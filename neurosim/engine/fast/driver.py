@@ -7,13 +7,14 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.engine.events import CURRENT, SPIKE, Options, Progress, Result, Sink, Stimulus
+from neurosim.engine.events import CURRENT, Options, Progress, Result, Sink, Stimulus
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.kernel import DONE, LATE, kernel, kernel_without_cache
 from neurosim.engine.fast.layout import Tables, build, reset
 from neurosim.engine.fast.results import Collector
 from neurosim.engine.fast.stuck import last_start, raise_deadlock, unfinished
-from neurosim.errors import DataError, Livelock, RunError
+from neurosim.engine.stimuli import check_stimulus
+from neurosim.errors import Livelock, RunError
 from neurosim.program import Program
 from neurosim.units import format_time
 
@@ -99,38 +100,13 @@ def _stimuli(program: Program, stimuli: list[Stimulus]) -> tuple[I64, I64, I64]:
     parts, sizes = [], [np.zeros(1, np.int64)]
     marker_due = np.zeros((max(1, len(stimuli)), program.steps), np.int64)
     for number, s in enumerate(stimuli):
+        check_stimulus(program, s, number)  # the compiled loop checks no index
         part = np.stack([np.asarray(x, np.int64) for x in (s.due_ps, s.step, s.item, s.slice, s.address, s.value)], axis=1)
-        steps = part[:, c.I_STEP]
-        if stepped and len(steps) and (np.any(np.diff(steps) < 0) or steps[0] < 0 or steps[-1] >= program.steps):
-            raise DataError(
-                f"stimulus of sample {number}: steps must ascend within 0..{program.steps - 1}, got {steps.min()}..{steps.max()}; sort by step"
-            )
         if stepped and s.marker_due_ps is not None:
-            if s.marker_due_ps.shape != (program.steps,):
-                raise DataError(
-                    f"stimulus of sample {number}: marker_due_ps has shape {s.marker_due_ps.shape}, the program has {program.steps} steps"
-                )
             marker_due[number] = s.marker_due_ps
-        _check(program, number, part)
         port = np.where(part[:, c.I_ITEM] == CURRENT, 0, program.source_port[part[:, c.I_SLICE]])
         parts.append(part[np.argsort(port, kind="stable")] if program.ports > 1 else part)
         sizes.append(np.bincount(port, minlength=program.ports))
     table = np.ascontiguousarray(np.concatenate(parts or [np.zeros((0, c.I_COLUMNS), np.int64)]))
     pointers = np.cumsum(np.concatenate(sizes)).astype(np.int64)
     return (table if len(table) else np.zeros((1, c.I_COLUMNS), np.int64)), pointers, marker_due.ravel()
-
-
-def _check(program: Program, number: int, part: I64) -> None:
-    """The compiled loop checks no index: refuse a stimulus that names a source, slice or neuron that does not exist."""
-    item, owner, address = part[:, c.I_ITEM], part[:, c.I_SLICE], part[:, c.I_ADDRESS]
-    sizes = np.prod(program.source_box[:, 1::2] - program.source_box[:, ::2], axis=1)
-    low = np.where(item == CURRENT, 0, program.slices)
-    high = np.where(item == CURRENT, program.slices, program.control_source)
-    wrong = ((item != CURRENT) & (item != SPIKE)) | (owner < low) | (owner >= high)
-    wrong |= (address < 0) | (address >= sizes[np.where(wrong, 0, owner)])
-    if np.any(wrong):
-        k = int(np.flatnonzero(wrong)[0])
-        raise DataError(
-            f"stimulus of sample {number}, event {k}: item {item[k]}, slice {owner[k]}, address {address[k]} does not exist in the program "
-            f"({program.slices} slices, port sources {program.slices}..{program.control_source - 1}); encode the input for this program"
-        )
