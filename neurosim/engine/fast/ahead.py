@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from neurosim.engine.events import Options
 from neurosim.engine.fast import columns as c
-from neurosim.program import C_AXON_IN, Program
+from neurosim.program import C_AXON_IN, E_MAP, M_SPARSE, Program
 
 A = NDArray[Any]
 
@@ -63,3 +63,5 @@ def eager_stations(program: Program, options: Options, currents: A, st: A, sv: A
     # a port of a recorded run keeps to the time, so that the rows that lie ahead of it stay few
     eager = (kind == c.SENDER) | (kind == c.CORE) | (kind == c.EXPRESS) | ((kind == c.PORT) & (not options.record))
     st["eager"] = eager & (st["ordered"] == 0)
+    if program.sync != "free" and (program.entry[:, E_MAP] == M_SPARSE).any():
+        st["eager"][kind == c.CORE] = 0  # their rows are asked for one packet ahead, so packets had better queue

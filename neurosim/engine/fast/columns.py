@@ -55,11 +55,11 @@ C_KIND, C_DROP, C_DROPS, C_LOSSES, C_COLUMNS = range(5)
 SLOT = np.dtype([("time", "i8"), ("packet", "i4"), ("dest", "i4"), ("left", "i8")], align=True)
 
 # pk: packets and items. Rows 0 .. servers - 1 are the servers' own (steps, start items, what a port is about to send), the others come and go.
-# sample: row of smp that it is charged to; route: row of rt (-1: a current or an item)
+# sample: row of smp that it is charged to; route: row of rt (-1: a current or an item); row: of pointers of its first sparse map, or -1
 PACKET = np.dtype(
     [
         ("value", "i8"), ("origin", "i8"), ("cause_service", "i8"), ("cause_server", "i4"), ("item", "i4"), ("slice", "i4"), ("address", "i4"),
-        ("step", "i4"), ("dest", "i4"), ("route", "i4"), ("sample", "i4"), ("spare", "i8"),
+        ("step", "i4"), ("dest", "i4"), ("route", "i4"), ("sample", "i4"), ("row", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -76,8 +76,8 @@ HOP, FORWARD, ACK, FIGURES = range(4)
     P_FREE, P_BARRIER, P_WINDOW, P_STEPS, P_GLOBAL_STEPS, P_RUN_STEPS, P_SLICES, P_CORES, P_PORTS, P_ROUTER0, P_STREAMED,
     P_SAMPLE, P_SAMPLE_INDEX, P_LAST_SAMPLE, P_AMPLITUDE, P_SEED, P_MAX_TIME, P_RECORD, P_SPIKES, P_MARGIN,
     P_OWN, P_TREE, P_LOSS, P_UNUSUAL, P_KEEP, P_UNTIL, P_WINDOW_PS, P_TIMED, P_BARRIER_PS, P_WORDS, P_BIT_WORDS,
-    P_COLUMNS,
-) = range(53)  # fmt: skip
+    P_SPARSE, P_COLUMNS,
+) = range(54)  # fmt: skip
 
 # reg: what changes and is single. G_NOW: start of the bucket of wakes in hand; G_SPARE: unused rows of pk; G_GLOBAL,
 # G_BEGAN: global step of the barrier and its S; G_SCORED: windows of a streamed free run whose scores are kept

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,14 +42,31 @@ def _without_literals(dispatcher: Any) -> Any:
     return dispatcher
 
 
+def _ask(builder: Any, address: Any) -> None:
+    """Emit a prefetch for reading, into every level of the cache."""
+    word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+    function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, word, word, word]))
+    builder.call(function, [builder.bitcast(address, pointer), *(ir.Constant(word, k) for k in (0, 3, 1))])
+
+
+@intrinsic
+def prefetch_item(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of array[index]; nothing waits for it."""
+
+    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = cgutils.create_struct_proxy(array)(target, builder, arguments[0]).data
+        _ask(builder, builder.gep(data, [arguments[1]]))
+        return target.get_dummy_value()
+
+    return types.none(array, types.int64), generate
+
+
 @intrinsic
 def prefetch(context: Any, record: Any) -> Any:
     """Ask for the cache line in which a record begins; nothing waits for it."""
 
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        function = builder.module.declare_intrinsic("llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, word, word, word]))
-        builder.call(function, [builder.bitcast(arguments[0], pointer), *(ir.Constant(word, k) for k in (0, 3, 1))])
+        _ask(builder, arguments[0])
         return target.get_dummy_value()
 
     return types.none(record), generate

@@ -15,7 +15,7 @@ from neurosim.engine.fast.fabric import begin, charged, finish, sample_at, scale
 from neurosim.engine.fast.maps import Y_DELAY, Y_SHIFT, Y_SLICE
 from neurosim.engine.fast.stations import no_room, return_window, sample_of, steps_allow
 from neurosim.engine.fast.steps import complete_at, run_step, start_item
-from neurosim.engine.fast.synapses import TOUCHED, accumulate_narrow, accumulate_wide, integrate_narrow, integrate_wide, lift, place_of
+from neurosim.engine.fast.synapses import TOUCHED, accumulate_narrow, accumulate_wide, expect, integrate_narrow, integrate_wide, lift, place_of
 
 A = NDArray[Any]
 
@@ -60,6 +60,8 @@ def synapse(
             return
         time = max(time, start)
         packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
+        if par[P_SPARSE] != 0 and par[P_SMALL] != 0 and ch[inlet].used != 0:
+            expect(pk, rt, en, index, w8, slot[ch[inlet].head].packet)
         begin(par, sv, s, time, packet)
         return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
         p = pk[packet]

@@ -63,10 +63,13 @@ def _build(rules: int) -> Callable[..., int]:
             station = first
             if st[station].ordered != 0:
                 station = first_in_order(st, station)
+            kind = st[station].kind
+            if kind == ROUTER and st[station + rr.shape[0]].place >= 0:  # its private outputs first: they may give it new heads
+                station += rr.shape[0]
+                kind = EXPRESS
             time = st[station].wake
             remove(st, cal, buckets, station)
             left -= 1
-            kind = st[station].kind
             if kind == ROUTER:
                 router(
                     par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, sl, so, rt, rows, smp,
@@ -79,7 +82,7 @@ def _build(rules: int) -> Callable[..., int]:
             elif kind == SENDER:
                 sender(
                     par, reg, st, cal, buckets, sv, ch, cw, slot, wc, wf, pk, bits, spare, rin, mask, ns, rr, rows, spk, smp, cc, co, sl, so, rt, lp,
-                    lr, station, time,
+                    lr, en, axis, index, station, time,
                 )  # fmt: skip
             elif kind == SOMA:
                 soma(

@@ -16,7 +16,7 @@ from neurosim.engine.fast.maps import build_maps
 from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
 from neurosim.engine.fast.simd import padded
 from neurosim.engine.fast.wiring import lists, markers, needs, neighbours, port_table, windows
-from neurosim.program import C_AXON_IN, C_AXON_OUT, E_SLICE, Program
+from neurosim.program import C_AXON_IN, C_AXON_OUT, E_MAP, E_SLICE, M_SPARSE, Program
 
 A = NDArray[Any]
 ROWS, SPIKES = 1 << 16, 1 << 15
@@ -118,6 +118,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     fabric = build_fabric(program, free)
     currents = program.slice_core[np.unique(stim[stim[:, c.I_ITEM] == CURRENT, c.I_SLICE])]
     eager_stations(program, options, currents, fabric.st, fabric.sv, fabric.ns, fabric.rr)
+    sparse = bool((program.entry[:, E_MAP] == M_SPARSE).any())
     window = noc.window if noc.flow == "end_to_end" else 0
     wc, route_window = windows(program, slices, window)
     so = _table(*program.source_box.T, *program.source_shape.T, program.route_ptr[:-1], program.route_ptr[1:], np.full(len(program.source_box), -1))
@@ -139,7 +140,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     if program.channel_drop.any():
         margin += 2 * buffers + 2 * len(program.route_core)
     tables = Tables(
-        par=np.append(_parameters(program, options, samples, window, small, bit_words, margin, slices), fabric.figures),
+        par=np.append(_parameters(program, options, samples, window, small, bit_words, margin, slices, sparse), fabric.figures),
         reg=np.zeros(c.G_COLUMNS, np.int64),
         st=fabric.st,
         cal=fabric.cal,
@@ -211,7 +212,9 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     return tables
 
 
-def _parameters(program: Program, options: Options, samples: int, window: int, small: bool, bit_words: int, margin: int, slices: A) -> A:
+def _parameters(
+    program: Program, options: Options, samples: int, window: int, small: bool, bit_words: int, margin: int, slices: A, sparse: bool
+) -> A:
     time, arithmetic = program.chip.timing, program.chip.arithmetic
     par = np.zeros(c.P_COLUMNS, np.int64)
     for column, figure in (
@@ -256,6 +259,7 @@ def _parameters(program: Program, options: Options, samples: int, window: int, s
     par[c.P_TIMED] = program.sync == "free" and options.streamed
     par[c.P_WORDS] = mask_words(program)
     par[c.P_BIT_WORDS] = bit_words
+    par[c.P_SPARSE] = sparse
     return par
 
 
@@ -334,7 +338,7 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     t.ring[:, [c.B_CAUSE_SERVER, c.B_CAUSE_SERVICE]] = -1
     t.sl[:, [c.S_NEXT, c.S_ENDED]] = 0
     clear_fabric(t.st, t.cal, t.buckets, t.sv, t.ch, t.cw, t.slot, t.rr)
-    for field in ("cause_server", "cause_service", "route"):
+    for field in ("cause_server", "cause_service", "route", "row"):
         t.pk[field][: len(t.sv)] = -1
     t.spare[:] = np.arange(len(t.sv), len(t.pk))
     t.reg[c.G_SPARE] = len(t.spare)

@@ -136,7 +136,10 @@ def waits(sv: A, r: Any, output: int, packet: int, time: int, ready: int, how: i
     v.ready = ready
     v.waited = 0
     v.open = how
-    r.open += 1
+    if v.private != 0:
+        r.held += 1
+    else:
+        r.open += 1
 
 
 @part
@@ -177,15 +180,15 @@ def router(
                     j = rin[first + (w << 6) + trailing_zeros(left)]
                     left &= left - _ONE
                     e = ch[j]
-                    if e.output < 0:
-                        continue
-                    start = max(max(e.arrive, e.taken), ch[e.output].end)
+                    wanted = e.output if e.output >= 0 else ~e.output
+                    start = max(max(e.arrive, e.taken), ch[wanted].end)
                     if start > time:
-                        wake = min(wake, start)
+                        if e.output >= 0:  # else the express station will see to it
+                            wake = min(wake, start)
                         continue
                     request = max(e.arrive, e.taken)
                     if request < earliest:
-                        best, earliest, output = j, request, e.output
+                        best, earliest, output = j, request, wanted
         if best < 0:
             if wake < INF:
                 arm(st, cal, buckets, station, wake)

@@ -28,6 +28,7 @@ from neurosim.engine.fast.fabric import (
     take,
     window_credit,
 )
+from neurosim.engine.fast.synapses import seek
 from neurosim.engine.fast.trees import add_dest, all_windows, await_windows, no_dests, set_lowest, use_windows
 
 A = NDArray[Any]
@@ -301,7 +302,7 @@ def copy_dests(par: A, bits: A, source: int, copy: int) -> None:
 @part
 def sender(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, wc: A, wf: A, pk: A, bits: A, spare: A, rin: A, mask: A, ns: A, rr: A,
-    rows: A, spk: A, smp: A, cc: A, co: A, sl: A, so: A, rt: A, lp: A, lr: A, s: int, time: int,
+    rows: A, spk: A, smp: A, cc: A, co: A, sl: A, so: A, rt: A, lp: A, lr: A, en: A, axis: A, index: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Sender: one packet per destination core of the item it took from axon-out, or one for all (trees).
 
@@ -323,6 +324,9 @@ def sender(
                 ready = due if v.last_put < 0 else max(due, v.last_put + par[P_PUT])
                 out.route = route
                 out.dest = rt[route, T_CORE]
+                out.row = -1
+                if par[P_SPARSE] != 0 and item.item == SPIKE and not tree:
+                    out.row = seek(so, rt, en, axis, index, route, source, address)
                 if tree:
                     all_dests(par, sv, pk, bits, so, rt, lr, s)
                 put = credit(st, cal, buckets, ch, cw, slot, s, ready, time, s, item.item)

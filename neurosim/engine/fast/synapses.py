@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neurosim.arithmetic import decay, fires, integrate, reset
 from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import jit, part
+from neurosim.engine.fast.compiled import jit, part, prefetch_item
 from neurosim.engine.fast.maps import (
     A_NUMBER,
     A_TARGET,
@@ -52,6 +52,30 @@ def place_of(so: A, source: int, address: int) -> tuple[int, int, int]:
     pixel = np.uint32(local // channels)
     y = np.uint32(pixel // columns)
     return wide(np.uint32(local - pixel * channels)), wide(y), wide(np.uint32(pixel - y * columns))
+
+
+@part
+def seek(so: A, rt: A, en: A, axis: A, index: A, route: int, source: int, address: int) -> int:
+    """The row of pointers of a spike's first entry if that is a sparse map, asked for; else -1. Rows lie anywhere in a large table."""
+    e = rt[route, T_ENTRY]
+    if e == rt[route, T_ENTRY_END] or en[e, Y_SPARSE] == 0:
+        return -1
+    c, y, x = place_of(so, source, address)
+    weight = axis[en[e, Y_CHANNEL] + c, A_WEIGHT] + axis[en[e, Y_ROW] + y, A_WEIGHT] + axis[en[e, Y_COLUMN] + x, A_WEIGHT]
+    pointer = en[e, Y_INDEX] + weight
+    prefetch_item(index, pointer)
+    return pointer
+
+
+@part
+def expect(pk: A, rt: A, en: A, index: A, w8: A, packet: int) -> None:
+    """Ask for the synapses of a packet that is served next."""
+    p = pk[packet]
+    if p.row >= 0:
+        first, end = wide(index[p.row]), wide(index[p.row + 1])
+        prefetch_item(index, first)
+        prefetch_item(index, end)
+        prefetch_item(w8, first + en[rt[p.route, T_ENTRY], Y_WEIGHT])
 
 
 @part
