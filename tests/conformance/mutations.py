@@ -34,7 +34,6 @@ class Mutation:
 
 MUTATIONS = (
     Mutation("router ties go to the last input", "router.py", "if request < earliest:", "if request <= earliest:"),
-    Mutation("tree ties go to the last output", "trees.py", "and output < chosen", "and output > chosen"),
     Mutation("credit usable at the take, without ack", "fabric.py", "    at.time = usable\n", "    at.time = time\n"),
     Mutation(
         "arrival visible at its put, without forward",
