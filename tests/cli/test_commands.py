@@ -110,3 +110,18 @@ def test_version_and_help(neurosim: Command) -> None:
     assert neurosim("--version").stdout.startswith("neurosim ")
     listed = neurosim("--help").stdout
     assert all(command in listed for command in ("demo", "check", "compile", "run", "trace", "compare", "chips"))
+
+
+def test_barrier_faults_and_windows(neurosim: Command, folder: Path) -> None:
+    text = neurosim("compile", "small.nsnet", "--chip", "ideal", "--sync", "barrier", "--set", "noc.topology=torus", "-o", "barrier.nsim")
+    assert "steps after its input" in text.stdout
+    sound = parsed(neurosim("run", "barrier.nsim", "--input", "data.npz", "--json"))
+    faulty = ("--link-loss", "0.5", "--dead-core", "0", "--weight-flip", "0.01", "--stuck-at-0", "0.01", "--stuck-at-1", "0.01", "--seed", "3")
+    broken = parsed(neurosim("run", "barrier.nsim", "--input", "data.npz", *faulty, "--json"))
+    assert sound["sync"] == "barrier"
+    assert sound["losses"] == 0 != broken["losses"]
+    (folder / "barrier.nsim").unlink()
+    neurosim("compile", "small.nsnet", "--sync", "free", "-o", "free.nsim")
+    cut = parsed(neurosim("run", "free.nsim", "--input", "data.npz", "--window", "1 us", "--json"))
+    assert cut["cut"] == cut["samples"]
+    (folder / "free.nsim").unlink()
