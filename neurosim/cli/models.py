@@ -79,7 +79,8 @@ def print_compilation(result: Any, *, verbose: bool = False) -> None:
         f"{format_count(r['synapses'])} synapses from {format_count(r['weights'])} stored weights"
     )
     if "barrier" in r:
-        out.print(f"  barrier: an output comes {r['barrier']['latency_steps']} steps after its input, {format_time(r['barrier']['barrier_ps'])} per barrier")
+        b = r["barrier"]
+        out.print(f"  barrier: an output comes {b['latency_steps']} steps after its input, {format_time(b['barrier_ps'])} per barrier")
     for split in r["splits"]:
         out.print(f"  {split['population']}: {split['slices']} slices by {split['axis']}")
     if verbose:

@@ -113,7 +113,7 @@ def test_version_and_help(neurosim: Command) -> None:
 
 
 def test_barrier_faults_and_windows(neurosim: Command, folder: Path) -> None:
-    text = neurosim("compile", "small.nsnet", "--chip", "ideal", "--sync", "barrier", "--set", "noc.topology=torus", "-o", "barrier.nsim")
+    text = neurosim("compile", "small.nsnet", "--chip", "ideal", "--sync", "barrier", "--set", "memory.neurons=60", "-o", "barrier.nsim")
     assert "steps after its input" in text.stdout
     sound = parsed(neurosim("run", "barrier.nsim", "--input", "data.npz", "--json"))
     faulty = ("--link-loss", "0.5", "--dead-core", "0", "--weight-flip", "0.01", "--stuck-at-0", "0.01", "--stuck-at-1", "0.01", "--seed", "3")
