@@ -12,7 +12,7 @@ from neurosim.engine.events import CORE_COUNTERS, CURRENT, Options
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.ahead import eager_stations
 from neurosim.engine.fast.calendar import awake_at_start
-from neurosim.engine.fast.maps import build_maps
+from neurosim.engine.fast.maps import maps_of
 from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
 from neurosim.engine.fast.simd import padded
 from neurosim.engine.fast.wiring import lists, markers, needs, neighbours, port_table, windows
@@ -124,7 +124,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     so = _table(*program.source_box.T, *program.source_shape.T, program.route_ptr[:-1], program.route_ptr[1:], np.full(len(program.source_box), -1))
     lp, lr = lists(program, so)
     pt, ps = port_table(program, port_down)
-    maps = build_maps(program)
+    maps = maps_of(program)
     small = maps.narrow
     servers, slots = len(fabric.sv), len(fabric.slot)
     bit_words = (int(np.diff(program.route_ptr).max(initial=1)) + 63) // 64 if noc.multicast == "tree" else 1

@@ -13,6 +13,7 @@ the vectors of ``simd.py``; else int64, one synapse at a time.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
@@ -89,6 +90,19 @@ class Maps:
     """[neurons] narrow: a neuron fires from this membrane on; out of reach for readouts."""
     floor: NDArray[np.int32]
     bias: NDArray[np.int32]
+
+
+_kept: dict[int, tuple[weakref.ref[Program], Maps]] = {}
+
+
+def maps_of(program: Program) -> Maps:
+    """``build_maps``, made once per Program and kept as long as it lives: no run changes them."""
+    known = _kept.get(id(program))
+    if known is not None and known[0]() is program:
+        return known[1]
+    key, maps = id(program), build_maps(program)
+    _kept[key] = weakref.ref(program, lambda _: _kept.pop(key, None)), maps
+    return maps
 
 
 def build_maps(program: Program) -> Maps:
