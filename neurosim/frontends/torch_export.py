@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import library
 from torch.utils import _pytree as pytree
 
 from neurosim.errors import ModelError
@@ -34,7 +35,7 @@ def _copy_of(x: torch.Tensor, layer: int, call: int) -> torch.Tensor:
 
 
 for _name in ("neuron", "state"):
-    _op = torch.library.custom_op(f"neurosim::{_name}", _copy_of, mutates_args=(), schema="(Tensor x, int layer, int call) -> Tensor")
+    _op = library.custom_op(f"neurosim::{_name}", _copy_of, mutates_args=(), schema="(Tensor x, int layer, int call) -> Tensor")
     _op.register_fake(lambda x, layer, call: torch.empty_like(x))
 
 
