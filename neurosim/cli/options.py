@@ -58,7 +58,7 @@ def _with(options: dict[str, tuple[Any, Any]], name: str) -> Callable[[Command],
             return command(*args, **kwargs, **{name: chosen})
 
         plain = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-        wrapped.__signature__ = signature.replace(parameters=[*plain, *more])  # type: ignore[attr-defined]
+        wrapped.__signature__ = signature.replace(parameters=[*plain, *more])  # type: ignore[attr-defined]  # where typer looks first
         wrapped.__annotations__ = {p.name: p.annotation for p in [*plain, *more]} | {"return": None}
         del wrapped.__wrapped__  # typer reads annotations through it
         return wrapped
