@@ -84,7 +84,7 @@ def heap_up(st: A, buckets: A, place: int, station: int) -> None:
 @jit
 def heap_remove(st: A, cal: A, buckets: A, place: int) -> None:
     """Take the station at ``place`` out of the heap."""
-    size: int = np.int64(cal[Z_HEAP]) - 1  # type: ignore[assignment]
+    size: int = np.int64(cal[Z_HEAP]) - 1  # type: ignore[assignment]  # an int64 scalar once compiled
     cal[Z_HEAP] = np.uint64(size)
     if place == size:
         return
@@ -114,7 +114,7 @@ def heap_remove(st: A, cal: A, buckets: A, place: int) -> None:
 @jit
 def far(st: A, cal: A, buckets: A, station: int) -> None:
     """Put a station that wakes beyond the ring into the heap."""
-    size: int = np.int64(cal[Z_HEAP])  # type: ignore[assignment]
+    size: int = np.int64(cal[Z_HEAP])  # type: ignore[assignment]  # an int64 scalar once compiled
     cal[Z_HEAP] = np.uint64(size + 1)
     heap_up(st, buckets, size, station)
 

@@ -39,7 +39,7 @@ def rules_digest() -> int:
 
 
 def _build(rules: int) -> Callable[..., int]:
-    def kernel(  # type: ignore[no-untyped-def]
+    def kernel(  # type: ignore[no-untyped-def]  # seventy arrays, typed by numba
         budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, so, rt, en, axis,
         index, w8, w32, mk, up, dn, co, csl, need, ring, v, cur, v32, cur32, tlast, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64,
         touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,

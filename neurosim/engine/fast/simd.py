@@ -23,7 +23,7 @@ _VECTOR = ir.VectorType(ir.IntType(32), LANES)
 _I32, _I64, _MASK = ir.IntType(32), ir.IntType(64), ir.IntType(LANES)
 
 
-class Vector(types.Type):  # type: ignore[misc]
+class Vector(types.Type):  # type: ignore[misc]  # numba is untyped
     """Sixteen int32."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ VECTOR = Vector()
 
 
 @register_model(Vector)
-class VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class VectorModel(models.PrimitiveModel):  # type: ignore[misc]  # numba is untyped
     """An LLVM vector, kept in registers."""
 
     def __init__(self, manager: Any, kind: Any) -> None:
