@@ -59,6 +59,17 @@ def fires(v: int, threshold: int, strict: int) -> bool:
 
 
 @_rule
+def spike_count(v: int, threshold: int, strict: int, most: int) -> int:
+    """Spikes of a step: the largest n <= most with v >= n * threshold, or v > n * threshold where the rule is strict; 0 below."""
+    count = (v - 1) // threshold if strict != 0 else v // threshold
+    if count > most:
+        return most
+    if count < 0:
+        return 0
+    return count
+
+
+@_rule
 def reset(v: int, reset_mode: int, reset_by: int) -> int:
     """The membrane after one spike: 0, or v - reset_by."""
     if reset_mode == 0:

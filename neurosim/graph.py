@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import ModelError
+from neurosim.ops import Op
+from neurosim.ops import Shape as Shape
 
-Shape = tuple[int, int, int]
 Array = NDArray[Any]
 Rounding = Literal["floor", "zero", "nearest"]
 Kind = Literal["analog", "input", "spiking", "readout"]
@@ -131,8 +132,9 @@ LinearMap = Conv2d | Dense | TokenMix | SumPool | Sparse
 class NeuronRule:
     """One neuron rule; every array broadcasts to the population's (c, y, x). Real numbers after lowering, integers after quantising.
 
-    v <- decay * v + i + bias;  v <- max(v, floor);  fire if v >= threshold (> when strict);  v <- 0 or v - reset_by.
+    v <- decay * v + i + bias;  v <- max(v, floor);  fire if v >= threshold (> when strict);  v <- 0 or v - n * reset_by.
     ``decay`` is a fraction of 4096ths kept: 2048 is one half, 4096 no leak. ``decay_current`` likewise, None without a synaptic current.
+    n = min(max_spikes, floor(v / threshold)) spikes leave as one of value n; when strict, n is the largest with v > n * threshold.
     """
 
     threshold: Array
@@ -143,6 +145,13 @@ class NeuronRule:
     floor: Array | None = None
     strict: bool = False
     decay_current: int | None = None
+    max_spikes: int = 1
+    """Most spikes per step, at most 255."""
+
+
+def pass_rule(max_spikes: int = 1) -> NeuronRule:
+    """Rule of a population that passes spikes on (or_pool, gate, OR neurons): fires on an input of at least 1, keeps nothing from step to step."""
+    return NeuronRule(np.ones((1, 1, 1), np.int64), np.zeros((1, 1, 1), np.int64), decay=0, max_spikes=max_spikes)
 
 
 @dataclass(frozen=True)
@@ -151,6 +160,8 @@ class Population:
 
     Kinds: ``analog`` real-valued input (exists on the host only), ``input`` spikes from outside, ``spiking``, ``readout`` (accumulates, never fires).
     ``host`` is True for a spiking population that the host section computes. ``scale`` (channels,): real value of one integer unit.
+    ``op`` of a spiking population: what makes its neurons' input from its cells (neurosim.ops); or_pool and gate have ``pass_rule``. The host section
+    knows max_pool alone.
     """
 
     name: str
@@ -159,6 +170,7 @@ class Population:
     rule: NeuronRule | None = None
     host: bool = False
     scale: NDArray[np.float64] | None = None
+    op: Op | None = None
 
     @property
     def size(self) -> int:
@@ -172,7 +184,8 @@ class Projection:
 
     After quantising the real weight is ``map.weight * 2**shift * target.scale``. ``layers`` are the layers folded into the map.
     Analog projections (source kind analog) are computed by the host: ``fraction_bits`` of fixed point below the target's unit.
-    ``channel_offset``: channel of the target at which the output begins.
+    ``channel_offset``: channel of the target at which the output begins. ``operand``: which cells of the target's op it fills; "" its neurons' own.
+    Weights into or_pool, a gate, k, v and q are whole numbers of at least 0, before quantising too, and keep their value (shift 0).
     """
 
     source: str
@@ -183,6 +196,7 @@ class Projection:
     channel_offset: int = 0
     fraction_bits: int = 0
     layers: tuple[str, ...] = ()
+    operand: str = ""
 
 
 @dataclass(frozen=True)
@@ -228,6 +242,17 @@ class Graph:
         """Projections out of a population, in Program order."""
         return [p for p in self.projections if p.source == name]
 
+    def target_shape(self, projection: Projection) -> Shape:
+        """Shape of the cells that a projection fills: its target's own, or those of the operand. Raises ModelError for an unknown operand."""
+        target = self.population(projection.target)
+        if not projection.operand:
+            return target.shape
+        operands = target.op.operands(target.shape) if target.op is not None else {}
+        if projection.operand not in operands:
+            where = f"projection {projection.source} -> {projection.target}"
+            raise ModelError(f"{where} fills operand {projection.operand!r}, the target has {', '.join(operands) or 'none'}")
+        return operands[projection.operand]
+
     def with_(self, **changes: object) -> Graph:
         """A copy with some fields replaced."""
         return replace(self, **changes)  # type: ignore[arg-type]  # dataclasses.replace checks the names itself
@@ -241,17 +266,27 @@ class Graph:
         for projection in self.projections:
             source, target = self.population(projection.source), self.population(projection.target)
             channels, height, width = projection.map.out_shape(source.shape)
-            if (height, width) != target.shape[1:] or projection.channel_offset + channels > target.shape[0]:
+            shape = self.target_shape(projection)
+            if (height, width) != shape[1:] or projection.channel_offset + channels > shape[0]:
                 raise ModelError(
                     f"projection {source.name} -> {target.name} gives {(channels, height, width)} at channel {projection.channel_offset}, "
-                    f"the target has {target.shape}"
+                    f"the target has {shape}"
                 )
+            self._verify_counts(projection, source, target)
             if order[source.name] >= order[target.name] and projection.delay < 1:
                 raise ModelError(f"projection {source.name} -> {target.name} closes a cycle without delay; give it a delay of at least 1 step")
         for population in self.populations:
             rule = population.rule
             if population.kind == "spiking" and rule is None:
                 raise ModelError(f"population {population.name} is spiking but has no neuron rule")
+            if population.op is not None:
+                if population.kind != "spiking" or (population.host and population.op.name != "max_pool"):
+                    raise ModelError(
+                        f"population {population.name} has the op {population.op.name}, which belongs to spiking populations on the chip"
+                    )
+                population.op.operands(population.shape)  # checks the shapes
+            if rule is not None and not 1 <= rule.max_spikes <= 255:
+                raise ModelError(f"population {population.name}: max_spikes {rule.max_spikes} must lie in 1..255")
             if rule is None:
                 continue
             if population.kind == "spiking" and not np.all(np.asarray(rule.threshold) > 0):
@@ -261,11 +296,21 @@ class Graph:
             if rule.floor is not None and np.any(np.asarray(rule.floor) > 0):
                 raise ModelError(f"population {population.name}: floor {np.max(np.asarray(rule.floor))} must be at most 0; shift its coordinates")
 
+    def _verify_counts(self, projection: Projection, source: Population, target: Population) -> None:
+        """What or_pool, gates and the operands of coincidences add up are spikes, so their weights are whole and not negative."""
+        if target.op is None or target.op.name == "max_pool" or (target.op.name == "coincidence" and not projection.operand):
+            return
+        weight = np.asarray(projection.map.weight)
+        if source.kind == "analog" or np.any(weight < 0) or np.any(weight != np.round(weight)):
+            what = f"{target.op.name}{' ' + projection.operand if projection.operand else ''}"
+            raise ModelError(f"projection {source.name} -> {target.name} ({what}) must carry spikes with whole weights of at least 0")
+
     def __str__(self) -> str:
         lines = [f"graph {self.name}: {self.steps} step(s), {sum(p.size for p in self.populations)} neurons"]
         for population in self.populations:
             place = " on the host" if population.host else ""
-            lines.append(f"  {population.kind:8} {population.name} {population.shape}{place}")
+            op = "" if population.op is None else f" {population.op}"
+            lines.append(f"  {population.kind:8} {population.name} {population.shape}{place}{op}")
             for p in self.into(population.name):
-                lines.append(f"    <- {p.source} by {p.map.op} {p.map.weight.shape} delay {p.delay} at channel {p.channel_offset}")
+                lines.append(f"    {p.operand or '<-'} {p.source} by {p.map.op} {p.map.weight.shape} delay {p.delay} at channel {p.channel_offset}")
         return "\n".join(lines)

@@ -10,7 +10,14 @@ ascending local index is (y, x, c), channel last. The box of a port source is it
 contains it and that ``carried`` does not exclude; markers go to all of them. Cores ascend. At the destination the *entries*
 entry_ptr[r]..entry_ptr[r+1] are served in order.
 
-*Entries*: one row of ``entry`` per (route, projection, destination slice); columns ``E_*`` below. Weights are in ``weights`` from ``E_WEIGHT``:
+*Regions*: the cells that synapses reach. Regions 0..S-1 are the slices' own neurons (box = slice_box, first cell 0); after them those of the
+operands of extra ops (neurosim.ops), ascending by (slice, operand): ``region_box`` in coordinates of the operand, whose whole shape is
+``region_shape``; its cells begin at ``region_first`` of the slice's bank. A bank of slice q has ``slice_cells[q]`` cells; of a coincidence the last
+(channels of the slice) * d are the table M[head][k channel][v channel], heads counted within the slice, d = OP_HEAD. A coincidence's slice holds
+whole heads and all pixels.
+
+*Entries*: one row of ``entry`` per (route, projection, destination region); columns ``E_*`` below; "target" and "box" are those of the region,
+indices of targets count from its first cell. Weights are in ``weights`` from ``E_WEIGHT``:
 
 * ``M_CONV``: input channel i = c; group g = i // cig; output channels g*cog .. (g+1)*cog at target channels + co0, cut to the target box.
   Per input channel, weights [ky][kx][width]; index = weight + (((i - ic0) * kh + ky) * kw + kx) * width + (o - first(g)), first(g) being the first
@@ -44,20 +51,27 @@ from neurosim.chip import Chip
 from neurosim.errors import ProgramError
 from neurosim.files import content_digest, read_zip, write_zip
 
-FORMAT, FORMAT_VERSION = "neurosim-program", 2
+FORMAT, FORMAT_VERSION = "neurosim-program", 3
 
 M_CONV, M_DENSE, M_MIX, M_POOL, M_SPARSE = range(5)
 ENTRY_COLUMNS = (
-    "slice", "map", "weight", "width", "shift", "delay", "projection",
+    "region", "map", "weight", "width", "shift", "delay", "projection",
     "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw", "cig", "cog", "ic0", "co0", "index",
 )  # fmt: skip
 (
-    E_SLICE, E_MAP, E_WEIGHT, E_WIDTH, E_SHIFT, E_DELAY, E_PROJECTION,
+    E_REGION, E_MAP, E_WEIGHT, E_WIDTH, E_SHIFT, E_DELAY, E_PROJECTION,
     E_KH, E_KW, E_SH, E_SW, E_PH, E_PW, E_DH, E_DW, E_CIG, E_COG, E_IC0, E_CO0, E_INDEX,
 ) = range(len(ENTRY_COLUMNS))  # fmt: skip
 
 # rules of slices, columns of ``slice_rule``
-R_DECAY_V, R_DECAY_I, R_STRICT, R_RESET, R_READOUT, R_BANKS = range(6)
+R_DECAY_V, R_DECAY_I, R_STRICT, R_RESET, R_READOUT, R_BANKS, R_MAX_SPIKES = range(7)
+
+# ops of slices, columns of ``slice_op``: kind; of a gate count and its switches; of a coincidence channels per head, shift; of a max_pool the window
+OP_KIND, OP_COUNT, OP_INVERTED, OP_LATCHED, OP_HEAD, OP_SHIFT, OP_KH, OP_KW, OP_SH, OP_SW, OP_PH, OP_PW = range(12)
+OP_COLUMNS = 12
+OP_NONE, OP_OR, OP_GATE, OP_MAX, OP_COINCIDENCE = range(5)
+# operands of regions, in the order of neurosim.ops.OPERANDS
+G_MAIN, G_MASK, G_WINDOW, G_K, G_V, G_Q = range(6)
 
 # kinds of channels
 C_PORT, C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK = range(5)
@@ -77,13 +91,21 @@ class Program:
     slice_core: I64  # [S]
     slice_population: I64  # [S] index into meta["populations"]
     slice_box: I64  # [S, 6]
-    slice_rule: I64  # [S, 6] columns R_*
+    slice_rule: I64  # [S, 7] columns R_*
+    slice_op: I64  # [S, OP_COLUMNS] columns OP_*
+    slice_cells: I64  # [S] cells of one bank
     slice_offset: I64  # [S] barrier discipline: offset o of the slice in global steps, else 0
     neuron_ptr: I64  # [S + 1]
     threshold: I64  # [neurons]
     bias: I64  # [neurons] per step
     floor: I64  # [neurons] NO_FLOOR where the rule has none
     reset_by: I64  # [neurons]
+
+    region_slice: I64  # [G]
+    region_operand: I64  # [G] G_*
+    region_box: I64  # [G, 6]
+    region_shape: I64  # [G, 3] whole shape of the operand (the population's for G_MAIN)
+    region_first: I64  # [G] first cell within the slice's bank
 
     source_population: I64  # [S + I + 1] population of each source; -1 for the control source
     source_box: I64  # [S + I + 1, 6]
@@ -117,6 +139,11 @@ class Program:
     def slices(self) -> int:
         """Number of slices S."""
         return len(self.slice_core)
+
+    @property
+    def regions(self) -> int:
+        """Number of regions G."""
+        return len(self.region_slice)
 
     @property
     def cores(self) -> int:

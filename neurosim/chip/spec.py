@@ -217,6 +217,8 @@ class Timing(Strict):
     """Duration of the global barrier by number of tiles (routers with a mapped core); barrier discipline only."""
     port_forward: Duration | None = None
     """Through the pads and what lies before the first router; none = ``forward``."""
+    op_window: Duration | None = None
+    """Free discipline: period after which extra ops forget (latches, counts, activity-written synapses); none = at the end of the sample."""
     hop_chip: Duration | None = None
     chip_forward: Duration | None = None
     chip_ack: Duration | None = None
@@ -275,12 +277,15 @@ class Neuron(Strict):
     """A reset by subtraction may subtract another amount than the threshold."""
     current: bool = False
     """A synaptic current with its own decay (CUBA)."""
+    max_spikes: Whole = Field(default=1, ge=1, le=255)
+    """Most spikes of a neuron per step, sent as one of that value."""
 
 
 class Capabilities(Strict):
     """What the chip can run; what is not listed is not supported."""
 
-    ops: dict[Literal["conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse"], MapLimits]
+    ops: dict[Literal["conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse", "or_pool", "gate", "max_pool", "coincidence"], MapLimits]
+    """Linear maps, and the extra ops of neurosim.ops (of whose limits or_pool and max_pool know kernel, stride and padding, coincidence channels)."""
     neuron: Neuron
     inputs: tuple[Literal["spikes", "currents", "valued"], ...]
     readout: bool
@@ -316,6 +321,10 @@ class Prices(Strict):
     hop_local: Price
     hop_chip: Price | None = None
     """Through a link between chips."""
+    pair_write: Price | None = None
+    """One increment of an activity-written synapse; none = as a synaptic operation."""
+    op_read: Price | None = None
+    """One word read by an extra op; none = as a synaptic operation."""
     io_packet: Price
     """One packet through the I/O port, either direction."""
     host_mac: Price

@@ -19,7 +19,7 @@ from neurosim.compiler.place import map_graph
 from neurosim.compiler.routes import Routes, build_routes
 from neurosim.errors import ModelError
 from neurosim.graph import Graph, NeuronRule, Population
-from neurosim.program import Program
+from neurosim.program import OP_COLUMNS, Program
 
 I64 = NDArray[np.int64]
 
@@ -77,13 +77,20 @@ def assemble(
         slice_core=np.array(mapping.core, np.int64),
         slice_population=np.array([piece.population for piece in mapping.slices], np.int64),
         slice_box=np.array(boxes, np.int64).reshape(-1, 6),
-        slice_rule=np.array([_rule(p, b) for p, b in zip(populations, mapping.banks, strict=True)], np.int64).reshape(-1, 6),
+        slice_rule=np.array([_rule(p, b) for p, b in zip(populations, mapping.banks, strict=True)], np.int64).reshape(-1, 7),
+        slice_op=np.zeros((len(boxes), OP_COLUMNS), np.int64),
+        slice_cells=np.array([len(p[0]) for p in parameters], np.int64),
         slice_offset=np.array([offset[graph.populations[piece.population].name] for piece in mapping.slices], np.int64),
         neuron_ptr=np.cumsum([0] + [len(p[0]) for p in parameters]).astype(np.int64),
         threshold=columns[0],
         bias=columns[1],
         floor=columns[2],
         reset_by=columns[3],
+        region_slice=np.arange(len(boxes)),
+        region_operand=np.zeros(len(boxes), np.int64),
+        region_box=np.array(boxes, np.int64).reshape(-1, 6),
+        region_shape=np.array([p.shape for p in populations], np.int64).reshape(-1, 3),
+        region_first=np.zeros(len(boxes), np.int64),
         **vars(routes),
         **vars(fabric),
         host=host_arrays,
@@ -110,7 +117,7 @@ def _rule(population: Population, banks: int) -> list[int]:
     rule = rule_of(population)
     decay_i = NO_CURRENT if rule.decay_current is None else DECAY_ONE - rule.decay_current
     reset = RESET_SUBTRACT if rule.reset == "subtract" else RESET_ZERO
-    return [DECAY_ONE - rule.decay, decay_i, int(rule.strict), reset, int(population.kind == "readout"), banks]
+    return [DECAY_ONE - rule.decay, decay_i, int(rule.strict), reset, int(population.kind == "readout"), banks, rule.max_spikes]
 
 
 def _parameters(population: Population, box: Box) -> tuple[I64, I64, I64, I64]:

@@ -20,7 +20,7 @@ from neurosim.compiler.audit_reach import check_reach
 from neurosim.compiler.audit_synapses import check_synapses
 from neurosim.errors import AuditError
 from neurosim.graph import Graph, Population
-from neurosim.program import E_MAP, E_PROJECTION, E_SLICE, ENTRY_COLUMNS, M_SPARSE, Program
+from neurosim.program import E_MAP, E_PROJECTION, E_REGION, ENTRY_COLUMNS, M_SPARSE, Program
 
 I64 = NDArray[np.int64]
 
@@ -83,7 +83,7 @@ def _structure(program: Program, graph: Graph) -> None:
     ranges = (
         ("slice_core", program.slice_core, program.cores),
         ("route_core", program.route_core, program.cores),
-        ("entry slice", program.entry[:, E_SLICE], slices),
+        ("entry slice", program.entry[:, E_REGION], slices),
         ("entry projection", program.entry[:, E_PROJECTION], len(graph.projections)),
         ("entry map", program.entry[:, E_MAP], M_SPARSE + 1),
         ("slice_population", program.slice_population, len(names)),

@@ -21,8 +21,8 @@ from neurosim.program import (
     E_KH,
     E_KW,
     E_MAP,
+    E_REGION,
     E_SHIFT,
-    E_SLICE,
     E_WEIGHT,
     E_WIDTH,
     M_CONV,
@@ -116,9 +116,9 @@ def core_bits(program: Program, core: int) -> int:
         bits += 64 * int(program.route_ptr[q + 1] - program.route_ptr[q])
     owner = np.repeat(np.arange(len(program.source_shape)), np.diff(program.route_ptr))
     route = np.repeat(np.arange(len(program.route_core)), np.diff(program.entry_ptr))
-    for e in np.flatnonzero(np.isin(program.entry[:, E_SLICE], slices)).tolist():
+    for e in np.flatnonzero(np.isin(program.entry[:, E_REGION], slices)).tolist():
         row = program.entry[e]
-        shape, box = program.source_shape[owner[route[e]]].tolist(), program.slice_box[row[E_SLICE]].tolist()
+        shape, box = program.source_shape[owner[route[e]]].tolist(), program.slice_box[row[E_REGION]].tolist()
         blocks[int(row[E_WEIGHT]), int(row[E_INDEX])] = _block_bits(program, row.tolist(), shape, box)
     return bits + sum(blocks.values())
 
@@ -147,7 +147,7 @@ def _check_banks(program: Program) -> None:
             if banks != 1:
                 _fail(f"slice {q} has {banks} banks in the free discipline, which has none (1)")
             continue
-        delays = program.entry[program.entry[:, E_SLICE] == q, E_DELAY]
+        delays = program.entry[program.entry[:, E_REGION] == q, E_DELAY]
         least = 1 + int(delays.max(initial=0)) if program.sync == "wavefront" else 2  # barrier: by chip delays, in audit_offsets
         if not least <= banks <= most:
             _fail(f"slice {q} has {banks} banks, its delays need {least} and the chip has {most}")

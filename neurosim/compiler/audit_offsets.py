@@ -10,7 +10,7 @@ import numpy as np
 
 from neurosim.errors import AuditError
 from neurosim.graph import Graph
-from neurosim.program import E_DELAY, E_SLICE, R_BANKS, Program
+from neurosim.program import E_DELAY, E_REGION, R_BANKS, Program
 
 
 def _fail(message: str) -> None:
@@ -35,7 +35,7 @@ def _arcs(program: Program, graph: Graph) -> list[tuple[int, int, int]]:
     """(source slice or -1 for ports and currents, target slice, delay), each once."""
     route = np.repeat(np.arange(len(program.route_core)), np.diff(program.entry_ptr))
     owner = np.repeat(np.arange(len(program.source_population)), np.diff(program.route_ptr))[route]
-    table = np.stack([np.where(owner < program.slices, owner, -1), program.entry[:, E_SLICE], program.entry[:, E_DELAY]], axis=1)
+    table = np.stack([np.where(owner < program.slices, owner, -1), program.entry[:, E_REGION], program.entry[:, E_DELAY]], axis=1)
     arcs = {(s, q, d) for s, q, d in np.unique(table, axis=0).tolist()}
     analog = {p.name for p in graph.populations if p.kind == "analog"}
     fed = {p.target for p in graph.projections if p.source in analog}

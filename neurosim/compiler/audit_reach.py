@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neurosim.errors import AuditError
 from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, SumPool, TokenMix
-from neurosim.program import E_DELAY, E_PROJECTION, E_SHIFT, E_SLICE, Program
+from neurosim.program import E_DELAY, E_PROJECTION, E_REGION, E_SHIFT, Program
 
 Bools = NDArray[np.bool_]
 Span = tuple[int, int]
@@ -79,7 +79,7 @@ def _compare_routes(
             if program.route_box[r].tolist() != hulls[s, core]:
                 _fail(f"route {r} of source {s} to core {core} has box {program.route_box[r].tolist()}, geometry says {hulls[s, core]}")
             rows = program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1]]
-            found = [(int(row[E_PROJECTION]), int(row[E_SLICE])) for row in rows]
+            found = [(int(row[E_PROJECTION]), int(row[E_REGION])) for row in rows]
             if found != sorted(numbers[s, core]):
                 _fail(f"route {r} of source {s} to core {core} has entries (projection, slice) {found}, geometry says {sorted(numbers[s, core])}")
             for row in rows:

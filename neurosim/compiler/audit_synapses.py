@@ -27,9 +27,9 @@ from neurosim.program import (
     E_PH,
     E_PROJECTION,
     E_PW,
+    E_REGION,
     E_SH,
     E_SHIFT,
-    E_SLICE,
     E_SW,
     E_WEIGHT,
     E_WIDTH,
@@ -138,8 +138,8 @@ def _of_program(program: Program, graph: Graph, source: int, neuron: Neuron) -> 
         if not (box[0] <= c < box[1] and box[2] <= y < box[3] and box[4] <= x < box[5]):
             continue
         for row in program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1]].tolist():
-            full = graph.populations[int(program.slice_population[row[E_SLICE]])].shape
-            targets, weights = expand_entry(program, row, program.slice_box[row[E_SLICE]].tolist(), shape, full, neuron)
+            full = graph.populations[int(program.slice_population[row[E_REGION]])].shape
+            targets, weights = expand_entry(program, row, program.slice_box[row[E_REGION]].tolist(), shape, full, neuron)
             if len(targets):
                 parts.setdefault(row[E_PROJECTION], []).append((targets, weights.astype(np.int64) << row[E_SHIFT]))
     result: dict[int, Pairs] = {}

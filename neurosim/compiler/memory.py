@@ -19,7 +19,7 @@ from neurosim.compiler.geometry import Box, contains, covered_channels, volume
 from neurosim.compiler.layered import LayerModel
 from neurosim.compiler.mapping import Mapping, chip_projections
 from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, SumPool, TokenMix
-from neurosim.program import E_INDEX, E_PROJECTION, E_SLICE, E_WEIGHT
+from neurosim.program import E_INDEX, E_PROJECTION, E_REGION, E_WEIGHT
 
 ROUTE_BITS, TARGET_BITS, POINTER_BITS = 64, 16, 32
 
@@ -138,7 +138,7 @@ def core_memory(
     shapes = [graph.population(p.source).shape for p in graph.projections]
     blocks: dict[int, dict[tuple[int, int], int]] = {}
     for row in np.unique(entry, axis=0):
-        q, number = int(row[E_SLICE]), int(row[E_PROJECTION])
+        q, number = int(row[E_REGION]), int(row[E_PROJECTION])
         bits = model.block_bits(graph.projections[number], shapes[number], mapping.slices[q].box)
         blocks.setdefault(mapping.core[q], {})[int(row[E_WEIGHT]), int(row[E_INDEX])] = bits
     rows: list[dict[str, Any]] = []

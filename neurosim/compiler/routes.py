@@ -12,7 +12,7 @@ from neurosim.compiler.geometry import Box, hull, reach_all
 from neurosim.compiler.mapping import Mapping, chip_projections, current_populations, port_sources
 from neurosim.compiler.pack import Packed, pack
 from neurosim.graph import Graph
-from neurosim.program import E_DELAY, E_INDEX, E_MAP, E_PROJECTION, E_SLICE, E_WEIGHT, ENTRY_COLUMNS, M_SPARSE
+from neurosim.program import E_DELAY, E_INDEX, E_MAP, E_PROJECTION, E_REGION, E_WEIGHT, ENTRY_COLUMNS, M_SPARSE
 
 I64 = NDArray[np.int64]
 NO_BOX: Box = (0, 0, 0, 0, 0, 0)
@@ -113,13 +113,13 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
                     continue
                 if stored is None:
                     stored = store.put(block)
-                    stored[E_SLICE], stored[E_PROJECTION] = q, number
+                    stored[E_REGION], stored[E_PROJECTION] = q, number
                 key = (s, mapping.core[q])
                 boxes[key] = hull(boxes[key], box) if key in boxes else box
                 rows.setdefault(key, []).append(stored)
 
     control = len(origins)
-    pairs = {(s, int(row[E_SLICE]), int(row[E_DELAY])) for (s, _), found in rows.items() for row in found}
+    pairs = {(s, int(row[E_REGION]), int(row[E_DELAY])) for (s, _), found in rows.items() for row in found}
     fed = _fed_by_control(graph, sync, mapping, {q for _, q, _ in pairs})
     for q in fed:
         boxes.setdefault((control, mapping.core[q]), NO_BOX)

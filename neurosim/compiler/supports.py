@@ -22,7 +22,7 @@ from neurosim.compiler.refuse import refuse
 from neurosim.errors import UnsupportedLayer
 from neurosim.graph import Conv2d, Graph, Population, Projection, SumPool
 from neurosim.network import Layer, Network
-from neurosim.network.layers import INTEGER_DTYPES, KNOWN_OPS
+from neurosim.network.layers import EVENT_OPS, INTEGER_DTYPES, KNOWN_OPS
 
 NATIVE_OPS = ("conv2d", "linear", "lif", "li", "sum_pool", "token_mix", "sparse")
 WEIGHTED = ("conv2d", "linear", "token_mix", "sum_pool", "avg_pool", "mean", "sparse")
@@ -76,7 +76,7 @@ def check(network: Network, chip: Chip) -> list[CheckRow]:
     network.verify()
     needed = needed_layers(network)
     constant = network.constant_layers()  # computed by the host
-    layers = [layer for layer in network.layers.values() if layer.name in needed and (layer.name not in constant or layer.op not in KNOWN_OPS)]
+    layers = [layer for layer in network.layers.values() if layer.name in needed and (layer.name not in constant or layer.op not in KNOWN_OPS or layer.op in EVENT_OPS)]
     refused = [row for layer in layers for row in supports(layer, chip)]
     refused += list(_input(network, chip)) + list(_recurrence(network, chip, needed))
     graph: Graph | None = None
@@ -127,7 +127,7 @@ def _refused(layer: str, op: str, value: Any, limit: Any, reason: str, remedy: s
 
 def _layer(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
     """Rules that need no lowering: unknown ops, neuron rules, delays."""
-    if layer.op not in KNOWN_OPS:
+    if layer.op not in KNOWN_OPS or layer.op in EVENT_OPS:
         remedy = REMEDIES.get(layer.op, "express it with linear ops and lif, or use a chip that has the op")
         yield _refused(layer.name, layer.op, layer.op, ", ".join(chip.capabilities.ops), f"{chip.name} has no op {layer.op}", remedy)
     elif layer.op in ("lif", "li"):

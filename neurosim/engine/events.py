@@ -43,10 +43,10 @@ TRACE_DTYPE = np.dtype([
     ("cause_server", "<i4"),  # the service of the item's latest put (a step: the synapse service that completed its bank); -1 where there is none
     ("cause_service", "<i8"),
     ("blocked", "<i8"),  # ps; service: time spent waiting for credits; put: its own wait
-    ("synops", "<i8"),  # synapses served (synapse and core services), else 0
+    ("synops", "<i8"),  # synapses served (synapse and core services); words that its op read (steps of slices with one); else 0
 ])  # fmt: skip
 
-SPIKE_DTYPE = np.dtype([("sample", "<i4"), ("step", "<i4"), ("slice", "<i4"), ("address", "<i4"), ("time", "<i8")])
+SPIKE_DTYPE = np.dtype([("sample", "<i4"), ("step", "<i4"), ("slice", "<i4"), ("address", "<i4"), ("time", "<i8"), ("value", "<i4")])
 
 SERVER_COUNTERS = ("services", "busy_ps", "blocked_ps", "held_ps")
 """Per server. held_ps is of soma servers only."""
@@ -56,6 +56,8 @@ CORE_COUNTERS = (
     "accesses", "updates", "fires",  # soma; in free mode accesses = updates = 0 except for the start item
     "current_writes", "saturations",
     "packets_sent",  # by the sender
+    "pairs",  # of the synops: increments of activity-written synapses
+    "op_reads",  # words that extra ops read: groups, windows, rows of activity-written synapses
 )  # fmt: skip
 CHANNEL_COUNTERS = ("puts", "high_water", "drops", "losses")
 """drops: spikes discarded for want of a credit; losses: spikes that a faulty link lost. Neither is a put."""

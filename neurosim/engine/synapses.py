@@ -25,9 +25,9 @@ from neurosim.program import (
     E_MAP,
     E_PH,
     E_PW,
+    E_REGION,
     E_SH,
     E_SHIFT,
-    E_SLICE,
     E_SW,
     E_WEIGHT,
     E_WIDTH,
@@ -84,7 +84,7 @@ def decode(program: Program, route: int, source: int, address: int, skip_zero: b
     result = []
     for e in range(int(program.entry_ptr[route]), int(program.entry_ptr[route + 1])):
         row = [int(v) for v in program.entry[e]]
-        box = box_of(program.slice_box[row[E_SLICE]])
+        box = box_of(program.slice_box[row[E_REGION]])
         if row[E_MAP] == M_CONV:
             targets, places = _conv(row, box, c, y, x)
         elif row[E_MAP] == M_DENSE:
@@ -101,7 +101,7 @@ def decode(program: Program, route: int, source: int, address: int, skip_zero: b
             targets, weights = targets[kept], weights[kept]
         assert (np.diff(targets) > 0).all(), f"entry {e}: targets do not ascend"
         largest = int(np.abs(weights).max()) if len(weights) else 0
-        result.append(Synapses(row[E_SLICE], row[E_DELAY], row[E_SHIFT], targets, weights, largest))
+        result.append(Synapses(row[E_REGION], row[E_DELAY], row[E_SHIFT], targets, weights, largest))
     return result
 
 

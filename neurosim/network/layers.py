@@ -18,7 +18,9 @@ INTEGER_DTYPES = ("uint8", "int8", "uint16", "int16")
 LINEAR_OPS = (
     "conv2d", "linear", "batch_norm", "add", "concat", "reshape", "token_mix", "mean", "sum_pool", "avg_pool", "scale", "delay", "sparse",
 )  # fmt: skip
-KNOWN_OPS = ("input", "spikes_input", "lif", "li", *LINEAR_OPS)
+EVENT_OPS = ("max_pool", "gate", "attention")
+"""Ops that are no linear maps; what becomes of them depends on the chip."""
+KNOWN_OPS = ("input", "spikes_input", "lif", "li", *EVENT_OPS, *LINEAR_OPS)
 
 
 @dataclass(frozen=True)
@@ -169,4 +171,6 @@ def layer_macs(layer: Layer, inputs: list[Shape]) -> int:
         return int(layer.params["weight"].size)
     if layer.op == "token_mix":
         return layer.size * inputs[0][1] * inputs[0][2]
+    if layer.op == "attention":  # k v^T and q by it, d x d per head
+        return 2 * layer.size * (layer.shape[0] // int(layer.params["heads"]))
     return 0

@@ -16,6 +16,7 @@ from neurosim.errors import ModelError
 from neurosim.graph import Rounding, Shape
 from neurosim.network import nsnet
 from neurosim.network.layers import (
+    EVENT_OPS,
     INTEGER_DTYPES,
     KNOWN_OPS,
     InputContract,
@@ -29,6 +30,7 @@ from neurosim.network.layers import (
     pool_shape,
     whole,
 )
+from neurosim.ops import pooled
 
 
 class Network:
@@ -207,6 +209,41 @@ class Network:
         """Mean over windows, padding counted as zeros (count_include_pad)."""
         return self._pool("avg_pool", name, x, kernel, stride, padding)
 
+    def max_pool(
+        self, name: str, x: str, kernel: int | tuple[int, int], stride: int | tuple[int, int] | None = None, padding: int | tuple[int, int] = 0
+    ) -> str:
+        """Largest of every window, padding left out; of spikes it is their OR."""
+        result = self._pool("max_pool", name, x, kernel, stride, padding)
+        layer = self.layers[name]
+        try:
+            pooled(self.shape(x), layer.params["kernel"], layer.params["stride"], layer.params["padding"])
+        except ModelError as error:
+            del self.layers[name]
+            raise ModelError(f"layer {name}: {error}") from None
+        return result
+
+    def gate(self, name: str, data: str, mask: str, *, count: int = 1, inverted: bool = False, latched: bool = False) -> str:
+        """``data`` where ``mask`` is at least ``count`` (``inverted``: below it), else 0; mask counts spikes (whole numbers of at least 0).
+
+        The mask's shape (gc, gy, gx) divides that of data (C, H, W) axis by axis and is spread over it: value (c, y, x) has the mask's
+        (c // (C / gc), y // (H / gy), x // (W / gx)). ``latched``: the mask is summed over the steps of the sample so far, this one included.
+        """
+        shape, groups = self._get(data, name).shape, self._get(mask, name).shape
+        if any(n % g for n, g in zip(shape, groups, strict=True)):
+            raise ModelError(f"layer {name}: the mask {mask} {groups} does not divide the data {data} {shape}")
+        params = {"count": whole(name, "count", count, 1), "inverted": bool(inverted), "latched": bool(latched)}
+        return self._add(name, "gate", (data, mask), shape, params)
+
+    def attention(self, name: str, q: str, k: str, v: str, *, heads: int, scale: float = 1.0) -> str:
+        """Product of three spike layers of one shape (c, y, x), without softmax: scale * (q k^T) v over the tokens (pixels), head by head.
+
+        out[h d + b, n] = scale * sum_a q[h d + a, n] * sum_m k[h d + a, m] * v[h d + b, m], d = c / heads.
+        """
+        shapes = [self._get(x, name).shape for x in (q, k, v)]
+        if len(set(shapes)) != 1 or shapes[0][0] % whole(name, "heads", heads, 1):
+            raise ModelError(f"layer {name}: q, k and v have shapes {shapes}; they must agree, and {heads} heads divide their channels")
+        return self._add(name, "attention", (q, k, v), shapes[0], {"heads": int(heads), "scale": number(name, "scale", scale)})
+
     def _pool(self, op: str, name: str, x: str, kernel: Any, stride: Any, padding: Any) -> str:
         shape = self._get(x, name).shape
         window = pair(name, "kernel", kernel, 1)
@@ -263,12 +300,13 @@ class Network:
     def lif(
         self, name: str, x: str, *, decay: float = 0.5, threshold: Any = 1.0, reset: Literal["zero", "subtract"] = "zero", strict: bool = False,
         floor: Any = None, bias: Any = None, v_rest: float = 0.0, v_reset: float | None = None, reset_by: Any = None, input_scale: float = 1.0,
-        decay_current: float | None = None,
+        decay_current: float | None = None, max_spikes: int = 1,
     ) -> str:  # fmt: skip
         """Leaky integrate and fire, one test per step.
 
         v <- v_rest + decay * (v - v_rest) + input_scale * x + bias;  v <- max(v, floor);  spike if v >= threshold (> when strict);
-        v <- v_reset (reset zero; default v_rest) or v - reset_by (subtract; default threshold). v starts at v_reset (subtract: v_rest).
+        v <- v_reset (reset zero; default v_rest) or v - n * reset_by (subtract; default threshold). v starts at v_reset (subtract: v_rest).
+        n is 1, or with ``max_spikes`` above 1 (at most 255) the largest n <= max_spikes with v >= n * threshold; the output is then n.
         With ``decay_current`` x is replaced by i <- decay_current * i + x. Threshold, floor, bias, reset_by: a number, per channel, or (c, y, x).
         spikingjelly's LIF(tau) is decay = 1 - 1/tau, input_scale = 1/tau.
         """
@@ -279,7 +317,14 @@ class Network:
             "decay": _share(name, "decay", decay), "reset": reset, "strict": bool(strict), "v_rest": number(name, "v_rest", v_rest),
             "v_reset": number(name, "v_reset", v_rest if v_reset is None else v_reset), "input_scale": number(name, "input_scale", input_scale),
             "decay_current": None if decay_current is None else _share(name, "decay_current", decay_current),
+            "max_spikes": whole(name, "max_spikes", max_spikes, 1),
         }  # fmt: skip
+        if max_spikes > 255:
+            raise ModelError(f"layer {name}: max_spikes {max_spikes} is above 255, the largest value of a spike")
+        if max_spikes > 1 and (v_rest != 0 or params["v_reset"] != 0):
+            raise ModelError(
+                f"layer {name}: max_spikes {max_spikes} with v_rest {v_rest}, v_reset {params['v_reset']}; thresholds are counted from 0"
+            )
         for label, value in (("threshold", threshold), ("floor", floor), ("bias", bias), ("reset_by", reset_by)):
             params[label] = None if value is None else _per_neuron(name, label, value, shape)
         return self._add(name, "lif", (x,), shape, params)
@@ -298,7 +343,7 @@ class Network:
         return self._add(name, "li", (x,), shape, params)
 
     def op(self, name: str, op: str, *xs: str, shape: Shape | None = None, **params: Any) -> str:
-        """Any other op (max_pool, softmax, layer_norm, multiply, gelu, ...): kept by name, so that ``check`` can refuse it by name."""
+        """Any other op (softmax, layer_norm, multiply, gelu, ...): kept by name, so that ``check`` can refuse it by name."""
         shapes = [self._get(x, name).shape for x in xs]
         if op in KNOWN_OPS:
             raise ModelError(f"layer {name}: {op} has its own method, Network.{op}()")
@@ -325,7 +370,7 @@ class Network:
         """Layers whose value is the same in every step: those that a static image reaches without neuron or delay."""
         result: set[str] = set()
         for layer in self.layers.values():
-            if layer.op == "input" or (layer.op not in ("lif", "li", "delay", "spikes_input") and all(x in result for x in layer.inputs)):
+            if layer.op == "input" or (layer.op not in ("lif", "li", "delay", "spikes_input", *EVENT_OPS) and all(x in result for x in layer.inputs)):
                 result.add(layer.name)
         return result
 

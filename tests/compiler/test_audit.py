@@ -14,7 +14,22 @@ from neurosim.compiler.audit_synapses import total_synapses
 from neurosim.compiler.geometry import synapses
 from neurosim.errors import AuditError
 from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix
-from neurosim.program import C_AXON_IN, E_CO0, E_DELAY, E_INDEX, E_MAP, E_PH, E_SHIFT, E_SLICE, E_WEIGHT, M_CONV, M_SPARSE, R_BANKS, R_STRICT, Program
+from neurosim.program import (
+    C_AXON_IN,
+    E_CO0,
+    E_DELAY,
+    E_INDEX,
+    E_MAP,
+    E_PH,
+    E_REGION,
+    E_SHIFT,
+    E_WEIGHT,
+    M_CONV,
+    M_SPARSE,
+    R_BANKS,
+    R_STRICT,
+    Program,
+)
 from tests.compiler.graphs import chip_of, stmixer_like
 
 Damage = Callable[[Program], Program]
@@ -127,7 +142,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "sparse target": (_set("index", (TARGET,), lambda v: v + 1), "sparse targets|synapse from neuron"),
     "sparse row pointer": (_set("index", (TARGET - 30,), lambda v: v - 1), "sparse targets|synapse from neuron"),
     "slice box": (_set("slice_box", (2, 3), lambda v: v + 1), "lies in|box holds|has box"),
-    "slice of an entry": (_entry(E_SLICE, lambda v: v + 1), "entries"),
+    "slice of an entry": (_entry(E_REGION, lambda v: v + 1), "entries"),
     "route missing": (_drop_route, "has routes to cores"),
     "route to another core": (_set("route_core", (2,), lambda v: v + 1), "has routes to cores"),
     "route box too small": (_set("route_box", (1, 3), lambda v: v - 1), "has box"),

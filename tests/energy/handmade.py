@@ -71,7 +71,7 @@ def busy(p: Program) -> Result:
     r.server["blocked_ps"][:] = 20
     r.server["held_ps"][p.server_kind == 2] = 30
     r.channel["high_water"][:] = 1 + np.arange(len(p.channel)) % 2
-    r.spikes = np.array([(0, 0, 0, 1, 400), (0, 1, 0, 2, 700), (1, 0, 0, 5, 300)], SPIKE_DTYPE)
+    r.spikes = np.array([(0, 0, 0, 1, 400, 1), (0, 1, 0, 2, 700, 1), (1, 0, 0, 5, 300, 1)], SPIKE_DTYPE)
     return r
 
 

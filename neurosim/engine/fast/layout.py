@@ -16,7 +16,7 @@ from neurosim.engine.fast.maps import maps_of
 from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
 from neurosim.engine.fast.simd import padded
 from neurosim.engine.fast.wiring import lists, markers, needs, neighbours, port_table, windows
-from neurosim.program import C_AXON_IN, C_AXON_OUT, E_MAP, E_SLICE, M_SPARSE, Program
+from neurosim.program import C_AXON_IN, C_AXON_OUT, E_MAP, E_REGION, M_SPARSE, Program
 
 A = NDArray[Any]
 ROWS, SPIKES = 1 << 16, 1 << 15
@@ -297,7 +297,7 @@ def _cores(program: Program, slices: A, free: bool) -> tuple[A, A, int]:
     most = np.ones(program.cores, np.int64)
     sizes = slices[:, c.S_SIZE]
     if free:
-        total = np.concatenate([[0], np.cumsum(sizes[program.entry[:, E_SLICE]])])
+        total = np.concatenate([[0], np.cumsum(sizes[program.entry[:, E_REGION]])])
         np.maximum.at(most, program.route_core, total[program.entry_ptr[1:]] - total[program.entry_ptr[:-1]])
         biased = np.zeros(program.cores, np.int64)
         np.add.at(biased, program.slice_core, sizes * slices[:, c.S_BIASED])

@@ -36,9 +36,9 @@ from neurosim.program import (
     E_MAP,
     E_PH,
     E_PW,
+    E_REGION,
     E_SH,
     E_SHIFT,
-    E_SLICE,
     E_SW,
     E_WEIGHT,
     E_WIDTH,
@@ -164,7 +164,7 @@ class _Walks:
         highest = self.program.route_box[routes, 1].tolist()
         for row, c1 in zip(self.entries, highest, strict=True):
             if row[E_MAP] == M_CONV:
-                last_group = (self.boxes[row[E_SLICE]][1] - 1 - row[E_CO0]) // row[E_COG]
+                last_group = (self.boxes[row[E_REGION]][1] - 1 - row[E_CO0]) // row[E_COG]
                 key = _kernel_key(row)
                 found[key] = max(found.get(key, 0), min(c1, (last_group + 1) * row[E_CIG]) - row[E_IC0])
         return found
@@ -190,8 +190,8 @@ class _Walks:
         row = self.entries[e]
         source = self.source[e]
         o, (channels, _, width) = self.source_box[source], self.source_shape[source]
-        box = self.boxes[row[E_SLICE]]
-        head = [row[E_SLICE], row[E_DELAY], row[E_SHIFT], int(row[E_MAP] == M_SPARSE)]
+        box = self.boxes[row[E_REGION]]
+        head = [row[E_REGION], row[E_DELAY], row[E_SHIFT], int(row[E_MAP] == M_SPARSE)]
         first_source = (o[2] * width + o[4]) * channels + o[0]
         if row[E_MAP] == M_SPARSE:
             places = (self._linear(o[1] - o[0], 1), self._linear(o[3] - o[2], width * channels), self._linear(o[5] - o[4], channels))

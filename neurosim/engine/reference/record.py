@@ -168,7 +168,7 @@ class Recorder:
         self.samples["spikes"][sample] += 1
         self.slice_spikes[sample][item.slice] += 1
         if self.options.spikes:
-            self.fires.append((self.options.first_sample + sample, self.plan.sample_of(item.step)[1], item.slice, item.address, time))
+            self.fires.append((self.options.first_sample + sample, self.plan.sample_of(item.step)[1], item.slice, item.address, time, item.value))
 
     def step(self, station: Station, q: int, g: int, membranes: list[int]) -> None:
         """A slice has new membranes."""
