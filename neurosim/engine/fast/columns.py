@@ -120,8 +120,8 @@ U_SLICE, U_ADDRESS, U_NOMINAL, U_COUNT, U_COLUMNS = range(5)
 # cc: counters of cores, in the order of events.CORE_COUNTERS
 (
     N_SPIKE_PACKETS, N_CURRENT_PACKETS, N_MARKER_PACKETS, N_SYNOPS, N_SYNOPS_DROPPED, N_ACCESSES, N_UPDATES, N_FIRES,
-    N_CURRENT_WRITES, N_SATURATIONS, N_PACKETS_SENT,
-) = range(11)  # fmt: skip
+    N_CURRENT_WRITES, N_SATURATIONS, N_PACKETS_SENT, N_PAIRS, N_OP_READS,
+) = range(13)  # fmt: skip
 
 # smp: figures of samples; the times begin at -1. X_BEGAN: S of its first global step; X_DECISION_*: free, the service that last changed the argmax
 (

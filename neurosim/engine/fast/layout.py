@@ -267,7 +267,7 @@ def _slices(program: Program, options: Options, steps: int) -> A:
     table = np.zeros((program.slices, c.S_COLUMNS), np.int64)
     table[:, c.S_CORE] = program.slice_core
     table[:, c.S_C0 : c.S_X1 + 1] = program.slice_box
-    table[:, c.S_DECAY_V : c.S_BANKS + 1] = program.slice_rule
+    table[:, c.S_DECAY_V : c.S_BANKS + 1] = program.slice_rule[:, :6]
     table[:, c.S_NEURON] = program.neuron_ptr[:-1]
     table[:, c.S_SIZE] = np.diff(program.neuron_ptr)
     table[:, c.S_BANK] = np.cumsum(table[:, c.S_BANKS] * table[:, c.S_SIZE]) - table[:, c.S_BANKS] * table[:, c.S_SIZE]
