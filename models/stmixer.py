@@ -20,6 +20,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from models.layers import LIF, Mix
+
 
 @dataclass(frozen=True)
 class STMixerConfig:
@@ -65,57 +67,6 @@ class STMixerConfig:
         return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
-class _Spike(torch.autograd.Function):
-    """Heaviside step with a triangular surrogate gradient of height 1 and half-width 1 around the threshold."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, threshold: float) -> Tensor:
-        ctx.save_for_backward(v)
-        ctx.threshold = threshold
-        return (v >= threshold).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (v,) = ctx.saved_tensors
-        slope = (v - ctx.threshold).abs_().neg_().add_(1.0).clamp_(min=0.0)
-        return slope.mul_(grad), None
-
-
-class LIF(nn.Module):
-    """Leaky integrate-and-fire layer that keeps its membranes for the steps of one forward pass.
-
-    Per step: ``v <- decay * v + x``, ``s = (v >= threshold)``, ``v <- v * (1 - s)``; v starts at 0. With one step
-    this is a plain Heaviside of the input. The spikes have the floating-point type of the input.
-    """
-
-    def __init__(self, steps: int = 1, decay: float = 0.5, threshold: float = 1.0, reset: str = "zero") -> None:
-        super().__init__()
-        if reset not in ("zero", "none"):
-            raise ValueError(f"reset must be 'zero' or 'none', not {reset!r}")
-        self.steps = steps
-        self.decay = decay
-        self.threshold = threshold
-        self.reset = reset
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn currents ``[T*B, ...]`` into spikes of the same shape."""
-        if self.steps == 1:
-            return _Spike.apply(x, self.threshold)
-        spikes = []
-        v: Tensor | None = None
-        for current in x.unflatten(0, (self.steps, -1)).unbind(0):
-            v = current if v is None else self.decay * v + current
-            s = _Spike.apply(v, self.threshold)
-            spikes.append(s)
-            if self.reset == "zero":
-                v = v * (1.0 - s.detach())
-        return torch.cat(spikes)
-
-    def extra_repr(self) -> str:
-        """Text inside the brackets of ``repr``."""
-        return f"steps={self.steps}, decay={self.decay}, threshold={self.threshold}, reset={self.reset!r}"
-
-
 def _lif(config: STMixerConfig) -> LIF:
     return LIF(config.steps, config.decay, config.threshold, config.reset)
 
@@ -159,21 +110,6 @@ class PatchEmbed(nn.Module):
         y = self.bn4(self.conv4(self.lif3(y)))
         y = self.bn5(self.conv5(self.lif4(y)))
         return torch.cat((short, y), dim=1)
-
-
-class Mix(nn.Module):
-    """One N x N matrix per head over the tokens; head h owns the channels h*C/heads to (h+1)*C/heads - 1."""
-
-    def __init__(self, heads: int, tokens: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.tokens = tokens
-        self.weight = nn.Parameter(torch.randn(heads, tokens, tokens) * (6.0 / tokens) ** 0.5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``y[b, c, n'] = sum_n weight[h(c), n', n] * x[b, c, n]`` on maps ``[T*B, C, H, W]``, tokens row-major."""
-        tokens = x.reshape(x.shape[0], self.heads, -1, self.tokens)
-        return torch.matmul(tokens, self.weight.transpose(1, 2)).reshape(x.shape)
 
 
 class TokenMixing(nn.Module):
@@ -273,7 +209,7 @@ def load_checkpoint(config_path: str | Path) -> STMixer:
     return model.eval()
 
 
-def load_weights(model: STMixer, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path) -> None:
     """Load inference weights; every parameter and statistic must be there, and nothing else."""
     result = model.load_state_dict(load_file(str(path)), strict=False)
     missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from models.evaluate import lif_layers, record_spikes
 from models.export import OUT, export, figures
+from models.halting import live
 from models.mnist import Mnist, augment, load_mnist
 from models.stmixer import STMixer, STMixerConfig, load_weights
 from models.surrogate import SurrogateTraining, surrogate_loss
@@ -51,6 +52,8 @@ class Recipe:
     rate_cost: float = 0.02
     shift: float = 2.0
     degrees: float = 10.0
+    live_share: float = 1.0
+    live_weight: float = 0.0
     init: str | None = None
 
 
@@ -63,13 +66,18 @@ RECIPES = {
 def rate_penalty(spikes: dict[str, Tensor], low: float, high: float, weight: float, cost: float) -> Tensor:
     """Keep each layer's mean rate within ``low`` and ``high`` and put a small price on every spike.
 
-    ``spikes`` holds one tensor ``[T*B, C, H, W]`` per layer. Single channels below a tenth of ``low`` are lifted too.
+    ``spikes`` holds one tensor ``[T*B, C, ...]`` per layer. Single channels below a tenth of ``low`` are lifted too.
     """
-    rates = [s.sum(dim=(0, 2, 3)).float() * (s.shape[1] / s.numel()) for s in spikes.values()]
+    rates = [s.flatten(2).sum(dim=(0, 2)).float() * (s.shape[1] / s.numel()) for s in spikes.values()]
     means = torch.stack([r.mean() for r in rates])
     band = (low - means).clamp(min=0.0).square() + (means - high).clamp(min=0.0).square()
     quiet = torch.stack([(0.1 * low - r).clamp(min=0.0).mean() for r in rates])
     return weight * (band + quiet).sum() + cost * means.mean()
+
+
+def halting_cost(halts: list[Tensor], share: float, weight: float) -> Tensor:
+    """Price of the share of token-block-steps that is not halted, above ``share``; ``halts``: spikes of the halting neurons by block."""
+    return weight * (live(halts).mean() - share).clamp(min=0.0)
 
 
 def learning_rate(progress: float, peak: float, warm: float = 0.05) -> float:
@@ -87,13 +95,27 @@ def parameter_groups(net: nn.Module, decay: float) -> list[dict[str, Any]]:
     return [{"params": big, "weight_decay": decay}, {"params": small, "weight_decay": 0.0}]
 
 
-def train(net: SurrogateTraining, images: Tensor, labels: Tensor, recipe: Recipe, checkpoint: Path) -> None:
+class Alone(nn.Module):
+    """A network that is trained without branches: its logits in a list of one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Images ``[B, in_channels, S, S]`` to logits ``[B, classes]``."""
+        return [self.model(x)]
+
+
+def train(net: SurrogateTraining | Alone, images: Tensor, labels: Tensor, recipe: Recipe, checkpoint: Path) -> None:
     """Train on images ``[n, 1, 28, 28]``; after each epoch write the state to ``checkpoint``."""
     if recipe.batch > len(images):
         raise DataError(f"batch {recipe.batch} is larger than the training set of {len(images)} images; choose a smaller --batch")
     torch.manual_seed(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     optimiser = torch.optim.AdamW(parameter_groups(net, recipe.weight_decay), lr=recipe.lr)
+    project = getattr(net.model, "project", None)
+    counters = [name for name, layer in lif_layers(net).items() if layer.reset == "none"]
     per_epoch = len(images) // recipe.batch
     total = max(1, round(recipe.epochs * per_epoch))
     step, start = 0, time.perf_counter()
@@ -112,11 +134,16 @@ def train(net: SurrogateTraining, images: Tensor, labels: Tensor, recipe: Recipe
             with record_spikes(net, spikes), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits = [z.float() for z in net(x)]
             loss = surrogate_loss(logits, y, recipe.surrogate_weight, recipe.temperature, recipe.alpha)
+            halts = [spikes.pop(name) for name in counters]
             penalty = rate_penalty(spikes, recipe.rate_low, recipe.rate_high, recipe.rate_weight, recipe.rate_cost)
+            if halts:
+                penalty = penalty + halting_cost(halts, recipe.live_share, recipe.live_weight)
             optimiser.zero_grad(set_to_none=True)
             (loss + penalty).backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
             optimiser.step()
+            if project is not None:
+                project()
             correct = (logits[0].argmax(1) == y).float().mean().item()
             rate = sum(s.detach().float().mean().item() for s in spikes.values()) / len(spikes) if i % 20 == 0 else 0.0
             sums += (loss.item(), penalty.item(), correct, rate * 20)
