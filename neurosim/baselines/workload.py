@@ -11,8 +11,8 @@ from neurosim.network import Network
 
 LIF_FLOP = 4
 """Leak, add, compare, reset: floating-point operations of one neuron and step."""
-_KERNELS = frozenset({"conv2d", "linear", "token_mix", "lif", "li", "mean", "sum_pool", "avg_pool"})
-_MATRIX = frozenset({"conv2d", "linear", "token_mix"})
+_KERNELS = frozenset({"conv2d", "linear", "token_mix", "attention", "lif", "li", "mean", "sum_pool", "avg_pool", "max_pool", "gate"})
+_MATRIX = frozenset({"conv2d", "linear", "token_mix", "attention"})
 _FREE = frozenset({"input", "spikes_input", "reshape", "concat", "delay", "batch_norm", "scale"})
 
 

@@ -90,3 +90,16 @@ def test_mistakes_are_named() -> None:
         Workload.from_rows("n", 1, [{"layer": "a"}])
     with pytest.raises(DataError, match="no multiply-accumulates"):
         Workload.from_rows("n", 1, [])
+
+
+def test_workload_of_attention_gates_and_pools() -> None:
+    net = Network("n", steps=3)
+    x = net.lif("q", net.spikes_input("in", (4, 2, 2)))
+    y = net.lif("attn", net.attention("product", x, x, x, heads=2))
+    y = net.gate("gate", y, net.lif("mask", net.sparse("sum", x, range(17), [k // 4 % 4 for k in range(16)], [1.0] * 16, (1, 2, 2))))
+    net.output(net.mean("mean", net.max_pool("pool", y, 2)))
+    work = workload_of(net)
+    product = next(op for op in work.ops if op.layer == "product")
+    assert product.macs == 2 * 16 * 2  # k v^T and its product with q: tokens x d x d per head, twice
+    assert product.flop == 2 * product.macs
+    assert {op.layer for op in work.ops if not op.kernels} == {"in", "sum"}
