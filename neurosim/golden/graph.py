@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from neurosim.arithmetic import DECAY_ONE, NO_CURRENT, NO_FLOOR, RESET_SUBTRACT, RESET_ZERO
 from neurosim.chip import Chip
 from neurosim.errors import DataError, ModelError
-from neurosim.golden.kernels import step_neurons
+from neurosim.golden.kernels import real_spikes, step_neurons
 from neurosim.golden.maps import apply_map
+from neurosim.golden.ops import empty_cells, op_input
 from neurosim.graph import Graph, LinearMap, NeuronRule, Population, Projection
 
 HOST_LIMIT = 2**62
@@ -31,8 +32,8 @@ HOST_LIMIT = 2**62
 class GraphResult:
     """``scores`` [n, classes]: membranes of the readout after the last step (int64, or float64 for a real Graph); [n, 0] without a readout.
 
-    ``spikes`` population -> [n, T, c, y, x] uint8 when kept; ``counts`` population -> [n, T] int64 spikes per step; ``membranes`` population ->
-    [n, c, y, x] after the last step, when kept; ``saturations`` population -> clipped updates in all.
+    ``spikes`` population -> [n, T, c, y, x] uint8 values when kept; ``counts`` population -> [n, T] int64 neurons that fired; ``membranes``
+    population -> [n, c, y, x] after the last step, when kept; ``saturations`` population -> clipped updates in all.
     """
 
     scores: NDArray[Any]
@@ -127,7 +128,8 @@ class _Run:
                 raise ModelError(f"projection {p.source} -> {p.target} is in real numbers; quantise the graph for {chip.name} first")
             else:
                 source = graph.population(p.source)
-                kind = exact_dtype(p.map, source.shape, LARGEST.get(source.kind, 1))
+                most = source.rule.max_spikes if source.rule is not None else 1
+                kind = exact_dtype(p.map, source.shape, LARGEST.get(source.kind, most))
             self.maps.append((p, replace(p.map, weight=p.map.weight.astype(kind)), kind))
 
     def batch(self, data: dict[str, NDArray[Any]]) -> GraphResult:
@@ -136,6 +138,7 @@ class _Run:
         state = {p.name: _Neurons(p, n, self.chip) for p in graph.populations if p.kind in ("spiking", "readout")}
         history: dict[str, list[NDArray[np.uint8]]] = {p.name: [] for p in graph.populations if p.kind != "analog"}
         analog = {k: self._product(k, data[p.source]) for k, (p, _, _) in enumerate(self.maps) if graph.population(p.source).kind == "analog"}
+        latches: dict[str, NDArray[Any] | None] = {}
         for step in range(graph.steps):
             for population in graph.populations:
                 if population.kind == "analog":
@@ -143,7 +146,7 @@ class _Run:
                 if population.kind == "input":
                     history[population.name].append(data[population.name][:, step].astype(np.uint8))
                     continue
-                bank = np.zeros((n, *population.shape), self.kind)
+                cells = empty_cells(population.op, population.shape, n, self.kind)
                 for k, (p, _, _) in enumerate(self.maps):
                     if p.target != population.name:
                         continue
@@ -153,7 +156,8 @@ class _Run:
                         part = self._product(k, history[p.source][step - p.delay])
                     else:
                         continue
-                    bank[:, p.channel_offset : p.channel_offset + part.shape[1]] += part
+                    cells[p.operand][:, p.channel_offset : p.channel_offset + part.shape[1]] += part
+                bank, latches[population.name] = op_input(population.op, cells, latches.get(population.name))
                 fired = state[population.name].step(bank)
                 if population.kind == "spiking":
                     history[population.name].append(fired)
@@ -162,7 +166,7 @@ class _Run:
         return GraphResult(
             scores,
             {name: np.stack(steps, axis=1) for name, steps in spiking.items() if name in self.keep},
-            {name: np.stack([s.reshape(n, -1).sum(axis=1, dtype=np.int64) for s in steps], axis=1) for name, steps in spiking.items()},
+            {name: np.stack([np.count_nonzero(s.reshape(n, -1), axis=1) for s in steps], axis=1) for name, steps in spiking.items()},
             {name: neurons.v.reshape(n, *neurons.population.shape) for name, neurons in state.items()},
             {name: neurons.saturations for name, neurons in state.items()},
         )
@@ -219,11 +223,12 @@ class _Neurons:
             current = self.i
         v = np.maximum(self.v * (rule.decay / DECAY_ONE) + current + self.bias, self.floor)
         if not readout:
-            spikes[...] = v > self.threshold if rule.strict else v >= self.threshold
-            v = np.where(spikes, 0.0 if rule.reset == "zero" else v - self.reset_by, v)
+            spikes[...] = real_spikes(v, self.threshold, rule.strict, rule.max_spikes)
+            v = np.where(spikes, 0.0 if rule.reset == "zero" else v - spikes * self.reset_by, v)
         self.v = v
 
 
-def _code(rule: NeuronRule, rounding: int) -> tuple[int, int, int, int, int]:
+def _code(rule: NeuronRule, rounding: int) -> tuple[int, int, int, int, int, int]:
     decay_i = NO_CURRENT if rule.decay_current is None else DECAY_ONE - rule.decay_current
-    return DECAY_ONE - rule.decay, decay_i, int(rule.strict), RESET_ZERO if rule.reset == "zero" else RESET_SUBTRACT, rounding
+    mode = RESET_ZERO if rule.reset == "zero" else RESET_SUBTRACT
+    return DECAY_ONE - rule.decay, decay_i, int(rule.strict), mode, rounding, rule.max_spikes

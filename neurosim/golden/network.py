@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import DataError, UnsupportedLayer
+from neurosim.golden.kernels import real_spikes
 from neurosim.golden.maps import apply_map
-from neurosim.graph import Conv2d, Dense, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Shape, Sparse, SumPool, TokenMix
 from neurosim.network import Layer, Network
+from neurosim.network.layers import EVENT_OPS
+from neurosim.ops import Gate, MaxPool, coincide, group_of, windows
 
 Floats = NDArray[np.float64]
 
@@ -22,8 +25,8 @@ Floats = NDArray[np.float64]
 class NetworkResult:
     """``scores`` [n, classes] float64: mean of the output over the steps (an integrator: its membrane after the last step).
 
-    Arrays [n, T, c, y, x] by layer: ``spikes`` (uint8) of every lif, ``values`` of the layers asked for, and, when asked for, ``margins`` of every
-    lif: |v - threshold| / threshold before the test.
+    Arrays [n, T, c, y, x] by layer: ``spikes`` (uint8, the value of each) of every lif, ``values`` of the layers asked for, and, when asked for,
+    ``margins`` of every lif: |v - k * threshold| / threshold before the test for the nearest k of 1 .. max_spikes.
     """
 
     scores: Floats
@@ -87,6 +90,8 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
                 buffer = past.setdefault(layer.name, deque(maxlen=layer.params["steps"]))
                 now[layer.name] = buffer[0] if len(buffer) == buffer.maxlen else np.zeros((n, *layer.shape))
                 buffer.append(now[layer.inputs[0]])
+            elif layer.op in EVENT_OPS:
+                now[layer.name] = _event_op(layer, [now[x] for x in layer.inputs], membranes)
             else:
                 now[layer.name] = linear_layer(layer, [now[x] for x in layer.inputs])
         for source, target, steps in net.connections:
@@ -150,6 +155,26 @@ def linear_layer(layer: Layer, xs: list[Floats], *, bias: bool = True) -> Floats
     raise UnsupportedLayer(layer.name, layer.op, "neurosim has no rule for this op", remedy="remove the layer or express it with linear ops and lif")
 
 
+def _event_op(layer: Layer, xs: list[Floats], sums: dict[str, Floats]) -> Floats:
+    """Output of max_pool, gate or attention for inputs [n, c, y, x]; ``sums`` keeps the masks of latched gates under their names."""
+    p = layer.params
+    if layer.op == "max_pool":
+        return windows(xs[0], MaxPool(_shape(xs[0]), p["kernel"], p["stride"], p["padding"]), layer.shape)
+    if layer.op == "attention":
+        q, k, v = xs
+        return np.asarray(p["scale"] * coincide(q, k, v, p["heads"]))
+    data, mask = xs
+    if p["latched"]:
+        mask = sums[layer.name] = mask + sums.get(layer.name, np.zeros(()))
+    groups = group_of(Gate(_shape(mask), p["count"]), layer.shape)
+    opened = (mask >= p["count"]) != p["inverted"]
+    return np.where(opened.reshape(len(mask), -1)[:, groups], data, 0.0)
+
+
+def _shape(x: Floats) -> Shape:
+    return x.shape[1], x.shape[2], x.shape[3]
+
+
 def _li(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[str, Floats]) -> Floats:
     """The membrane above rest."""
     p, name = layer.params, layer.name
@@ -162,7 +187,7 @@ def _li(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[st
 
 
 def step_lif(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[str, Floats], margin: bool) -> tuple[Floats, Floats | None]:
-    """One step of a lif layer for inputs [n, c, y, x]: (spikes, |v - threshold| / threshold when asked); its state is kept under its name."""
+    """One step of a lif layer for inputs [n, c, y, x]: (spikes, margins as in NetworkResult when asked); its state is kept under its name."""
     p, name = layer.params, layer.name
     hard = p["reset"] == "zero"
     current = p["input_scale"] * x
@@ -174,8 +199,9 @@ def step_lif(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: di
         v = v + p["bias"]
     if p["floor"] is not None:
         v = np.maximum(v, p["floor"])
-    threshold = p["threshold"]
-    fired = v > threshold if p["strict"] else v >= threshold
-    distance = np.abs(v - threshold) / np.abs(threshold) if margin else None
-    membranes[name] = np.where(fired, p["v_reset"], v) if hard else v - fired * (threshold if p["reset_by"] is None else p["reset_by"])
-    return np.asarray(fired, np.float64), distance
+    threshold, most = p["threshold"], p.get("max_spikes", 1)
+    fired = real_spikes(v, threshold, p["strict"], most)
+    nearest = np.clip(np.round(v / threshold), 1, most) if most > 1 else 1
+    distance = np.abs(v - nearest * threshold) / np.abs(threshold) if margin else None
+    membranes[name] = np.where(fired > 0, p["v_reset"], v) if hard else v - fired * (threshold if p["reset_by"] is None else p["reset_by"])
+    return fired, distance
