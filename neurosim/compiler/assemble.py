@@ -16,10 +16,11 @@ from neurosim.compiler.geometry import Box
 from neurosim.compiler.mapping import Mapping
 from neurosim.compiler.memory import core_memory
 from neurosim.compiler.place import map_graph
+from neurosim.compiler.regions import region_arrays
 from neurosim.compiler.routes import Routes, build_routes
 from neurosim.errors import ModelError
 from neurosim.graph import Graph, NeuronRule, Population
-from neurosim.program import OP_COLUMNS, Program
+from neurosim.program import Program
 
 I64 = NDArray[np.int64]
 
@@ -59,8 +60,13 @@ def assemble(
         "steps": graph.steps,
         "class_names": list(graph.class_names),
         "input": {},
-        "populations": [{"name": p.name, "shape": list(p.shape), "kind": p.kind, "host": p.host} for p in graph.populations],
-        "projections": [{"source": p.source, "target": p.target, "op": p.map.op, "layers": list(p.layers)} for p in graph.projections],
+        "populations": [
+            {"name": p.name, "shape": list(p.shape), "kind": p.kind, "host": p.host, "op": "" if p.op is None else p.op.name}
+            for p in graph.populations
+        ],
+        "projections": [
+            {"source": p.source, "target": p.target, "op": p.map.op, "operand": p.operand, "layers": list(p.layers)} for p in graph.projections
+        ],
         "rewrites": [{"layer": r.layer, "op": r.op, "status": r.status, "text": r.text} for r in graph.rewrites],
         "warnings": list(graph.warnings),
         "memory": core_memory(graph, chip, sync, mapping, routes.entry, routes.route_ptr),
@@ -78,19 +84,13 @@ def assemble(
         slice_population=np.array([piece.population for piece in mapping.slices], np.int64),
         slice_box=np.array(boxes, np.int64).reshape(-1, 6),
         slice_rule=np.array([_rule(p, b) for p, b in zip(populations, mapping.banks, strict=True)], np.int64).reshape(-1, 7),
-        slice_op=np.zeros((len(boxes), OP_COLUMNS), np.int64),
-        slice_cells=np.array([len(p[0]) for p in parameters], np.int64),
         slice_offset=np.array([offset[graph.populations[piece.population].name] for piece in mapping.slices], np.int64),
         neuron_ptr=np.cumsum([0] + [len(p[0]) for p in parameters]).astype(np.int64),
         threshold=columns[0],
         bias=columns[1],
         floor=columns[2],
         reset_by=columns[3],
-        region_slice=np.arange(len(boxes)),
-        region_operand=np.zeros(len(boxes), np.int64),
-        region_box=np.array(boxes, np.int64).reshape(-1, 6),
-        region_shape=np.array([p.shape for p in populations], np.int64).reshape(-1, 3),
-        region_first=np.zeros(len(boxes), np.int64),
+        **region_arrays(graph, mapping.slices),
         **vars(routes),
         **vars(fabric),
         host=host_arrays,
@@ -144,11 +144,11 @@ def graph_digest(graph: Graph) -> str:
     """SHA-256 of what the graph computes: shapes, rules, maps, delays and shifts, in hexadecimal."""
     h = hashlib.sha256(f"{graph.name} {graph.steps}".encode())
     for p in graph.populations:
-        h.update(repr((p.name, p.shape, p.kind, p.host)).encode())
+        h.update(repr((p.name, p.shape, p.kind, p.host, p.op)).encode())
         _hash_fields(h, vars(p.rule) if p.rule is not None else {})
         _hash_fields(h, {"scale": p.scale})
     for q in graph.projections:
-        h.update(repr((q.source, q.target, q.delay, q.shift, q.channel_offset, q.fraction_bits, q.map.op)).encode())
+        h.update(repr((q.source, q.target, q.delay, q.shift, q.channel_offset, q.fraction_bits, q.operand, q.map.op)).encode())
         _hash_fields(h, vars(q.map))
     return h.hexdigest()
 

@@ -1,9 +1,9 @@
 """What a slice and a core hold, in bits. The audit counts the same from the Program, on its own.
 
-A slice holds, per neuron, its state (twice with a synaptic current) and, in the stepped disciplines, one word of ``acc_bits`` per bank; threshold,
-bias, floor and reset_by in words of ``state_bits``, one per channel where they are constant over the slice's pixels and one per neuron where not; the
-weights of its entries. A core holds its slices, each weight block once, and 64 bits per route of its slices. Words of a sparse map: 16 bits per
-target, 32 per row.
+A slice holds, per neuron, its state (twice with a synaptic current) and, in the stepped disciplines, one word of ``acc_bits`` per bank (the cells
+of extra ops are counted as docs/machine.md section 12 says); threshold, bias, floor and reset_by in words of ``state_bits``, one per channel where
+they are constant over the slice's pixels and one per neuron where not; the weights of its entries. A core holds its slices, each weight block once,
+and 64 bits per route of its slices. Words of a sparse map: 16 bits per target, 32 per row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from neurosim.chip import Chip
 from neurosim.compiler.geometry import Box, contains, covered_channels, volume
 from neurosim.compiler.layered import LayerModel
 from neurosim.compiler.mapping import Mapping, chip_projections
+from neurosim.compiler.regions import operand_box, operand_boxes, regions_of, table_cells
 from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, SumPool, TokenMix
+from neurosim.ops import REGISTER_BITS, Coincidence, Gate, OrPool
 from neurosim.program import E_INDEX, E_PROJECTION, E_REGION, E_WEIGHT
 
 ROUTE_BITS, TARGET_BITS, POINTER_BITS = 64, 16, 32
@@ -39,10 +41,12 @@ class Contents:
     bank: int
     """One accumulation bank."""
     parameters: int
+    kept: int = 0
+    """What an extra op holds beside the banks: sums of a latched gate; in free, which has no banks, the cells of the operands."""
 
     def bits(self, banks: int) -> int:
         """All of it with a number of banks."""
-        return self.weights + self.state + self.parameters + banks * self.bank
+        return self.weights + self.state + self.parameters + self.kept + banks * self.bank
 
 
 class MemoryModel:
@@ -61,17 +65,30 @@ class MemoryModel:
         neurons = volume(box)
         rule = node.rule
         states = 2 if rule is not None and rule.decay_current is not None else 1
-        weights = sum(self.block_bits(projection, shape, box) for projection, shape in self.into[node.name])
+        weights = sum(self.block_bits(projection, shape, operand_box(node, box, projection.operand)) for projection, shape in self.into[node.name])
+        cells, kept = self._cell_bits(node, box)
         return Contents(
             neurons=neurons,
             weights=weights,
             state=states * neurons * words.state_bits,
-            bank=0 if self.sync == "free" else neurons * words.acc_bits,
+            bank=0 if self.sync == "free" else cells,
             parameters=_parameter_words(node, box) * words.state_bits,
+            kept=kept,
         )
 
+    def _cell_bits(self, node: Population, box: Box) -> tuple[int, int]:
+        """(bits of one bank, bits besides): cells that hold spikes are registers, all others words of ``acc_bits``."""
+        word, op = self.chip.arithmetic.acc_bits, node.op
+        own = volume(box) * (REGISTER_BITS if isinstance(op, OrPool | Gate) else word)
+        operands = sum(volume(part) for part in operand_boxes(node, box).values()) * (REGISTER_BITS if isinstance(op, Coincidence) else word)
+        operands += table_cells(node, box) * word
+        if self.sync == "free":
+            return 0, operands
+        latched = isinstance(op, Gate) and op.latched
+        return own + operands, volume(operand_box(node, box, "mask")) * word if latched else 0
+
     def block_bits(self, projection: Projection, source: Shape, box: Box) -> int:
-        """Bits of the weights (and index words) of one projection for a target box."""
+        """Bits of the weights (and index words) of one projection for a box of the cells that it fills."""
         low, high = covered_channels(projection, source, box)
         if low >= high:
             return 0
@@ -134,13 +151,14 @@ def core_memory(
     Where cores hold one layer each also kernel_words and neuron_words.
     """
     model = MemoryModel(graph, chip, sync)
+    regions = regions_of(graph, mapping.slices)
     layers = LayerModel(graph, chip) if chip.memory.layer_per_core else None
     shapes = [graph.population(p.source).shape for p in graph.projections]
     blocks: dict[int, dict[tuple[int, int], int]] = {}
     for row in np.unique(entry, axis=0):
-        q, number = int(row[E_REGION]), int(row[E_PROJECTION])
-        bits = model.block_bits(graph.projections[number], shapes[number], mapping.slices[q].box)
-        blocks.setdefault(mapping.core[q], {})[int(row[E_WEIGHT]), int(row[E_INDEX])] = bits
+        region, number = regions[int(row[E_REGION])], int(row[E_PROJECTION])
+        bits = model.block_bits(graph.projections[number], shapes[number], region.box)
+        blocks.setdefault(mapping.core[region.slice], {})[int(row[E_WEIGHT]), int(row[E_INDEX])] = bits
     rows: list[dict[str, Any]] = []
     for core in sorted(set(mapping.core)):
         held = [q for q, c in enumerate(mapping.core) if c == core]

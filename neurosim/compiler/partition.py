@@ -20,8 +20,10 @@ from neurosim.compiler.balance import largest_chip_delays
 from neurosim.compiler.geometry import Box, hull, reach, reach_all, volume, whole
 from neurosim.compiler.mapping import Slice, chip_projections, largest_delay, on_chip
 from neurosim.compiler.memory import ROUTE_BITS, MemoryModel
+from neurosim.compiler.regions import head_size, operand_box
 from neurosim.errors import DoesNotFit, UnsupportedLayer
-from neurosim.graph import Graph, Shape
+from neurosim.graph import Graph, Population
+from neurosim.ops import Coincidence
 
 PACKET_BYTES = 2
 Grid = tuple[int, int, int]
@@ -101,13 +103,17 @@ def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
         for k, bits in _short_of_routes(model, grids, banks, reserve, share).items():
             reserve[k] = bits
             del grids[k]
-    slices = tuple(Slice(k, box) for k in chosen for box in boxes_of(graph.populations[k].shape, grids[k]))
+    slices = tuple(Slice(k, box) for k in chosen for box in boxes_of(graph.populations[k], grids[k]))
     return Partition(slices, tuple(split_of(model, k, grids[k]) for k in chosen))
 
 
-def boxes_of(shape: Shape, grid: Grid) -> list[Box]:
-    """The boxes of a grid, by channels, then rows, then columns."""
-    cuts = [[(i * size // n, (i + 1) * size // n) for i in range(n)] for size, n in zip(shape, grid, strict=True)]
+def boxes_of(population: Population, grid: Grid) -> list[Box]:
+    """The boxes of a grid, by channels (whole heads of a coincidence), then rows, then columns."""
+    units = (head_size(population), 1, 1)
+    cuts = [
+        [(i * (size // unit) // n * unit, (i + 1) * (size // unit) // n * unit) for i in range(n)]
+        for size, n, unit in zip(population.shape, grid, units, strict=True)
+    ]
     return [c + y + x for c in cuts[0] for y in cuts[1] for x in cuts[2]]
 
 
@@ -123,14 +129,14 @@ def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: in
 
     best: tuple[float, Grid] | None = None
     per_box = memory.bytes.value / 8
-    for rows, columns in _spatial(node.shape):
-        for channels in _counts(node.shape[0]):
+    for rows, columns in _spatial(node):
+        for channels in _counts(node.shape[0] // head_size(node)):
             grid = (channels, rows, columns)
             if best is not None and (channels * rows * columns - 1) * per_box >= best[0]:
                 break
-            if not fits(_largest(node.shape, grid)):
+            if not fits(_largest(node, grid)):
                 continue
-            boxes = boxes_of(node.shape, grid)
+            boxes = boxes_of(node, grid)
             if all(fits(box) for box in boxes):
                 weights, packets = _duplicates(model, population, grid)
                 cost = weights + PACKET_BYTES * packets + (len(boxes) - 1) * per_box
@@ -144,22 +150,40 @@ def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: in
 
 def _axons(model: MemoryModel, population: int, box: Box) -> int:
     """Source neurons that a box listens to."""
-    found = (reach(projection, shape, whole(shape), box) for projection, shape in model.into[model.graph.populations[population].name])
-    return sum(volume(reached) for reached in found if reached is not None)
+    return sum(volume(reached) for reached in _heard(model, population, box))
+
+
+def _heard(model: MemoryModel, population: int, box: Box) -> Iterator[Box]:
+    """Per projection the box of the source neurons that reach the cells of a box."""
+    node = model.graph.populations[population]
+    for projection, shape in model.into[node.name]:
+        reached = reach(projection, shape, whole(shape), operand_box(node, box, projection.operand))
+        if reached is not None:
+            yield reached
 
 
 def _refuse(model: MemoryModel, population: int, banks: int, reserve_bits: int) -> NoReturn:
     node, memory = model.graph.populations[population], model.chip.memory
-    axons = max(_axons(model, population, box) for box in boxes_of(node.shape, node.shape))
+    least = boxes_of(node, (node.op.heads, 1, 1) if isinstance(node.op, Coincidence) else node.shape)
+    neuron, part, cure = "one neuron", "one channel at one pixel", "narrower layers"
+    if isinstance(node.op, Coincidence):
+        neuron = part = f"one head ({head_size(node)} channels at all pixels, which stay on one core)"
+        cure = "more heads, fewer pixels"
+        if volume(least[0]) > memory.neurons.value:
+            raise DoesNotFit(
+                f"population {node.name} {node.shape}: even {part} has {volume(least[0])} neurons, a core of {model.chip.name} has "
+                f"{memory.neurons.value} (memory.neurons); use {cure} or a chip with more neurons per core"
+            )
+    axons = max(_axons(model, population, box) for box in least)
     if memory.axons is not None and axons > memory.axons.value:
         raise DoesNotFit(
-            f"population {node.name} {node.shape}: even one neuron listens to {axons} others, a core of {model.chip.name} has {memory.axons.value} "
+            f"population {node.name} {node.shape}: even {neuron} listens to {axons} others, a core of {model.chip.name} has {memory.axons.value} "
             "axons (memory.axons); use fewer input channels, a smaller kernel or a layer between"
         )
-    need = (max(model.contents(population, box).bits(banks) for box in boxes_of(node.shape, node.shape)) + reserve_bits + 7) // 8
+    need = (max(model.contents(population, box).bits(banks) for box in least) + reserve_bits + 7) // 8
     raise DoesNotFit(
-        f"population {node.name} {node.shape}: even one channel at one pixel needs {need} bytes, a core of {model.chip.name} has "
-        f"{memory.bytes.value} (memory.bytes); use narrower layers, fewer weight bits or a chip with more memory per core"
+        f"population {node.name} {node.shape}: even {part} needs {need} bytes, a core of {model.chip.name} has "
+        f"{memory.bytes.value} (memory.bytes); use {cure}, fewer weight bits or a chip with more memory per core"
     )
 
 
@@ -168,16 +192,21 @@ def _counts(size: int) -> list[int]:
     return sorted({-(-size // -(-size // n)) for n in range(1, size + 1)})
 
 
-def _spatial(shape: Shape) -> Iterator[tuple[int, int]]:
-    """Rows first; columns only where single rows are already too large."""
-    for rows in _counts(shape[1]):
+def _spatial(population: Population) -> Iterator[tuple[int, int]]:
+    """Rows first; columns only where single rows are already too large. A coincidence needs all its pixels in one place."""
+    _, height, width = population.shape
+    if isinstance(population.op, Coincidence):
+        yield 1, 1
+        return
+    for rows in _counts(height):
         yield rows, 1
-    for columns in _counts(shape[2])[1:]:
-        yield shape[1], columns
+    for columns in _counts(width)[1:]:
+        yield height, columns
 
 
-def _largest(shape: Shape, grid: Grid) -> Box:
-    sides = [-(-size // n) for size, n in zip(shape, grid, strict=True)]
+def _largest(population: Population, grid: Grid) -> Box:
+    units = (head_size(population), 1, 1)
+    sides = [-(-size // unit // n) * unit for size, n, unit in zip(population.shape, grid, units, strict=True)]
     return 0, sides[0], 0, sides[1], 0, sides[2]
 
 
@@ -185,13 +214,14 @@ def _duplicates(model: MemoryModel, population: int, grid: Grid) -> tuple[int, i
     """(weight bytes, packets) beyond those of the uncut population."""
     node = model.graph.populations[population]
     everything = whole(node.shape)
-    boxes = boxes_of(node.shape, grid)
+    boxes = boxes_of(node, grid)
     bits = packets = 0
     for projection, shape in model.into[node.name]:
         for sign, parts in ((1, boxes), (-1, [everything])):
             for box in parts:
-                bits += sign * model.block_bits(projection, shape, box)
-                reached = reach(projection, shape, whole(shape), box)
+                cells = operand_box(node, box, projection.operand)
+                bits += sign * model.block_bits(projection, shape, cells)
+                reached = reach(projection, shape, whole(shape), cells)
                 packets += sign * (volume(reached) if reached is not None else 0)
     return max(0, bits) // 8, max(0, packets)
 
@@ -217,7 +247,8 @@ def reached_boxes(graph: Graph, slices: tuple[Slice, ...], origins: list[tuple[i
         shape = graph.population(projection.source).shape
         for q in targets[index_of[projection.target]]:
             near = of_population.get(index_of[projection.source], [])
-            for s, box in zip(near, reach_all(projection, shape, [origins[s][1] for s in near], slices[q].box), strict=True):
+            cells = operand_box(graph.populations[slices[q].population], slices[q].box, projection.operand)
+            for s, box in zip(near, reach_all(projection, shape, [origins[s][1] for s in near], cells), strict=True):
                 if box is not None:
                     result[s, q] = hull(result[s, q], box) if (s, q) in result else box
     return result
@@ -226,7 +257,7 @@ def reached_boxes(graph: Graph, slices: tuple[Slice, ...], origins: list[tuple[i
 def _short_of_routes(model: MemoryModel, grids: dict[int, Grid], banks: dict[str, int], reserve: dict[int, int], share: int) -> dict[int, int]:
     """Populations whose slices have no room for their routes, with the bits to keep free."""
     graph, memory = model.graph, model.chip.memory
-    slices = tuple(Slice(k, box) for k in sorted(grids) for box in boxes_of(graph.populations[k].shape, grids[k]))
+    slices = tuple(Slice(k, box) for k in sorted(grids) for box in boxes_of(graph.populations[k], grids[k]))
     reached = Counter(s for s, _ in reached_boxes(graph, slices, [(piece.population, piece.box) for piece in slices]))
     short: dict[int, int] = {}
     for s, piece in enumerate(slices):

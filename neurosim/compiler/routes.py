@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from neurosim.compiler.geometry import Box, hull, reach_all
 from neurosim.compiler.mapping import Mapping, chip_projections, current_populations, port_sources
 from neurosim.compiler.pack import Packed, pack
+from neurosim.compiler.regions import region_numbers, regions_of
 from neurosim.graph import Graph
 from neurosim.program import E_DELAY, E_INDEX, E_MAP, E_PROJECTION, E_REGION, E_WEIGHT, ENTRY_COLUMNS, M_SPARSE
 
@@ -84,7 +85,7 @@ def sources(graph: Graph, mapping: Mapping) -> list[tuple[int, Box]]:
 
 
 def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
-    """Routes and entries. Entries of a route are ordered by (projection in the graph, destination slice)."""
+    """Routes and entries. Entries of a route are ordered by (projection in the graph, destination region)."""
     index_of = {p.name: k for k, p in enumerate(graph.populations)}
     origins = sources(graph, mapping)
     of_population: dict[int, list[int]] = {}
@@ -94,6 +95,8 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
     for q, piece in enumerate(mapping.slices):
         slices_of.setdefault(piece.population, []).append(q)
 
+    regions = regions_of(graph, mapping.slices)
+    region_of = region_numbers(regions)
     store = _Store()
     boxes: dict[tuple[int, int], Box] = {}  # (source, core) -> box of its route
     rows: dict[tuple[int, int], list[I64]] = {}
@@ -103,23 +106,24 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
         shape = graph.population(projection.source).shape
         source_size[number] = int(np.prod(shape))
         for q in slices_of[index_of[projection.target]]:
-            block = pack(projection, shape, mapping.slices[q].box)
+            g = region_of[q, projection.operand]
+            block = pack(projection, shape, regions[g].box)
             if block is None:
                 continue
             stored: I64 | None = None
             near = of_population.get(index_of[projection.source], [])
-            for s, box in zip(near, reach_all(projection, shape, [origins[s][1] for s in near], mapping.slices[q].box), strict=True):
+            for s, box in zip(near, reach_all(projection, shape, [origins[s][1] for s in near], regions[g].box), strict=True):
                 if box is None:
                     continue
                 if stored is None:
                     stored = store.put(block)
-                    stored[E_REGION], stored[E_PROJECTION] = q, number
+                    stored[E_REGION], stored[E_PROJECTION] = g, number
                 key = (s, mapping.core[q])
                 boxes[key] = hull(boxes[key], box) if key in boxes else box
                 rows.setdefault(key, []).append(stored)
 
     control = len(origins)
-    pairs = {(s, int(row[E_REGION]), int(row[E_DELAY])) for (s, _), found in rows.items() for row in found}
+    pairs = {(s, regions[int(row[E_REGION])].slice, int(row[E_DELAY])) for (s, _), found in rows.items() for row in found}
     fed = _fed_by_control(graph, sync, mapping, {q for _, q, _ in pairs})
     for q in fed:
         boxes.setdefault((control, mapping.core[q]), NO_BOX)

@@ -99,7 +99,7 @@ def feeds_itself(program: Program) -> str | None:
     graph = nx.DiGraph()
     for s in range(program.slices):
         for r in range(int(program.route_ptr[s]), int(program.route_ptr[s + 1])):
-            targets = program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1], E_REGION]
+            targets = program.region_slice[program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1], E_REGION]]
             graph.add_edges_from((s, int(q)) for q in targets)
     parts = nx.strongly_connected_components(graph)
     looped = sorted(min(part) for part in parts if len(part) > 1 or graph.has_edge(*(2 * tuple(part))))
