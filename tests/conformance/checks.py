@@ -121,11 +121,11 @@ def coordinates(box: Any, address: int) -> tuple[int, int, int]:
 
 
 def fired(graph: Graph, program: Program, result: Result, samples: int, first: int) -> dict[str, Any]:
-    """Spiking population -> [n, T, c, y, x] fires."""
+    """Spiking population -> [n, T, c, y, x] spikes, by value."""
     table = {p.name: np.zeros((samples, program.steps, *p.shape), np.uint8) for p in graph.populations if p.kind == "spiking"}
-    for sample, step, q, address, _ in result.spikes.tolist():
+    for sample, step, q, address, _, value in result.spikes.tolist():
         name = graph.populations[program.slice_population[q]].name
-        table[name][(sample - first, step, *coordinates(program.slice_box[q], address))] += 1
+        table[name][(sample - first, step, *coordinates(program.slice_box[q], address))] += value
     return table
 
 

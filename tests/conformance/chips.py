@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from neurosim.chip import Chip, load_chip
+from tests.conformance.ops import OPS
 
 TIMINGS = (
     "decode", "synop", "access", "update", "fire", "put", "send", "hop_east_west", "hop_north_south", "hop_local",
@@ -17,8 +18,8 @@ ACYCLIC = ("mesh", "star", "tree")
 
 
 @st.composite
-def chips(draw: st.DrawFn, drops: bool = False) -> Chip:
-    """Any chip; the same one offers all disciplines. ``drops``: full channels may drop spikes."""
+def chips(draw: st.DrawFn, drops: bool = False, words: tuple[int, ...] = (24, 24, 48)) -> Chip:
+    """Any chip; the same one offers all disciplines. ``drops``: full channels may drop spikes. ``words``: widths of accumulators."""
     settings = draw(networks_on_chip(drops))
     unit = draw(st.sampled_from([1, 10, 1000]))
     settings |= {
@@ -28,7 +29,7 @@ def chips(draw: st.DrawFn, drops: bool = False) -> Chip:
         "memory.route_entries": 4096,
         "arithmetic.lanes": draw(st.integers(1, 4)),
         "arithmetic.state_bits": draw(st.sampled_from([16, 8, 5, 6, 24, 32, 48])),
-        "arithmetic.acc_bits": draw(st.sampled_from([24, 24, 48])),
+        "arithmetic.acc_bits": draw(st.sampled_from(words)),
         "arithmetic.rounding": draw(st.sampled_from(["floor", "zero", "nearest"])),
         "arithmetic.skip_zero_weights": draw(st.booleans()),
         "arithmetic.visit": draw(st.sampled_from(["all", "active"])),
@@ -37,12 +38,15 @@ def chips(draw: st.DrawFn, drops: bool = False) -> Chip:
         "capabilities.banks": draw(st.integers(4, 16)),
         "capabilities.recurrence": True,
         "capabilities.neuron.current": True,
-        "capabilities.ops.sparse": {},
+        "capabilities.neuron.max_spikes": 255,
+        **{f"capabilities.ops.{name}": {} for name in ("sparse", *OPS)},
     }
     for name in TIMINGS:
         settings[f"timing.{name}"] = draw(st.integers(1, 9)) * unit
     if settings["noc.flow"] == "end_to_end":
         settings["timing.axon_ack"] = min(settings["timing.axon_ack"], settings["timing.wire"])
+    if draw(st.booleans()):
+        settings["timing.op_window"] = draw(st.integers(1, 200)) * unit
     settings["timing.leak"] = draw(st.integers(1, 200)) * unit
     settings["timing.barrier"] = [
         {"tiles": 1, "duration": draw(st.integers(1, 40)) * unit},

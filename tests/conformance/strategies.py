@@ -137,13 +137,13 @@ STEPPED = ("wavefront", "barrier")
 
 
 @st.composite
-def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = False, streamed: bool | None = None) -> Case:
+def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = False, streamed: bool | None = None, ops: bool = False) -> Case:
     """A whole case of one discipline; ``plain`` draws only what the clock-driven model computes (so it is ``reliable`` too),
-    ``reliable`` no drops, losses or time limits, ``streamed`` fixes how samples follow.
+    ``reliable`` no drops, losses or time limits, ``streamed`` fixes how samples follow, ``ops`` has populations with extra ops.
     """
     faulty = not plain and not reliable
-    chip = draw(chips(drops=faulty))
-    graph = draw(graphs(sync, chip, plain))
+    chip = draw(chips(drops=faulty, words=(24, 24, 48, 5, 8) if sync == "free" and ops else (24, 24, 48)))  # in free cells saturate
+    graph = draw(graphs(sync, chip, plain, ops))
     try:
         program = assemble(graph, chip, sync, draw(mappings(graph, chip, sync)))
     except (DoesNotFit, ModelError):

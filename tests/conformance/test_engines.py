@@ -25,19 +25,24 @@ EXAMPLES = int(ASKED or "240")
 BLOCKS = (1,) if ASKED else (1, 2)
 """Random draws when many are asked for; else fixed seeds, several of them, because the draws of one seed resemble each other."""
 SYNCS = ("free", *STEPPED)
+GRAPHS = ("base",)
 
 
-def drawn(share: float, syncs: Sequence[str], *more: Any, **kind: bool) -> Callable[[Callable[..., None]], Callable[[str, int], None]]:
-    """A test of ``share`` of the examples, dealt out over disciplines and blocks of seeds; ``kind`` goes to ``cases``."""
+def drawn(share: float, syncs: Sequence[str], *more: Any, **kind: bool) -> Callable[[Callable[..., None]], Callable[[str, str, int], None]]:
+    """A test of ``share`` of the examples, dealt out over disciplines, graphs without and with extra ops, and blocks of seeds; ``kind`` goes to
+    ``cases``.
+    """
 
-    def wrap(test: Callable[..., None]) -> Callable[[str, int], None]:
-        def block(sync: str, number: int) -> None:
-            count = max(1, int(EXAMPLES * share / len(BLOCKS) / len(syncs)))
-            run = settings(max_examples=count)(given(cases(sync, **kind), *more)(test))
+    def wrap(test: Callable[..., None]) -> Callable[[str, str, int], None]:
+        def block(sync: str, graph: str, number: int) -> None:
+            count = max(1, int(EXAMPLES * share / len(BLOCKS) / len(GRAPHS) / len(syncs)))
+            run = settings(max_examples=count)(given(cases(sync, ops=graph == "ops", **kind), *more)(test))
             (run if ASKED else seed(number)(run))()
 
         block.__name__, block.__doc__ = test.__name__, test.__doc__
-        return pytest.mark.parametrize("number", BLOCKS)(pytest.mark.parametrize("sync", syncs)(block))
+        for name, values in (("number", BLOCKS), ("graph", GRAPHS), ("sync", syncs)):
+            block = pytest.mark.parametrize(name, values)(block)
+        return block
 
     return wrap
 
