@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from neurosim.baselines.device import Device, Estimate, best_batch, devices, infer, load_device, precisions
 from neurosim.baselines.formula import paper_formula_fj
-from neurosim.baselines.gpu import Estimate, Gpu, best_batch, gpus, infer, load_gpu
 from neurosim.baselines.workload import Workload
 from neurosim.energy import Energy, price
 from neurosim.errors import DataError
@@ -14,13 +14,16 @@ from neurosim.trace import StoredRun
 from neurosim.units import format_energy
 
 PAPER = "paper-formula"
-BASELINES = (*gpus(), PAPER)
+BASELINES = (*devices(), PAPER)
+DEFAULT = ("h200", "orin-nano", PAPER)
 
-_GPU_LEFT_OUT = "left out for the GPUs: host and its memory, data transfer over PCIe, board and cooling, clocks below the peak, kernels below 100 %"
+_GPU_LEFT_OUT = (
+    "left out for the devices: a GPU's host and its memory, transfer over PCIe, board and cooling, clocks below the peak, kernels below 100 %"
+)
 
 
 def compare_run(run: StoredRun, names: Sequence[str] | None = None, *, precision: str = "fp16") -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows and notes for a stored run; ``names`` of BASELINES, None or empty = all.
+    """Rows and notes for a stored run; ``names`` of BASELINES, None or empty = DEFAULT.
 
     Raises DataError: an unknown baseline or precision, a program compiled without its workload.
     """
@@ -58,7 +61,7 @@ def compare(
     ``ratio_total`` and ``ratio_chip`` are the gross energy over the simulated chip's with and without its host. The first row is the chip itself.
     ``acs`` and ``macs`` per sample feed the papers' formula.
     """
-    wanted = list(names or BASELINES)
+    wanted = list(names or DEFAULT)
     for name in wanted:
         if name not in BASELINES:
             raise DataError(f"baseline {name!r} does not exist; there are {', '.join(BASELINES)}")
@@ -91,24 +94,24 @@ def compare(
             rows.append(row(PAPER, paper_formula_fj(macs, acs), None, batch=1, precision="fp32", note=note))
             notes.append(f"{PAPER}: {note}; no memory, network, neuron updates or static power")
             continue
-        gpu = load_gpu(name, precision)
-        single, best = infer(gpu, workload, 1), best_batch(gpu, workload)
+        device = load_device(name, precision if precision in precisions(name) else precisions(name)[0])
+        single, best = infer(device, workload, 1), best_batch(device, workload)
         for estimate in (single, best) if best.batch != 1 else (single,):
-            rows.append(row(name, **_estimate(gpu, workload, estimate)))
-        notes.append(f"{name}: {gpu.description}, analytic model, not a measurement; {gpu.note}")
+            rows.append(row(name, **_estimate(device, workload, estimate)))
+        notes.append(f"{name}: {device.description}, analytic model, not a measurement; {device.note}")
     if any(name != PAPER for name in wanted):
-        notes.append(f"GPUs compute {workload.macs} dense MACs in {precision}, steps and sums fused, weights kept in the L2: in their favour")
+        notes.append(f"devices compute {workload.macs} dense MACs, steps and sums fused, weights kept in the L2: in their favour")
         notes.append(_GPU_LEFT_OUT)
     return rows, notes
 
 
-def _estimate(gpu: Gpu, workload: Workload, estimate: Estimate) -> dict[str, Any]:
-    cheap, dear = (infer(gpu.at(end), workload, estimate.batch).energy_gross_fj for end in ("cheap", "dear"))
+def _estimate(device: Device, workload: Workload, estimate: Estimate) -> dict[str, Any]:
+    cheap, dear = (infer(device.at(end), workload, estimate.batch).energy_gross_fj for end in ("cheap", "dear"))
     return {
         "gross": estimate.energy_gross_fj,
         "dynamic": estimate.energy_dynamic_fj,
         "batch": estimate.batch,
-        "precision": gpu.precision,
+        "precision": device.precision,
         "energy_low_fj": cheap,
         "energy_high_fj": dear,
         "latency_ps": estimate.latency_ps,

@@ -168,7 +168,12 @@ def trace(
 def compare(
     run_dir: RunDir,
     baseline: Annotated[
-        list[str] | None, typer.Option("--baseline", "-b", help="h200, orin-nano, paper-formula (repeatable); by default all.")
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            "-b",
+            help="h200, a100, rtx4090, rtx3090, orin-nano, xavier-nx, epyc-7763 or paper-formula (repeatable); by default h200, orin-nano, paper-formula.",
+        ),
     ] = None,
     precision: Annotated[str, typer.Option(help="Arithmetic of the GPU: fp16, tf32 or fp32.")] = "fp16",
     json_: Json = False,

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurosim.baselines import BASELINES, Workload, compare_run, infer, load_gpu, neurobench_metrics, paper_formula_fj
+from neurosim.baselines import BASELINES, Workload, compare_run, infer, load_device, neurobench_metrics, paper_formula_fj
 from neurosim.energy import price
 from neurosim.errors import DataError
 from neurosim.trace import StoredRun, load_run
@@ -29,7 +29,7 @@ def test_rows_hold_the_chip_every_gpu_at_batch_1_and_best_and_the_formula(run: S
     assert chip["ratio_chip"] == per["total"] / per["chip"]
     assert [(r["platform"], r["batch"]) for r in rows[1:-1]] == [("h200", 1), ("h200", 4096), ("orin-nano", 1), ("orin-nano", 4096)]
     workload = Workload.from_rows("hand", 2, handmade.WORKLOAD)
-    single = infer(load_gpu("h200"), workload)
+    single = infer(load_device("h200"), workload)
     assert rows[1]["energy_gross_fj"] == single.energy_gross_fj
     assert rows[1]["latency_ps"] == single.latency_ps
     assert rows[1]["ratio_total"] == single.energy_gross_fj / per["total"]

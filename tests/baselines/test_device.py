@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from neurosim.baselines import Op, Workload, best_batch, gpus, infer, load_gpu, workload_of
+from neurosim.baselines import Op, Workload, best_batch, devices, infer, load_device, precisions, workload_of
 from neurosim.errors import DataError
 from neurosim.network import Network
 
@@ -10,7 +10,7 @@ SMALL = Workload("small", 3, (Op("in", "input", outputs=100), Op("fc", "linear",
 
 
 def test_terms_of_a_small_network_by_hand() -> None:
-    e = infer(load_gpu("h200"), SMALL)
+    e = infer(load_device("h200"), SMALL)
     assert e.bound == "launch"
     assert e.latency_ps == pytest.approx(1.8e6)
     assert e.parts_fj["idle"] == pytest.approx(77.0 * 1.8e-6 * 1e15)
@@ -22,7 +22,7 @@ def test_terms_of_a_small_network_by_hand() -> None:
 
 
 def test_a_large_batch_shares_weights_and_launches_and_is_then_bound_by_arithmetic() -> None:
-    gpu = load_gpu("h200")
+    gpu = load_device("h200")
     one, many = infer(gpu, SMALL, 1), infer(gpu, SMALL, 1000)
     assert many.parts_fj["idle"] == pytest.approx(one.parts_fj["idle"] / 1000)
     assert one.parts_fj["l2"] - many.parts_fj["l2"] == pytest.approx(4710 * 16 * 5000 * 0.999)
@@ -34,14 +34,14 @@ def test_a_large_batch_shares_weights_and_launches_and_is_then_bound_by_arithmet
 
 def test_weights_beyond_the_l2_come_from_memory() -> None:
     wide = Workload("wide", 4, (Op("fc", "linear", macs=10**8, weights=10**8, inputs=10**4, outputs=10**4),))
-    e = infer(load_gpu("h200"), wide)
+    e = infer(load_device("h200"), wide)
     assert e.bound == "memory"
     assert e.latency_ps == pytest.approx(2e8 / 4.8e12 * 1e12)  # once for all four steps
     assert e.parts_fj["memory"] == pytest.approx(13110 * 8 * 2e8)
 
 
 def test_best_batch_is_the_least_of_all_that_fit() -> None:
-    gpu = load_gpu("orin-nano")
+    gpu = load_device("orin-nano")
     best = best_batch(gpu, SMALL)
     assert best.energy_gross_fj == min(infer(gpu, SMALL, 1 << k).energy_gross_fj for k in range(13))
     huge = Workload("huge", 1, (Op("c", "conv2d", macs=10**9, weights=1000, inputs=10**8, outputs=10**8),))
@@ -50,10 +50,9 @@ def test_best_batch_is_the_least_of_all_that_fit() -> None:
         infer(gpu, huge, 4096)
 
 
-@pytest.mark.parametrize("name", gpus())
-@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+@pytest.mark.parametrize(("name", "precision"), [(name, precision) for name in devices() for precision in precisions(name)])
 def test_every_constant_lies_in_its_range_and_the_ends_enclose_the_estimate(name: str, precision: str) -> None:
-    gpu = load_gpu(name, precision)
+    gpu = load_device(name, precision)
     for constant in gpu.constants.values():
         assert 0 < constant.low <= constant.value <= constant.high
         assert constant.source
@@ -81,11 +80,11 @@ def test_workload_of_a_network_counts_macs_weights_and_kernels() -> None:
 
 def test_mistakes_are_named() -> None:
     with pytest.raises(DataError, match="'h300' does not exist; there are h200, orin-nano"):
-        load_gpu("h300")
+        load_device("h300")
     with pytest.raises(DataError, match="no figures for tf32; there are fp16, fp32"):
-        load_gpu("orin-nano", "tf32")
+        load_device("orin-nano", "tf32")
     with pytest.raises(DataError, match="batch 0"):
-        infer(load_gpu("h200"), SMALL, 0)
+        infer(load_device("h200"), SMALL, 0)
     with pytest.raises(DataError, match=r"row .* is not"):
         Workload.from_rows("n", 1, [{"layer": "a"}])
     with pytest.raises(DataError, match="no multiply-accumulates"):
