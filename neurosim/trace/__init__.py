@@ -2,10 +2,14 @@
 
 from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows, trace_window
 from neurosim.trace.rundir import StoredRun, load_run, refuse_foreign, write_run
+from neurosim.trace.selection import LEVELS, Level, Selection
 from neurosim.trace.store import TraceInfo, TraceWriter, read_trace, trace_info
 from neurosim.trace.summary import predict, summarise
 
 __all__ = [
+    "LEVELS",
+    "Level",
+    "Selection",
     "StoredRun",
     "TraceInfo",
     "TraceWriter",

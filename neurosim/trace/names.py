@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from neurosim.program import Program
+from neurosim.program import C_AXON_IN, C_AXON_OUT, C_LINK, C_PORT, Program
 
 PORT, SYNAPSE, SOMA, SENDER, ROUTER = range(5)  # values of Program.server_kind
 
@@ -23,6 +23,18 @@ def server_names(program: Program) -> list[str]:
             names.append(f"router {owner} to {side} {link_reader(program, v)}")
         else:
             names.append(f"core {owner}{stations[kind]}")
+    return names
+
+
+def channel_names(program: Program) -> list[str]:
+    """One name per channel: ``axon-in of core 3``, ``axon-out of core 3``, ``input of router 3 from core 2`` (or a port, or a router)."""
+    names = []
+    for kind, writer, reader in program.channel[:, :3].tolist():
+        if kind in (C_AXON_IN, C_AXON_OUT):
+            names.append(f"axon-{'in' if kind == C_AXON_IN else 'out'} of core {reader}")
+        else:
+            origin = {C_PORT: "port", C_LINK: "router"}.get(kind, "core")
+            names.append(f"input of router {reader} from {origin} {int(program.server_owner[writer])}")
     return names
 
 

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, SORT_KEYS, TRACE_DTYPE
 from neurosim.errors import DataError, RunError
 from neurosim.program import Program
-from neurosim.trace.names import SENDER, SYNAPSE, server_names
+from neurosim.trace.names import server_names
+from neurosim.trace.selection import Selection, Sieve, known_cores, known_populations, server_core
 
-FORMAT, FORMAT_VERSION = "neurosim-trace", 1
+FORMAT, FORMAT_VERSION = "neurosim-trace", 2
 METADATA_KEY = b"neurosim"
 ROW_GROUP = 1 << 20
 LATEST_PS = 2**63 - 1
@@ -38,22 +39,29 @@ class TraceInfo:
     complete: bool
     """False when the run stopped early (a deadlock): the rows are those served until then."""
     header: dict[str, Any]
-    """JSON: program_digest, network, chip, sync, steps, populations, sources, servers, items, kinds."""
+    """JSON: recorded (level and window), program_digest, network, chip, sync, steps, populations, sources, servers, items, kinds."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the trace holds every row of its run up to where it stopped."""
+        return bool(self.header["recorded"] == Selection().describe())
 
 
 class TraceWriter:
     """A sink that writes trace rows to a Parquet file in row groups of about a million, within bounded memory.
 
     The file has a temporary name until ``close``. As a context manager it closes at the end; when the run stops with RunError (deadlock, livelock)
-    the rows so far are kept and marked incomplete; any other error leaves no file. Raises RunError when the file cannot be written.
+    the rows so far are kept and marked incomplete; any other error leaves no file. ``selection``: level and window of what is kept.
+    Raises RunError when the file cannot be written, DataError for a core or population of the selection that the program does not have.
     """
 
-    def __init__(self, path: str | os.PathLike[str], program: Program, *, row_group: int = ROW_GROUP) -> None:
+    def __init__(self, path: str | os.PathLike[str], program: Program, *, selection: Selection | None = None, row_group: int = ROW_GROUP) -> None:
         self.path = Path(path)
         if not self.path.name or self.path.is_dir():
             raise RunError(f"cannot write trace {str(path)!r}: it names a directory, not a file; give a file name")
         if not self.path.parent.is_dir():
             raise RunError(f"cannot write trace {self.path}: {self.path.parent} is no directory; make it or choose another path")
+        self._sieve = Sieve(program, selection or Selection())
         self.rows = 0
         self._row_group = row_group
         self._buffer: list[NDArray[Any]] = []
@@ -61,7 +69,7 @@ class TraceWriter:
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         schema = pa.schema(
             [(name, pa.from_numpy_dtype(TRACE_DTYPE[name])) for name in TRACE_DTYPE.names or ()],
-            metadata={METADATA_KEY: json.dumps(_header(program)).encode()},
+            metadata={METADATA_KEY: json.dumps(_header(program, self._sieve.selection)).encode()},
         )
         try:
             self._writer = pq.ParquetWriter(
@@ -75,7 +83,8 @@ class TraceWriter:
             raise self._failed(error) from None
 
     def write(self, rows: NDArray[Any]) -> None:
-        """Append rows of TRACE_DTYPE, sorted, not before those already written."""
+        """Append those rows of TRACE_DTYPE that the selection wants; sorted, not before those already written."""
+        rows = self._sieve.keep(rows)
         if not len(rows):
             return
         self._buffer.append(np.array(rows, dtype=TRACE_DTYPE))
@@ -136,7 +145,7 @@ class TraceWriter:
         return RunError(f"cannot write trace {self.path}: {error.strerror or error}; nothing was kept, free space or choose another path")
 
 
-def _header(program: Program) -> dict[str, Any]:
+def _header(program: Program, selection: Selection) -> dict[str, Any]:
     names = [str(p["name"]) for p in program.meta["populations"]]
     sources = [
         {
@@ -149,6 +158,7 @@ def _header(program: Program) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
+        "recorded": selection.describe(),
         "program_digest": program.digest(),
         "network": program.meta.get("name", ""),
         "chip": program.chip.name,
@@ -161,14 +171,8 @@ def _header(program: Program) -> dict[str, Any]:
         "populations": names,
         "sources": sources,
         "servers": server_names(program),
-        "server_core": _server_core(program),
+        "server_core": server_core(program).tolist(),
     }
-
-
-def _server_core(program: Program) -> list[int]:
-    """The core of each server, -1 for ports and router outputs."""
-    station = (program.server_kind >= SYNAPSE) & (program.server_kind <= SENDER)
-    return [int(core) for core in np.where(station, program.server_owner, -1)]
 
 
 def trace_info(path: str | os.PathLike[str]) -> TraceInfo:
@@ -245,17 +249,10 @@ def _info(file: Any, path: str | os.PathLike[str]) -> TraceInfo:
 
 def _servers_of(info: TraceInfo, cores: Iterable[int], path: str | os.PathLike[str]) -> Any:
     at = np.array(info.header["server_core"])
-    chosen = sorted(set(cores))
-    for core in chosen:
-        if not np.any(at == core) or core < 0:
-            raise DataError(f"trace {path}: core {core} does not exist; cores are 0 to {int(at.max())}")
+    chosen = known_cores(at, list(cores), f"trace {path}")
     return pa.array(np.flatnonzero(np.isin(at, chosen)).astype(np.int32))
 
 
 def _sources_of(info: TraceInfo, populations: Iterable[str], path: str | os.PathLike[str]) -> Any:
-    known = info.header["populations"]
-    chosen = list(populations)
-    for name in chosen:
-        if name not in known:
-            raise DataError(f"trace {path}: population {name!r} does not exist; there are {', '.join(known)}")
+    chosen = known_populations(info.header["populations"], list(populations), f"trace {path}")
     return pa.array([s for s, source in enumerate(info.header["sources"]) if source["population"] in chosen], pa.int32())

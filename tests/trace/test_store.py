@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from neurosim.engine.events import TRACE_DTYPE
+from neurosim.engine.events import ROW_PUT, TRACE_DTYPE, Options
+from neurosim.engine.reference import run_reference
 from neurosim.errors import DataError, Deadlock, RunError
-from neurosim.trace import TraceWriter, load_run, read_trace, trace_info, trace_rows
+from neurosim.trace import Selection, TraceWriter, load_run, read_trace, trace_info, trace_rows
 from tests.energy import handmade
+from tests.engine.networks import chain, spikes
 from tests.trace.test_rundir import write
 
 
@@ -123,3 +126,34 @@ def test_readable_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no trace; run again with --record"):
         trace_rows(without)
     assert TRACE_DTYPE.names == tuple(pq.read_schema(run.path / "trace.parquet").names)
+
+
+def test_levels_and_windows_while_recording(tmp_path: Path) -> None:
+    p = chain([6, 5, 3], [2, 1], [0, 1], steps=2)
+    stimuli = [spikes(p, [(0, 0), (0, 1), (0, 2), (1, 3)])] * 2
+    result = run_reference(p, stimuli, Options(record=True))
+
+    def recorded(**chosen: Any) -> Any:
+        path = tmp_path / "t.parquet"
+        with TraceWriter(path, p, selection=Selection(**chosen), row_group=16) as writer:
+            for k in range(0, len(result.trace), 7):
+                writer.write(result.trace[k : k + 7])
+        assert trace_info(path).whole is (not chosen)
+        return read_trace(path)
+
+    rows = result.trace
+    np.testing.assert_array_equal(recorded(), rows)
+    fires = recorded(level="spikes")
+    at_soma = fires[fires["kind"] == ROW_PUT]
+    spike = ("sample", "step", "slice", "address", "time")
+    assert sorted(at_soma[list(spike)].tolist()) == sorted(result.spikes[list(spike)].tolist()) != []
+    assert len(fires) - len(at_soma) == int(result.sample["injected_spikes"].sum()) == 8
+    np.testing.assert_array_equal(recorded(from_ps=100, to_ps=200), rows[(rows["time"] >= 100) & (rows["time"] < 200)])
+    np.testing.assert_array_equal(recorded(cores=(1,)), rows[(rows["server"] >= 4) & (rows["server"] < 7)])
+    np.testing.assert_array_equal(recorded(populations=("p0",), level="spikes"), at_soma)
+    for chosen, words in (({"cores": (7,)}, "program: core 7 does not"), ({"populations": ("x",)}, "program: population 'x'")):
+        with pytest.raises(DataError, match=words):
+            recorded(**chosen)
+    for chosen, words in (({"level": "all"}, "counters, spikes, events"), ({"from_ps": 5, "to_ps": 5}, "the end must lie after the start")):
+        with pytest.raises(DataError, match=words):
+            recorded(**chosen)
