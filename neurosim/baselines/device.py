@@ -32,8 +32,8 @@ class Constant:
 
 @dataclass(frozen=True)
 class Device:
-    """One GPU or CPU at one precision: ``constants`` by name (idle_w, memory_bandwidth, memory_bytes, l2_bytes, launch_s, l2_fj_per_bit, memory_fj_per_bit,
-    peak_flops, flop_fj); ``value_bytes`` per weight or activation."""
+    """One GPU or CPU at one precision: ``constants`` by name (idle_w, memory_bandwidth, memory_bytes, l2_bytes, launch_s, l2_fj_per_bit,
+    memory_fj_per_bit, peak_flops, flop_fj); ``value_bytes`` per weight or activation."""
 
     name: str
     description: str

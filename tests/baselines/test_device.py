@@ -79,7 +79,7 @@ def test_workload_of_a_network_counts_macs_weights_and_kernels() -> None:
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(DataError, match="'h300' does not exist; there are h200, orin-nano"):
+    with pytest.raises(DataError, match="'h300' does not exist; there are a100, epyc-7763, h200"):
         load_device("h300")
     with pytest.raises(DataError, match="no figures for tf32; there are fp16, fp32"):
         load_device("orin-nano", "tf32")
