@@ -25,7 +25,7 @@ from neurosim.frontends.recordings import is_recordings, read_recordings
 from neurosim.host import EventOptions, Recordings, Samples, encode, host_macs, load_data
 from neurosim.network import Network
 from neurosim.program import Program
-from neurosim.trace import TraceWriter, predict, summarise, write_run
+from neurosim.trace import Selection, TraceWriter, predict, summarise, write_run
 from neurosim.units import parse_time_ps
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ def simulate(
     faults: Faults | None = None,
     events: EventOptions | None = None,
     record: str | Path | None = None,
+    keep: Selection | None = None,
     spikes: bool = True,
     state: bool = False,
     workers: int = 1,
@@ -190,7 +191,7 @@ def simulate(
     """Run the program on data: a DATA.npz, an array of images, a user's copy of an event data set (``frontends.recordings``), Recordings, or what
     ``load_data`` gave.
 
-    ``record`` writes the event trace to a Parquet file; ``observe`` is called with every chunk of trace rows instead. ``jitter`` is the relative
+    ``record`` writes the event trace to a Parquet file, ``keep`` says which of its rows; ``observe`` is called with every chunk of trace rows instead. ``jitter`` is the relative
     spread of service times in 1/65536. ``window`` (ps, or text such as "2 ms") ends a sample in free, where a network that feeds itself would never
     come to rest, and paces streamed samples there. ``faults``: lost spikes, cores that died, weight bits (``neurosim.Faults``).
     ``events``: how recordings are used (``neurosim.host.event_options``).
@@ -215,7 +216,7 @@ def simulate(
     )  # fmt: skip
     began = time.perf_counter()
     if record is not None:
-        with TraceWriter(Path(record), program) as writer:
+        with TraceWriter(Path(record), program, selection=keep) as writer:
             result = simulate_stimuli(program, stimuli, **asdict(options), engine=engine, workers=workers, sink=writer, progress=progress)
     else:
         sink = _Observer(observe) if observe is not None else None

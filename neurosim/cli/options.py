@@ -44,7 +44,7 @@ RECORDING_OPTIONS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def _with(options: dict[str, tuple[Any, Any]], name: str) -> Callable[[Command], Command]:
+def with_options(options: dict[str, tuple[Any, Any]], name: str) -> Callable[[Command], Command]:
     """Add ``options`` to a command, which receives their values as the dictionary ``name``."""
 
     def decorate(command: Command) -> Command:
@@ -66,8 +66,8 @@ def _with(options: dict[str, tuple[Any, Any]], name: str) -> Callable[[Command],
     return decorate
 
 
-with_model_options = _with(MODEL_OPTIONS, "reading")
-with_recording_options = _with(RECORDING_OPTIONS, "recordings")
+with_model_options = with_options(MODEL_OPTIONS, "reading")
+with_recording_options = with_options(RECORDING_OPTIONS, "recordings")
 
 
 def read_model(model: str, reading: dict[str, Any]) -> Any:

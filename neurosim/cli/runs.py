@@ -9,6 +9,7 @@ import typer
 
 from neurosim.cli.console import Json, err, friendly, out, print_json, progress, refuse_overwriting, table
 from neurosim.cli.options import with_recording_options
+from neurosim.cli.tracing import trace_file, trace_plan, with_trace_options
 from neurosim.errors import DataError
 from neurosim.units import format_count, format_energy, format_time
 
@@ -18,6 +19,7 @@ COMPONENTS = ("synapse", "soma", "noc", "io", "static", "host")
 
 @friendly
 @with_recording_options
+@with_trace_options
 def run(
     program: Annotated[Path, typer.Argument(metavar="P.nsim", help="A compiled program.")],
     input_: Annotated[
@@ -40,6 +42,7 @@ def run(
     json_: Json = False,
     *,
     recordings: dict[str, Any],
+    tracing: dict[str, Any],
 ) -> None:
     """Run a program on data, event by event."""
     from neurosim import api
@@ -54,15 +57,18 @@ def run(
 
         faults = Faults(link_loss, tuple(dead_core or ()), weight_flip, stuck_at_0, stuck_at_1, seed)
     refuse_overwriting(record, program, input_)
+    traced, kept = trace_plan(tracing, record, output)
     if output is not None:
         refuse_foreign(output)  # before a long run, not after it
     options = dict(recordings)
     events = event_options(bin=options.pop("bin_"), **options)
-    with progress("simulating", quiet=json_) as update:
+    with trace_file(traced, record), progress("simulating", quiet=json_) as update:
         result = api.simulate(
             loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, window=window,
-            faults=faults, events=events, record=record, workers=jobs, progress=update,
+            faults=faults, events=events, record=traced, keep=kept, workers=jobs, progress=update,
         )  # fmt: skip
+        if output is not None:
+            result.save(output, command=["run", str(program), "--input", str(input_)])
     if result.repaired:
         found = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result.repaired.items())
         err.print(f"warning: recordings repaired: {found}", style="yellow")
@@ -70,8 +76,6 @@ def run(
         err.print(
             f"warning: {result.events_left_out} events lie after the last of {loaded.steps} steps (or the span) and were left out", style="yellow"
         )
-    if output is not None:
-        result.save(output, command=["run", str(program), "--input", str(input_)])
     summary = result.summary()
     if json_:
         print_json(summary)
