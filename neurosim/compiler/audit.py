@@ -1,8 +1,8 @@
 """Proof that a Program computes its Graph: everything is derived again from the Program's arrays and compared, with no code of the passes it checks.
 
-In order: structure (sizes, ranges), coverage (each neuron exactly once), neuron rules, sources, reach (routes, boxes, entries, sync pairs: exactly
-those that the geometry asks for), synapses (weight, shift, delay, target of all, or of a million drawn ones), limits (memory, banks, overflow,
-fan-in), offsets of the barrier, fabric (channels, timing, every route walked over the next hops).
+In order: structure (sizes, ranges), coverage (each neuron exactly once), neuron rules, ops and their regions, sources, reach (routes, boxes, entries,
+sync pairs: exactly those that the geometry asks for), synapses (weight, shift, delay, target of all, or of a million drawn ones), limits (memory,
+banks, overflow, fan-in), offsets of the barrier, fabric (channels, timing, every route walked over the next hops).
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from neurosim.arithmetic import NO_FLOOR
 from neurosim.compiler.audit_fabric import check_fabric
 from neurosim.compiler.audit_limits import check_limits
 from neurosim.compiler.audit_offsets import check_offsets
+from neurosim.compiler.audit_ops import check_ops
 from neurosim.compiler.audit_reach import check_reach
 from neurosim.compiler.audit_synapses import check_synapses
 from neurosim.errors import AuditError
 from neurosim.graph import Graph, Population
-from neurosim.program import E_MAP, E_PROJECTION, E_REGION, ENTRY_COLUMNS, M_SPARSE, Program
+from neurosim.program import E_MAP, E_PROJECTION, E_REGION, ENTRY_COLUMNS, M_SPARSE, R_BANKS, Program
 
 I64 = NDArray[np.int64]
 
@@ -44,6 +45,7 @@ def audit(program: Program, graph: Graph, *, synapses: int = 1_000_000, seed: in
     _structure(program, graph)
     _coverage(program, graph)
     _rules(program, graph)
+    check_ops(program, graph)
     _sources(program, graph)
     check_reach(program, graph)
     compared, in_all = check_synapses(program, graph, synapses, seed)
@@ -83,7 +85,8 @@ def _structure(program: Program, graph: Graph) -> None:
     ranges = (
         ("slice_core", program.slice_core, program.cores),
         ("route_core", program.route_core, program.cores),
-        ("entry slice", program.entry[:, E_REGION], slices),
+        ("region_slice", program.region_slice, slices),
+        ("entry region", program.entry[:, E_REGION], program.regions),
         ("entry projection", program.entry[:, E_PROJECTION], len(graph.projections)),
         ("entry map", program.entry[:, E_MAP], M_SPARSE + 1),
         ("slice_population", program.slice_population, len(names)),
@@ -124,10 +127,10 @@ def _rules(program: Program, graph: Graph) -> None:
         kept = 4096 if rule is None else rule.decay
         current = -1 if rule is None or rule.decay_current is None else 4096 - rule.decay_current
         strict, subtract = (0, 0) if rule is None else (int(rule.strict), int(rule.reset == "subtract"))
-        wanted = (4096 - kept, current, strict, subtract, int(readout))
-        found = tuple(program.slice_rule[q, :5].tolist())
+        wanted = (4096 - kept, current, strict, subtract, int(readout), 1 if rule is None else rule.max_spikes)
+        found = tuple(np.delete(program.slice_rule[q], R_BANKS).tolist())
         if found != wanted:
-            _fail(f"slice {q} of {population.name}: rule (decay_v, decay_i, strict, reset, readout) is {found}, the graph says {wanted}")
+            _fail(f"slice {q} of {population.name}: rule (decay_v, decay_i, strict, reset, readout, max_spikes) is {found}, the graph says {wanted}")
         c0, c1, y0, y1, x0, x1 = program.slice_box[q].tolist()
         zero: NDArray[np.generic] = np.zeros(1, np.int64)
         threshold = zero if rule is None or readout else rule.threshold

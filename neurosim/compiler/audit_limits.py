@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import NO_FLOOR
+from neurosim.compiler.audit_bounds import check_overflow, sums_of_weights
 from neurosim.compiler.audit_words import check_axons, check_weight_values, check_words
 from neurosim.errors import AuditError
-from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, SumPool, TokenMix
+from neurosim.graph import Graph
 from neurosim.program import (
     E_CIG,
     E_CO0,
@@ -25,10 +25,20 @@ from neurosim.program import (
     E_SHIFT,
     E_WEIGHT,
     E_WIDTH,
+    G_K,
+    G_MAIN,
+    G_Q,
+    G_V,
     M_CONV,
     M_MIX,
     M_POOL,
     M_SPARSE,
+    OP_COINCIDENCE,
+    OP_GATE,
+    OP_HEAD,
+    OP_KIND,
+    OP_LATCHED,
+    OP_OR,
     R_BANKS,
     R_DECAY_I,
     R_READOUT,
@@ -48,7 +58,7 @@ def check_limits(program: Program, graph: Graph) -> None:
     _check_words(program)
     _check_banks(program)
     if program.sync != "free":
-        _check_overflow(program, graph)
+        check_overflow(program, graph)
     _check_memory(program)
     check_words(program, graph)
     check_weight_values(program, graph)
@@ -101,8 +111,7 @@ def core_bits(program: Program, core: int) -> int:
         first, last = int(program.neuron_ptr[q]), int(program.neuron_ptr[q + 1])
         rule, box = program.slice_rule[q], program.slice_box[q]
         states = 2 if rule[R_DECAY_I] >= 0 else 1
-        banks = 0 if program.sync == "free" else int(rule[R_BANKS])
-        bits += (last - first) * (states * words.state_bits + banks * words.acc_bits)
+        bits += (last - first) * states * words.state_bits + _cell_bits(program, q)
         held = [program.bias]
         if program.floor[first] != NO_FLOOR:
             held.append(program.floor)
@@ -116,11 +125,27 @@ def core_bits(program: Program, core: int) -> int:
         bits += 64 * int(program.route_ptr[q + 1] - program.route_ptr[q])
     owner = np.repeat(np.arange(len(program.source_shape)), np.diff(program.route_ptr))
     route = np.repeat(np.arange(len(program.route_core)), np.diff(program.entry_ptr))
-    for e in np.flatnonzero(np.isin(program.entry[:, E_REGION], slices)).tolist():
+    for e in np.flatnonzero(np.isin(program.region_slice[program.entry[:, E_REGION]], slices)).tolist():
         row = program.entry[e]
-        shape, box = program.source_shape[owner[route[e]]].tolist(), program.slice_box[row[E_REGION]].tolist()
+        shape, box = program.source_shape[owner[route[e]]].tolist(), program.region_box[row[E_REGION]].tolist()
         blocks[int(row[E_WEIGHT]), int(row[E_INDEX])] = _block_bits(program, row.tolist(), shape, box)
     return bits + sum(blocks.values())
+
+
+def _cell_bits(program: Program, q: int) -> int:
+    """Bits of all cells of a slice: banks of the stepped disciplines, one set of operands' cells in free; and the sums of a latched gate."""
+    word, kind, box = program.chip.arithmetic.acc_bits, int(program.slice_op[q, OP_KIND]), program.slice_box[q].tolist()
+    own = (8 if kind in (OP_OR, OP_GATE) else word) * int(program.neuron_ptr[q + 1] - program.neuron_ptr[q])
+    operands = latch = 0
+    for g in np.flatnonzero((program.region_slice == q) & (program.region_operand != G_MAIN)).tolist():
+        c0, c1, y0, y1, x0, x1 = program.region_box[g].tolist()
+        cells = (c1 - c0) * (y1 - y0) * (x1 - x0)
+        operands += cells * (8 if program.region_operand[g] in (G_K, G_V, G_Q) else word)
+        if program.slice_op[q, OP_LATCHED]:
+            latch += cells * word
+    if kind == OP_COINCIDENCE:
+        operands += int(box[1] - box[0]) * int(program.slice_op[q, OP_HEAD]) * word
+    return operands if program.sync == "free" else int(program.slice_rule[q, R_BANKS]) * (own + operands) + latch
 
 
 def _block_bits(program: Program, row: list[int], source: list[int], box: list[int]) -> int:
@@ -147,79 +172,25 @@ def _check_banks(program: Program) -> None:
             if banks != 1:
                 _fail(f"slice {q} has {banks} banks in the free discipline, which has none (1)")
             continue
-        delays = program.entry[program.entry[:, E_REGION] == q, E_DELAY]
+        delays = program.entry[program.region_slice[program.entry[:, E_REGION]] == q, E_DELAY]
         least = 1 + int(delays.max(initial=0)) if program.sync == "wavefront" else 2  # barrier: by chip delays, in audit_offsets
         if not least <= banks <= most:
             _fail(f"slice {q} has {banks} banks, its delays need {least} and the chip has {most}")
 
 
-def _check_overflow(program: Program, graph: Graph) -> None:
-    """No bank can leave ``acc_bits`` even if every source fires: positive and negative contributions summed apart, per neuron."""
-    limit = 2.0 ** (program.chip.arithmetic.acc_bits - 1)
-    host = 2.0 ** (program.chip.arithmetic.current_bits - 1)
-    least, most = _pixels(program)
-    for population in graph.populations:
-        if population.host or population.kind not in ("spiking", "readout"):
-            continue
-        high, low, current = np.zeros(population.shape), np.zeros(population.shape), np.zeros(population.shape)
-        for projection in graph.into(population.name):
-            source = graph.population(projection.source)
-            plus, minus = (_sums(projection, source.shape, sign) for sign in (1.0, -1.0))
-            into = slice(projection.channel_offset, projection.channel_offset + plus.shape[0])
-            if source.kind == "analog":
-                span = np.maximum(plus * most - minus * least, minus * most - plus * least)
-                current[into] += span * 2.0 ** (projection.shift - projection.fraction_bits) + 1
-            else:
-                high[into] += plus * 2.0**projection.shift
-                low[into] += minus * 2.0**projection.shift
-        if any(graph.population(p.source).kind == "analog" for p in graph.into(population.name)):
-            high, low = high + np.minimum(current, host), low + np.minimum(current, host)
-        worst = max(float(high.max()), float(low.max()) - 1)
-        if worst > limit - 1:
-            _fail(f"a bank of population {population.name} can reach {worst:.0f}, {program.chip.arithmetic.acc_bits} bits hold {limit - 1:.0f}")
-
-
-def _pixels(program: Program) -> tuple[float, float]:
-    """Least (at most 0) and greatest pixel of an image input; bytes where the contract says nothing."""
-    contract: dict[str, Any] = program.meta.get("input") or {}
-    info = np.iinfo(contract.get("dtype", "uint8"))
-    return float(min(0, info.min)), float(info.max)
-
-
-def _sums(projection: Projection, source: Shape, sign: float) -> F64:
-    """Sum of the weights of one sign into every neuron of the map's output, as a magnitude."""
-    linear = projection.map
-    shape = linear.out_shape(source)
-    part = np.maximum(sign * np.asarray(linear.weight, np.float64), 0)
-    if isinstance(linear, Conv2d | SumPool):
-        kernel = part.sum(axis=1) if isinstance(linear, Conv2d) else np.broadcast_to(part[:, None, None], (len(part), *linear.kernel))
-        dilation = linear.dilation if isinstance(linear, Conv2d) else (1, 1)
-        inside = []
-        for k in range(2):
-            tap = np.arange(shape[1 + k])[:, None] * linear.stride[k] - linear.padding[k] + np.arange(kernel.shape[1 + k]) * dilation[k]
-            inside.append(((tap >= 0) & (tap < source[1 + k])).astype(np.float64))
-        total = np.einsum("okl,yk,xl->oyx", kernel, inside[0], inside[1], optimize=True)
-    elif isinstance(linear, Dense):
-        total = part.sum(axis=1).reshape(shape)
-    elif isinstance(linear, TokenMix):
-        total = np.repeat(part.sum(axis=2).reshape(-1, shape[1], shape[2]), shape[0] // len(part), axis=0)
-    else:
-        total = np.bincount(linear.targets, weights=part, minlength=int(np.prod(shape))).reshape(shape)
-    return np.asarray(total)
-
-
 def _fan_in(graph: Graph) -> dict[str, int]:
-    """Most synapses into one neuron of every population on the chip; taps in the padding are none."""
+    """Most synapses into one cell of every population on the chip; taps in the padding are none."""
     result = {}
     for population in graph.populations:
         if population.host or population.kind not in ("spiking", "readout"):
             continue
-        count = np.zeros(population.shape)
+        shapes = {"": population.shape, **({} if population.op is None else population.op.operands(population.shape))}
+        count = {operand: np.zeros(shape) for operand, shape in shapes.items()}
         for projection in graph.into(population.name):
             source = graph.population(projection.source)
             if source.kind != "analog":
                 ones = replace(projection.map, weight=np.ones(projection.map.weight.shape))
-                into = _sums(replace(projection, map=ones), source.shape, 1.0)
-                count[projection.channel_offset : projection.channel_offset + len(into)] += into
-        result[population.name] = int(count.max(initial=0))
+                into = sums_of_weights(replace(projection, map=ones), source.shape, 1.0)
+                count[projection.operand][projection.channel_offset : projection.channel_offset + len(into)] += into
+        result[population.name] = int(max(cells.max(initial=0) for cells in count.values()))
     return result

@@ -35,7 +35,9 @@ def _arcs(program: Program, graph: Graph) -> list[tuple[int, int, int]]:
     """(source slice or -1 for ports and currents, target slice, delay), each once."""
     route = np.repeat(np.arange(len(program.route_core)), np.diff(program.entry_ptr))
     owner = np.repeat(np.arange(len(program.source_population)), np.diff(program.route_ptr))[route]
-    table = np.stack([np.where(owner < program.slices, owner, -1), program.entry[:, E_REGION], program.entry[:, E_DELAY]], axis=1)
+    table = np.stack(
+        [np.where(owner < program.slices, owner, -1), program.region_slice[program.entry[:, E_REGION]], program.entry[:, E_DELAY]], axis=1
+    )
     arcs = {(s, q, d) for s, q, d in np.unique(table, axis=0).tolist()}
     analog = {p.name for p in graph.populations if p.kind == "analog"}
     fed = {p.target for p in graph.projections if p.source in analog}

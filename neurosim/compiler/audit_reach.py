@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neurosim.errors import AuditError
 from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, SumPool, TokenMix
+from neurosim.ops import OPERANDS
 from neurosim.program import E_DELAY, E_PROJECTION, E_REGION, E_SHIFT, Program
 
 Bools = NDArray[np.bool_]
@@ -22,8 +23,8 @@ def _fail(message: str) -> None:
 
 
 def check_reach(program: Program, graph: Graph) -> None:
-    """Compare routes, route boxes, entries and sync pairs with what the slices and the graph's maps demand."""
-    numbers: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (source, core) -> [(projection, slice)]
+    """Compare routes, route boxes, entries and sync pairs with what the slices, their regions and the graph's maps demand."""
+    numbers: dict[tuple[int, int], list[tuple[int, int]]] = {}  # (source, core) -> [(projection, region)]
     hulls: dict[tuple[int, int], list[int]] = {}
     pairs: set[tuple[int, int, int]] = set()
     index_of = {p.name: k for k, p in enumerate(graph.populations)}
@@ -32,8 +33,9 @@ def check_reach(program: Program, graph: Graph) -> None:
         sources = np.flatnonzero(program.source_population == index_of[projection.source])
         targets = np.flatnonzero(program.slice_population == index_of[projection.target])
         shape = graph.population(projection.source).shape
-        for q in targets.tolist():
-            box = program.slice_box[q].tolist()
+        filled = np.flatnonzero((program.region_operand == OPERANDS.index(projection.operand)) & np.isin(program.region_slice, targets))
+        for g, q in zip(filled.tolist(), program.region_slice[filled].tolist(), strict=True):
+            box = program.region_box[g].tolist()
             if graph.population(projection.source).kind == "analog":
                 pairs.add((q, control, 0))
                 hulls.setdefault((control, int(program.slice_core[q])), [0] * 6)
@@ -47,7 +49,7 @@ def check_reach(program: Program, graph: Graph) -> None:
                 key = (s, int(program.slice_core[q]))
                 old = hulls.get(key, found)
                 hulls[key] = [pick(a, b) for pick, a, b in zip((min, max) * 3, old, found, strict=True)]
-                numbers.setdefault(key, []).append((number, q))
+                numbers.setdefault(key, []).append((number, g))
                 pairs.add((q, s, projection.delay))
     if program.sync == "wavefront":
         fed = {q for q, _, _ in pairs}
@@ -81,7 +83,7 @@ def _compare_routes(
             rows = program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1]]
             found = [(int(row[E_PROJECTION]), int(row[E_REGION])) for row in rows]
             if found != sorted(numbers[s, core]):
-                _fail(f"route {r} of source {s} to core {core} has entries (projection, slice) {found}, geometry says {sorted(numbers[s, core])}")
+                _fail(f"route {r} of source {s} to core {core} has entries (projection, region) {found}, geometry says {sorted(numbers[s, core])}")
             for row in rows:
                 projection = graph.projections[int(row[E_PROJECTION])]
                 if (row[E_SHIFT], row[E_DELAY]) != (projection.shift, projection.delay):

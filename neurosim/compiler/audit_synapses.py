@@ -1,7 +1,8 @@
 """Audit: the synapses of source neurons, expanded from the Program's entries and from the graph's maps, and compared one by one.
 
 A synapse is (projection, target neuron, contribution of one spike). The Program's side reads an entry as an engine does, from targets to weights; the
-graph's side goes from the weights to the targets, and sums parallel synapses, which the Program has merged. Delays are compared per entry (reach).
+graph's side goes from the weights to the targets, and sums parallel synapses, which the Program has merged. A cell of an operand occurs once for
+every region that holds it: several slices may work on it, or none. Delays are compared per entry (reach).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from neurosim.errors import AuditError
 from neurosim.graph import Conv2d, Dense, Graph, Projection, Shape, SumPool, TokenMix
+from neurosim.ops import OPERANDS
 from neurosim.program import (
     E_CIG,
     E_CO0,
@@ -44,8 +46,8 @@ I64 = NDArray[np.int64]
 Neuron = tuple[int, int, int]
 Pairs = tuple[I64, I64]
 """(target index (c, y, x)-flat in its population, weight) of one projection."""
-Outgoing = tuple[int, Projection, Shape, Shape]
-"""(number, projection, shape of the source, shape of the target)."""
+Outgoing = tuple[int, Projection, Shape, Shape, I64 | None]
+"""(number, projection, shape of the source, shape of the cells that it fills, how many regions hold each of these; None: one)."""
 
 
 def check_synapses(program: Program, graph: Graph, budget: int, seed: int) -> tuple[int, int]:
@@ -56,8 +58,8 @@ def check_synapses(program: Program, graph: Graph, budget: int, seed: int) -> tu
     outgoing: dict[str, list[Outgoing]] = {p.name: [] for p in graph.populations}
     for number, projection in enumerate(graph.projections):
         if _served(graph, projection):
-            shapes = graph.population(projection.source).shape, graph.population(projection.target).shape
-            outgoing[projection.source].append((number, projection, *shapes))
+            shapes = graph.population(projection.source).shape, graph.target_shape(projection)
+            outgoing[projection.source].append((number, projection, *shapes, _holders(program, graph, projection, shapes[1])))
     orders = [draw.permutation(len(n)) if in_all > budget else np.arange(len(n)) for n in neurons]
     compared = 0
     for turn in range(max((len(n) for n in neurons), default=0)):
@@ -97,6 +99,18 @@ def total_synapses(graph: Graph, projection: Projection) -> int:
     return len(np.unique(origin * (channels * height * width) + linear.targets))
 
 
+def _holders(program: Program, graph: Graph, projection: Projection, full: Shape) -> I64 | None:
+    """[cells of the operand, (c, y, x)-flat] regions that hold the cell; None for neurons' own cells, which lie in one region each."""
+    if not projection.operand:
+        return None
+    number = [p.name for p in graph.populations].index(projection.target)
+    mine = (program.slice_population[program.region_slice] == number) & (program.region_operand == OPERANDS.index(projection.operand))
+    count = np.zeros(full, np.int64)
+    for c0, c1, y0, y1, x0, x1 in program.region_box[mine].tolist():
+        count[c0:c1, y0:y1, x0:x1] += 1
+    return count.ravel()
+
+
 def _neurons(program: Program, source: int) -> I64:
     c0, c1, y0, y1, x0, x1 = program.source_box[source].tolist()
     return np.stack(np.meshgrid(np.arange(c0, c1), np.arange(y0, y1), np.arange(x0, x1), indexing="ij"), -1).reshape(-1, 3)
@@ -106,9 +120,11 @@ def _compare(program: Program, graph: Graph, outgoing: dict[str, list[Outgoing]]
     held = _of_program(program, graph, source, neuron)
     name = graph.populations[int(program.source_population[source])].name
     count = 0
-    for number, projection, shape, full in outgoing[name]:
+    for number, projection, shape, full, holders in outgoing[name]:
         targets, weights = of_graph(projection, shape, full, neuron)
         count += len(targets)
+        if holders is not None:
+            targets, weights = (np.repeat(values, holders[targets]) for values in (targets, weights))
         found = held.pop(number, (np.zeros(0, np.int64), np.zeros(0, np.int64)))
         if not (np.array_equal(found[0], targets) and np.array_equal(found[1], weights)):
             _differ(graph, projection, neuron, found, (targets, weights))
@@ -118,12 +134,12 @@ def _compare(program: Program, graph: Graph, outgoing: dict[str, list[Outgoing]]
 
 
 def _differ(graph: Graph, projection: Projection, neuron: Neuron, found: Pairs, wanted: Pairs) -> None:
-    shape = graph.population(projection.target).shape
+    shape, cells = graph.target_shape(projection), f" ({projection.operand})" if projection.operand else ""
     have, want = (dict(zip(side[0].tolist(), side[1].tolist(), strict=True)) for side in (found, wanted))
     first = min(t for t in have.keys() | want.keys() if have.get(t) != want.get(t)) if have != want else int(found[0][0])
     target = tuple(int(k) for k in np.unravel_index(first, shape))
     raise AuditError(
-        f"audit: synapse from neuron {neuron} of {projection.source} to {target} of {projection.target}: the Program adds "
+        f"audit: synapse from neuron {neuron} of {projection.source} to {target} of {projection.target}{cells}: the Program adds "
         f"{have.get(first, 'nothing')}, the graph {want.get(first, 'nothing')} (or it occurs twice); this is a defect of neurosim, please report it"
     )
 
@@ -138,8 +154,8 @@ def _of_program(program: Program, graph: Graph, source: int, neuron: Neuron) -> 
         if not (box[0] <= c < box[1] and box[2] <= y < box[3] and box[4] <= x < box[5]):
             continue
         for row in program.entry[program.entry_ptr[r] : program.entry_ptr[r + 1]].tolist():
-            full = graph.populations[int(program.slice_population[row[E_REGION]])].shape
-            targets, weights = expand_entry(program, row, program.slice_box[row[E_REGION]].tolist(), shape, full, neuron)
+            channels, height, width = program.region_shape[row[E_REGION]].tolist()
+            targets, weights = expand_entry(program, row, program.region_box[row[E_REGION]].tolist(), shape, (channels, height, width), neuron)
             if len(targets):
                 parts.setdefault(row[E_PROJECTION], []).append((targets, weights.astype(np.int64) << row[E_SHIFT]))
     result: dict[int, Pairs] = {}
@@ -180,8 +196,10 @@ def expand_entry(program: Program, row: list[int], box: list[int], source: list[
         return targets, program.weights[first + np.arange(len(targets))]
     start, a, b = (int(program.index[row[E_INDEX] + k]) for k in (0, number, number + 1))
     local = program.index[a:b]
-    if np.any(np.diff(local) <= 0):
-        raise AuditError(f"audit: sparse targets of source neuron {neuron} do not ascend; this is a defect of neurosim, please report it")
+    if np.any(np.diff(local) <= 0) or np.any((local < 0) | (local >= (c1 - c0) * (y1 - y0) * (x1 - x0))):
+        raise AuditError(
+            f"audit: sparse targets of source neuron {neuron} do not ascend within their region; this is a defect of neurosim, please report it"
+        )
     channels, pixel = c0 + local % (c1 - c0), local // (c1 - c0)
     targets = (channels * full[1] + y0 + pixel // (x1 - x0)) * full[2] + x0 + pixel % (x1 - x0)
     return targets, program.weights[base + a - start : base + b - start]
