@@ -44,9 +44,13 @@ Box = tuple[int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Synapses:
-    """The synapses of one spike through one entry: local target indices, ascending, and their weights, both int64 of one length."""
+    """The synapses of one spike through one entry: cells of the slice's bank, ascending, and their weights, both int64 of one length.
+
+    The cells are those of one region, ``operand`` (G_*) saying what they hold; a neuron's own cell has its local index.
+    """
 
     slice: int
+    operand: int
     delay: int
     shift: int
     targets: I64
@@ -84,7 +88,8 @@ def decode(program: Program, route: int, source: int, address: int, skip_zero: b
     result = []
     for e in range(int(program.entry_ptr[route]), int(program.entry_ptr[route + 1])):
         row = [int(v) for v in program.entry[e]]
-        box = box_of(program.slice_box[row[E_REGION]])
+        region = row[E_REGION]
+        box = box_of(program.region_box[region])
         if row[E_MAP] == M_CONV:
             targets, places = _conv(row, box, c, y, x)
         elif row[E_MAP] == M_DENSE:
@@ -101,7 +106,8 @@ def decode(program: Program, route: int, source: int, address: int, skip_zero: b
             targets, weights = targets[kept], weights[kept]
         assert (np.diff(targets) > 0).all(), f"entry {e}: targets do not ascend"
         largest = int(np.abs(weights).max()) if len(weights) else 0
-        result.append(Synapses(row[E_REGION], row[E_DELAY], row[E_SHIFT], targets, weights, largest))
+        q, operand, first = (int(column[region]) for column in (program.region_slice, program.region_operand, program.region_first))
+        result.append(Synapses(q, operand, row[E_DELAY], row[E_SHIFT], targets + first, weights, largest))
     return result
 
 

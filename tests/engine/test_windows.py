@@ -105,7 +105,7 @@ def test_streamed_windows_keep_the_state(run: Engine) -> None:
     assert result.sample["hops"].tolist() == [1, 3, 0, 1]
     assert result.sample["synops"].tolist() == [1, 3, 0, 1]
     assert (result.sample["spikes"].tolist(), result.sample["packets"].tolist()) == ([0, 1, 0, 0], [0, 1, 0, 0])
-    assert result.spikes.tolist() == [(1, 0, 0, 0, 131)]
+    assert result.spikes.tolist() == [(1, 0, 0, 0, 131, 1)]
     # the argmax moves to class 1 with the service at 171, which also has the first synapses into the readout, and stays there
     assert result.scores.tolist() == [[0, 0], [0, 1], [0, 1], [0, 1]]
     assert result.decision_ps.tolist() == [0, 187, 200, 300]

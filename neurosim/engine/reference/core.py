@@ -1,4 +1,4 @@
-"""Core station of ``free``, synapse and soma in one: sections 4, 5 and 11 of docs/machine.md."""
+"""Core station of ``free``, synapse and soma in one: sections 4, 5, 11 and 12 of docs/machine.md."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from neurosim.arithmetic import decay, fires, integrate, reset
 from neurosim.engine.events import CURRENT, MARKER, SPIKE, START
 from neurosim.engine.reference.fabric import Item, Results, Server, Service
+from neurosim.engine.reference.ops import FreeOp
 from neurosim.engine.reference.synapse import AxonIn
-from neurosim.program import R_DECAY_V, R_READOUT, R_RESET, R_STRICT
+from neurosim.program import G_MAIN, R_DECAY_V, R_READOUT, R_RESET, R_STRICT
 
 if TYPE_CHECKING:
     from neurosim.engine.reference.machine import Machine
@@ -25,6 +26,10 @@ class Core(AxonIn):
         self.rule = {q: self.plan.program.slice_rule[q].tolist() for q in self.slices}
         self.v = {q: [0] * machine.neurons(q) for q in self.slices}
         self.touched = {q: [0] * machine.neurons(q) for q in self.slices}  # start of the last service that touched the neuron
+        plan, given = self.plan, self.parameters
+        self.ops = {
+            q: FreeOp(plan.cells[q], self.v[q], given[q]["threshold"], plan.acc_high, plan.low, plan.high) for q in self.slices if q in plan.cells
+        }
         self.biased = [q for q in self.slices if any(self.parameters[q]["bias"])]
         self.started = not self.biased
         if self.biased:
@@ -59,24 +64,47 @@ class Core(AxonIn):
         fire, record = self.plan.time["fire"], self.machine.record
         results: Results = []
         if packet.item == CURRENT:
-            self._integrate(packet.slice, [packet.address], [packet.value], [self.group_end(0) + fire], now, results)
+            if packet.slice in self.ops:
+                self._operate(packet.slice, G_MAIN, [packet.address], [packet.value], 0, now, results)
+            else:
+                self._integrate(packet.slice, [packet.address], [packet.value], [self.group_end(0) + fire], now, results)
             record.core["current_writes"][self.number] += 1
             self.server.begin(packet, self.group_end(0), results)
             self._note_readout([packet.slice])
         else:
             assert packet.item != MARKER, "a marker in the free discipline"
-            entries, count, reads_out = self.plan.synapses(packet.slice, packet.address, self.number)
+            entries, _, reads_out = self.plan.synapses(packet.slice, packet.address, self.number)
             self.served(packet, entries)
-            k = 0
+            for q in {e.slice for e in entries} & self.ops.keys():
+                self.ops[q].enter(now, self.plan.time.get("op_window"))
+            count = 0  # synapses served
             for e in entries:
-                nominal = [self.group_end(k + j) + fire for j in range(len(e.targets))]
-                contributions = (e.weights * packet.value) << e.shift
-                self._integrate(e.slice, e.targets.tolist(), contributions.tolist(), nominal, now, results)
-                k += len(e.targets)
+                targets, contributions = e.targets.tolist(), ((e.weights * packet.value) << e.shift).tolist()
+                if e.slice in self.ops:
+                    count = self._operate(e.slice, e.operand, targets, contributions, count, now, results)
+                else:
+                    nominal = [self.group_end(count + j) + fire for j in range(len(targets))]
+                    self._integrate(e.slice, targets, contributions, nominal, now, results)
+                    count += len(targets)
             record.synapses(self.number, packet, count, 0, reads_out, now)
             self.server.begin(packet, self.group_end(count - 1) if count else self.plan.time["decode"], results, count)
             self._note_readout([e.slice for e in entries])
         record.decoded(self.number, packet)
+
+    def _operate(self, q: int, operand: int, cells: list[int], contributions: list[int], k: int, now: int, results: Results) -> int:
+        """Synapses into cells of a slice with an op, the first of them the k-th of its packet: the number after the last (section 12)."""
+        op, count = self.ops[q], self.machine.record.core
+        for cell, contribution in zip(cells, contributions, strict=True):
+            for firing, added in op.synapse(operand, cell, contribution):
+                ready = self.group_end(k) + self.plan.time["fire"]
+                results += [(ready, Item(SPIKE, q, m, 1, 0, -1, self.server.services, (-1, -1))) for m in firing]
+                for m, c in added:
+                    self._integrate(q, [m], [c], [ready], now, results)
+                k += 1
+        for name, number in (("saturations", op.saturations), ("pairs", op.pairs), ("op_reads", op.reads)):
+            count[name][self.number] += number
+        op.saturations = op.pairs = op.reads = 0
+        return k
 
     def _integrate(self, q: int, targets: list[int], contributions: list[int], nominal: list[int], now: int, results: Results) -> None:
         """Per synapse: leak by local time, v = max(sat(v + c), floor), then the test, up to ``spikes_per_update`` times.

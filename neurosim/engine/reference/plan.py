@@ -10,8 +10,9 @@ import numpy as np
 from neurosim.chip.spec import Figure
 from neurosim.engine.events import CURRENT
 from neurosim.engine.reference.fabric import Item
+from neurosim.engine.reference.ops import Cells
 from neurosim.engine.synapses import Box, Synapses, box_of, coordinates, decode, inside
-from neurosim.program import R_READOUT, Program
+from neurosim.program import OP_KIND, OP_NONE, R_READOUT, Program
 
 CACHED_SYNAPSES = 4_000_000  # bound on the decoded synapses that are kept, about 64 MB
 
@@ -35,9 +36,11 @@ class Plan:
         bits = self.chip.arithmetic.state_bits
         self.low, self.high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
         acc = self.chip.arithmetic.acc_bits
-        self.acc_bits, self.acc_high = acc, 2 ** (acc - 1) - 1
+        self.acc_bits: int = acc
+        self.acc_high: int = 2 ** (acc - 1) - 1
 
         slices = program.slices
+        self.cells = {q: Cells(program, q) for q in range(slices) if program.slice_op[q, OP_KIND] != OP_NONE}  # of slices with an op
         self.core_of: list[int] = program.slice_core.tolist()
         self.slices_of = [[q for q in range(slices) if self.core_of[q] == core] for core in range(program.cores)]
         self.boxes: list[Box] = [box_of(row) for row in program.source_box]
@@ -68,6 +71,13 @@ class Plan:
         self._cache: OrderedDict[tuple[int, int], tuple[list[Synapses], int, bool]] = OrderedDict()
         self._cached = 0
         self._masks: dict[int, Any] = {}  # Program.carried by route
+
+    def fit(self, x: int) -> int:
+        """x as a word of acc_bits, in which it fits; with faulty weights, where nothing is proved, it wraps around."""
+        if self.wraps:
+            return ((x + self.acc_high + 1) & ((1 << self.acc_bits) - 1)) - self.acc_high - 1
+        assert abs(x) <= self.acc_high, f"{x} overflows acc_bits"
+        return x
 
     def _classes(self, q: int) -> list[int]:
         """Class number of every neuron of a readout slice; several readout populations follow each other."""

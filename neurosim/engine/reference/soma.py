@@ -1,14 +1,15 @@
-"""Soma stations: a slice's step in wavefront (section 6) and in barrier (section 7), and section 11 of docs/machine.md."""
+"""Soma stations: a slice's step in wavefront (section 6) and in barrier (section 7), and sections 11 and 12 of docs/machine.md."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neurosim.arithmetic import fires, reset, step_current, step_membrane
+from neurosim.arithmetic import reset, spike_count, step_current, step_membrane
 from neurosim.engine.events import SPIKE, STEP
 from neurosim.engine.reference.fabric import Item, Results, Server, Service, Station, marker
+from neurosim.engine.reference.ops import step_inputs
 from neurosim.engine.reference.synapse import Bank
-from neurosim.program import R_DECAY_I, R_DECAY_V, R_READOUT, R_RESET, R_STRICT
+from neurosim.program import R_DECAY_I, R_DECAY_V, R_MAX_SPIKES, R_READOUT, R_RESET, R_STRICT
 
 if TYPE_CHECKING:
     from neurosim.engine.reference.machine import Machine
@@ -23,24 +24,36 @@ class StepSoma(Station):
         self.slices = self.plan.slices_of[number]
         self.v = {q: [0] * machine.neurons(q) for q in self.slices}
         self.i = {q: [0] * machine.neurons(q) for q in self.slices}
+        self.latch: dict[int, dict[int, int]] = {q: {} for q in self.slices}  # of latched gates: sums by mask cell
 
     def steps_left(self) -> dict[int, int]:
         """Slices with steps left -> the next (or blocked) one, for the diagnosis of a deadlock."""
         raise AssertionError(f"{type(self).__name__} must override steps_left")
 
-    def compute(self, q: int, g: int, bank: Bank | None) -> tuple[int, Results]:
-        """One step of one slice, neurons ascending: (nominal duration, its spikes). Writes the new membranes and currents."""
+    def gather(self, q: int, bank: Bank | None) -> tuple[list[int], list[bool], int, int]:
+        """(inputs of the neurons, which are touched, time and words that the slice's op reads), from a bank: None if nothing was added to it."""
+        cells = int(self.plan.program.slice_cells[q])
+        values: list[int] = bank.values.tolist() if bank else [0] * cells
+        touched: list[bool] = bank.touched.tolist() if bank else [False] * cells
+        if q not in self.plan.cells:
+            return values, touched, 0, 0
+        found = step_inputs(self.plan.cells[q], values, touched, self.latch[q], self.plan.fit)
+        lanes = self.plan.chip.arithmetic.lanes
+        return found.values, found.touched, sum(-(-words // lanes) for words in found.bursts) * self.plan.time["synop"], sum(found.bursts)
+
+    def compute(self, q: int, g: int, bank: Bank | None) -> tuple[int, Results, int]:
+        """One step of one slice, neurons ascending: (nominal duration, its spikes, words read). Writes the new membranes and currents."""
         time, rule, count = self.plan.time, self.plan.program.slice_rule[q].tolist(), self.machine.record.core
         _, step = self.plan.sample_of(g)
         neurons = self.machine.neurons(q)
-        inputs = bank.values.tolist() if bank else [0] * neurons
-        touched = bank.touched.tolist() if bank else [False] * neurons
         parameters = self.plan.parameters(q)
         if step == 0:  # the slice resets itself before step 0 of each sample
             self.v[q], self.i[q] = [0] * neurons, [0] * neurons
+            self.latch[q].clear()
+        inputs, touched, elapsed, words = self.gather(q, bank)
         v, i, bias = self.v[q], self.i[q], parameters["bias"]
         low, high, rounding = self.plan.low, self.plan.high, self.plan.chip.rounding
-        n, elapsed, accesses, updates = self.server.services, 0, 0, 0
+        n, accesses, updates = self.server.services, 0, 0
         results: Results = []
         visit_all = self.plan.chip.arithmetic.visit == "all"
         for m in range(neurons):
@@ -57,17 +70,19 @@ class StepSoma(Station):
                 i[m] = current
             membrane, more = step_membrane(v[m], current, bias[m], rule[R_DECAY_V], parameters["floor"][m], rounding, low, high)
             count["saturations"][self.number] += clipped + more
-            if not rule[R_READOUT] and fires(membrane, parameters["threshold"][m], rule[R_STRICT]):
-                membrane = reset(membrane, rule[R_RESET], parameters["reset_by"][m])
+            spikes = 0 if rule[R_READOUT] else spike_count(membrane, parameters["threshold"][m], rule[R_STRICT], rule[R_MAX_SPIKES])
+            if spikes:  # they leave as one of that value
+                membrane = reset(membrane, rule[R_RESET], spikes * parameters["reset_by"][m])
                 elapsed += time["fire"]
-                results.append((elapsed, Item(SPIKE, q, m, 1, g, -1, n, (-1, -1))))
+                results.append((elapsed, Item(SPIKE, q, m, spikes, g, -1, n, (-1, -1))))
             assert low <= membrane <= high, f"slice {q} neuron {m}: membrane {membrane} outside state_bits"
             assert rule[R_DECAY_I] < 0 or low <= i[m] <= high, f"slice {q} neuron {m}: current {i[m]} outside state_bits"
             v[m] = membrane
         count["accesses"][self.number] += accesses
         count["updates"][self.number] += updates
+        count["op_reads"][self.number] += words
         self.machine.record.step(self, q, g, v)
-        return max(1, elapsed), results
+        return max(1, elapsed), results, words
 
     def sent(self, server: Server, service: Service, item: Item, time: int) -> None:
         """A spike entered axon-out."""
@@ -129,9 +144,9 @@ class Soma(StepSoma):
     def _run(self, g: int, q: int) -> None:
         """One step of one slice: its spikes, then its marker."""
         bank, cause = self.complete_banks.pop((q, g), (None, (-1, -1)))
-        duration, results = self.compute(q, g, bank)
+        duration, results, words = self.compute(q, g, bank)
         results.append((duration, marker(q, g, self.server.services)))
-        self.server.begin(Item(STEP, q, -1, 0, g, -1, -1, cause), duration, results)
+        self.server.begin(Item(STEP, q, -1, 0, g, -1, -1, cause), duration, results, words)
 
     def steps_left(self) -> dict[int, int]:
         """Slices with steps left -> the next (or blocked) one."""
@@ -165,8 +180,8 @@ class BarrierSoma(StepSoma):
         self.server.progress(now)
         if self.server.service is None and self.agenda:
             q, h, bank = self.agenda.pop(0)
-            duration, results = self.compute(q, h, bank)
-            self.server.begin(Item(STEP, q, -1, 0, h, -1, -1, (-1, -1)), duration, results)
+            duration, results, words = self.compute(q, h, bank)
+            self.server.begin(Item(STEP, q, -1, 0, h, -1, -1, (-1, -1)), duration, results, words)
 
     def finished(self, server: Server, service: Service, end: int) -> None:
         """A slice's step is over."""

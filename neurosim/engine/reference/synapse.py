@@ -1,4 +1,4 @@
-"""Synapse station of the stepped disciplines, and what it shares with the core station of ``free``: sections 3, 4, 6 and 11 of docs/machine.md."""
+"""Synapse station of the stepped disciplines, and what it shares with the core station of ``free``: sections 3, 4, 6, 11, 12 of docs/machine.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from neurosim.engine.events import CURRENT, SPIKE
 from neurosim.engine.reference.fabric import Item, Server, Service, Station
+from neurosim.engine.reference.ops import pairs
 from neurosim.engine.synapses import Synapses
+from neurosim.program import G_K, G_V
 
 if TYPE_CHECKING:
     from neurosim.engine.reference.machine import Machine
@@ -18,13 +20,13 @@ INT64_MAX = 2**63 - 1
 
 
 class Bank:
-    """Accumulated input of one slice for one step, and which neurons were touched."""
+    """Accumulated input of one slice for one step, and which cells were touched; without an op, neurons are the only cells."""
 
     __slots__ = ("markers", "touched", "values")
 
-    def __init__(self, neurons: int) -> None:
-        self.values: NDArray[np.int64] = np.zeros(neurons, np.int64)
-        self.touched: NDArray[np.bool_] = np.zeros(neurons, np.bool_)
+    def __init__(self, cells: int) -> None:
+        self.values: NDArray[np.int64] = np.zeros(cells, np.int64)
+        self.touched: NDArray[np.bool_] = np.zeros(cells, np.bool_)
         self.markers = 0
 
 
@@ -94,7 +96,11 @@ class Synapse(AxonIn):
         dropped = 0
         for e in entries:
             if step + e.delay < self.plan.steps:
-                self._add(e.slice, packet.step + e.delay, e.targets, (e.weights * packet.value) << e.shift)
+                contributions = (e.weights * packet.value) << e.shift
+                if e.operand in (G_K, G_V):
+                    count += self._coincide(e, packet.step + e.delay, contributions.tolist())
+                else:
+                    self._add(e.slice, packet.step + e.delay, e.targets, contributions)
             else:
                 dropped += len(e.targets)  # beyond the end of the sample: served, counted, not added (section 6)
         duration = self.group_end(count - 1) if count else self.plan.time["decode"]
@@ -110,6 +116,18 @@ class Synapse(AxonIn):
             bank.values[targets] += contributions
             assert (abs(bank.values[targets]) <= self.plan.acc_high).all(), f"slice {q}: an accumulation bank overflows acc_bits"
 
+    def _coincide(self, e: Synapses, g: int, contributions: list[int]) -> int:
+        """Synapses into k or v, and the pairs of each, which write the table: the number of pairs (section 12)."""
+        found = 0
+        for cell, contribution in zip(e.targets.tolist(), contributions, strict=True):
+            self._add(e.slice, g, np.array([cell]), np.array([contribution]))
+            values = self._bank(e.slice, g).values
+            for entry, increment in pairs(self.plan.cells[e.slice], values.tolist(), e.operand, cell, contribution):
+                values[entry] = self.plan.fit(int(values[entry]) + increment)
+                found += 1
+        self.machine.record.core["pairs"][self.number] += found
+        return found
+
     def _bank(self, q: int, g: int) -> Bank:
         bank = self.banks.get((q, g))
         if bank is None:
@@ -117,7 +135,7 @@ class Synapse(AxonIn):
             if barrier is not None:  # the bank of the own step that is under way or over is not free before the next
                 done, room = barrier.step_of(q), room - 1
             assert done < g <= done + room, f"slice {q}: step {g} has no open bank"
-            bank = self.banks[q, g] = Bank(self.machine.neurons(q))
+            bank = self.banks[q, g] = Bank(int(self.plan.program.slice_cells[q]))
         return bank
 
     def _marker(self, packet: Item) -> None:
