@@ -45,6 +45,18 @@ def write_zip(path: Path, header: dict[str, Any], arrays: dict[str, NDArray[Any]
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """A UTF-8 text file, written under a temporary name and renamed. Raises ProgramError when it cannot be written."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ProgramError(f"cannot write {path}: {error.strerror}; nothing was written, free space or choose another path") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def content_digest(header: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> str:
     """SHA-256, in hexadecimal, over a JSON header and arrays: names, types, shapes and values."""
     h = hashlib.sha256(json.dumps(header, sort_keys=True).encode())

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from neurosim import __version__
+from neurosim.cli.baselines import baseline
 from neurosim.cli.demo import demo
 from neurosim.cli.models import check, chips, compile_command
 from neurosim.cli.runs import compare, run, trace
@@ -39,6 +40,7 @@ app.command()(run)
 app.command()(trace)
 app.command()(compare)
 app.command()(chips)
+app.add_typer(baseline, name="baseline")
 
 
 def main() -> None:

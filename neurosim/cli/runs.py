@@ -176,7 +176,7 @@ def compare(
         typer.Option(
             "--baseline",
             "-b",
-            help="h200, a100, rtx4090, rtx3090, orin-nano, xavier-nx, epyc-7763 or paper-formula (repeatable); by default h200, orin-nano, paper-formula.",
+            help="h200, a100, rtx4090, rtx3090, orin-nano, xavier-nx, epyc-7763, paper-formula (repeatable; default the 1st, 5th and last).",
         ),
     ] = None,
     precision: Annotated[str, typer.Option(help="Arithmetic of the GPU: fp16, tf32 or fp32.")] = "fp16",
