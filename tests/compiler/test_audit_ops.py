@@ -10,6 +10,7 @@ import pytest
 
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.audit import audit
+from neurosim.compiler.memory import MemoryModel
 from neurosim.errors import AuditError, DoesNotFit
 from neurosim.graph import Graph, pass_rule
 from neurosim.ops import OPERANDS
@@ -140,7 +141,7 @@ def _with_values(graph: Graph, source: str, most: int) -> Graph:
     ],
 )
 def test_cells_hold_the_largest_values_that_spikes_can_have(name: str, source: str, fits: int, too_much: int, words: str) -> None:
-    """or_pool: 9 taps into registers of 8 bits. A latched mask: 64 spikes per step, 2 steps. Coincidence: q * 2 channels * 16 tokens << 1, own 2 * 1."""
+    """or_pool: 9 taps into registers of 8 bits. A latched mask: 64 spikes per step, 2 steps. Coincidence: q * 2 channels * 16 tokens << 1."""
     bits = {"or_pool": 16, "latched": 15, "coincidence": 11}[name]
     chip = chip_of(40, 1 << 16, 4, "end_to_end", f"arithmetic.acc_bits={bits}")
     for most in (fits, too_much):
@@ -158,9 +159,30 @@ def test_a_head_stays_whole() -> None:
     program = assemble(graph, chip_of(32, 1 << 16), "wavefront")
     boxes = program.slice_box[program.slice_population == 4].tolist()
     assert boxes == [[0, 2, 0, 4, 0, 4], [2, 4, 0, 4, 0, 4]]
-    with pytest.raises(DoesNotFit, match="one head.*has 32 neurons.*31"):
+    with pytest.raises(DoesNotFit, match=r"one head.*has 32 neurons.*31"):
         assemble(graph, chip_of(31, 1 << 16), "wavefront")
-    held = max(row["bytes"] for row in program.meta["memory"] if "op" in row["populations"])
-    # routes to the readout count too, so one byte less than a core needs can be the sources' or the head's
-    with pytest.raises(DoesNotFit, match="one head.*bytes"):
-        assemble(graph, chip_of(32, held - 1, 6), "wavefront")
+    with pytest.raises(DoesNotFit, match=r"one head.*bytes"):
+        assemble(graph, chip_of(32, 600), "wavefront")
+
+
+@pytest.mark.parametrize(
+    ("name", "sync", "bits"),
+    [
+        # per bank and, behind the plus, besides: cells of section 12 on a slice of 2 channels and 16 pixels (4 x 2 x 4 where space is cut)
+        ("or_pool", "wavefront", (32 * 8, 0)),
+        ("gate", "wavefront", (32 * 8 + 8 * 16, 0)),
+        ("latched", "wavefront", (32 * 8 + 4 * 16, 4 * 16)),
+        ("max_pool", "wavefront", (32 * 16 + 32 * 16, 0)),
+        ("coincidence", "wavefront", (32 * 16 + 3 * 32 * 8 + 4 * 16, 0)),
+        ("or_pool", "free", (0, 0)),
+        ("gate", "free", (0, 8 * 16)),
+        ("latched", "free", (0, 4 * 16)),
+        ("max_pool", "free", (0, 32 * 16)),
+        ("coincidence", "free", (0, 3 * 32 * 8 + 4 * 16)),
+    ],
+)
+def test_bits_of_cells(name: str, sync: str, bits: tuple[int, int]) -> None:
+    graph, chip = GRAPHS[name], chip_of(40, 1 << 16, 4, "link", "arithmetic.acc_bits=16")
+    model = MemoryModel(graph, chip, sync)
+    held = model.contents(4, assemble(graph, chip, sync).slice_box[_slice(PROGRAMS[name])].tolist())
+    assert (held.bank, held.kept) == bits
