@@ -46,6 +46,16 @@ class Figure(Strict, Generic[T]):
     value: T
     source: str = "set by the user"
     status: Status = "assumed"
+    low: T | None = None
+    high: T | None = None
+    """Range that the value may lie in; none = a spread by its status (docs/energy.md)."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Figure[T]:
+        for end, wrong in ((self.low, "above"), (self.high, "below")):
+            if end is not None and (end > self.value if wrong == "above" else end < self.value):  # type: ignore[operator]  # ranges are of numbers
+                raise ValueError(f"range end {end} lies {wrong} the value {self.value}")
+        return self
 
 
 def _as_figure(parse: Any) -> Any:
@@ -53,8 +63,9 @@ def _as_figure(parse: Any) -> Any:
         if isinstance(raw, Figure):
             return raw
         table = dict(raw) if isinstance(raw, dict) else {"value": raw}
-        if "value" in table:
-            table["value"] = parse(table["value"])
+        for key in ("value", "low", "high"):
+            if table.get(key) is not None:
+                table[key] = parse(table[key])
         return table
 
     return convert
