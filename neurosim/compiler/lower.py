@@ -8,74 +8,60 @@ need no case of their own: an ``add`` joins the terms, so every writer ends up w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import DECAY_ONE
+from neurosim.compiler.event_layers import State, lower_event, realise
+from neurosim.compiler.expression import Expression, Term, spikes_of, through
 from neurosim.compiler.rewrites import Log
-from neurosim.compiler.stages import Chain, Place, Reshape, Stage, append, finish, identity, merge
+from neurosim.compiler.stages import Place, Reshape, Stage, append, identity
 from neurosim.errors import UnsupportedLayer
 from neurosim.golden.network import linear_layer
-from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Shape, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Rewrite, Shape, Sparse, SumPool, TokenMix
 from neurosim.network import Layer, Network
+from neurosim.network.layers import EVENT_OPS
 
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Term:
-    """What one population contributes: ``chain`` applied to its value ``delay`` steps ago. ``layers``: the layers folded into the chain."""
+def lower(net: Network, *, sums_for_averages: bool = False) -> Graph:
+    """Fold ``net`` into populations and projections. ``sums_for_averages``: average pools leave out their division, another network.
 
-    source: str
-    delay: int
-    chain: Chain
-    layers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Expression:
-    """Sum of terms plus a constant per step."""
-
-    terms: tuple[Term, ...]
-    bias: Floats
-    """(c, y, x)"""
-
-
-def lower(net: Network) -> Graph:
-    """Fold ``net`` into populations and projections. Raises UnsupportedLayer for the first layer that cannot be expressed, ModelError otherwise."""
+    Raises UnsupportedLayer for the first layer that cannot be expressed, ModelError otherwise.
+    """
     net.verify()
-    return _Lowering(net).run()
+    return _Lowering(net, sums_for_averages).run()
 
 
 class _Lowering:
-    def __init__(self, net: Network) -> None:
+    def __init__(self, net: Network, sums_for_averages: bool) -> None:
         self.net = net
-        self.log = Log(net)
-        self.values: dict[str, Expression] = {}
-        self.populations: dict[str, Population] = {}
-        self.projections: list[Projection] = []
-        self.warnings: list[str] = []
+        self.sums_for_averages = sums_for_averages
+        self.state = State(net, needed_layers(net))
+        self.populations, self.warnings = self.state.populations, self.state.warnings
 
     def run(self) -> Graph:
-        net = self.net
-        needed = needed_layers(net)
+        net, needed = self.net, self.state.needed
         for layer in net.layers.values():
             if layer.name in needed:
-                self.values[layer.name] = self._lower(layer)
+                self.state.values[layer.name] = self._lower(layer)
         recurrent = [self._connect(*connection) for connection in net.connections if connection[1] in needed]
         self._readout(net.layers[str(net.output_name)])
         for projections in recurrent:
-            self.projections += projections
-        order = {name: k for k, name in enumerate(self.populations)}
-        self.projections.sort(key=lambda p: order[p.target])
+            self.state.projections += projections
+        unread = self.state.folded - {p.source for p in self.state.projections}
+        populations = tuple(p for p in self.populations.values() if p.name not in unread)
+        order = {p.name: k for k, p in enumerate(populations)}
+        joined = sorted((p for p in self.state.projections if p.target not in unread), key=lambda p: order[p.target])
         graph = Graph(
-            net.name, net.steps, tuple(self.populations.values()), tuple(self.projections), class_names=net.class_names, dense_macs=net.dense_macs(),
+            net.name, net.steps, populations, tuple(joined), class_names=net.class_names, dense_macs=net.dense_macs(),
             warnings=tuple(self.warnings), integers=net.integers,
         )  # fmt: skip
         graph.verify()
-        return replace(graph, rewrites=self.log.rewrites(graph, needed))
+        return replace(graph, rewrites=Log(net).rewrites(graph, needed, self.state.notes))
 
     def _lower(self, layer: Layer) -> Expression:
         match layer.op:
@@ -86,40 +72,60 @@ class _Lowering:
                 return Expression((Term(layer.name, 0, chain, (layer.name,)),), _whole(bias[:, None, None], layer.shape))
             case "spikes_input":
                 self.populations[layer.name] = Population(layer.name, layer.shape, "input")
-                return _spikes_of(layer)
+                return spikes_of(layer.name, layer.shape)
             case "lif":
                 return self._lif(layer)
             case "li":
+                self.state.value(layer.inputs[0], layer)
                 return self._driven(layer)
             case "add":
-                inputs = [self.values[x] for x in layer.inputs]
-                terms = tuple(t for e in inputs for t in self._through(e.terms, [], layer.name))
-                return Expression(terms, np.asarray(sum(e.bias for e in inputs)))
+                return self._add(layer)
             case "concat":
                 return self._concat(layer)
             case "delay":
-                return self._delayed(layer.name, "delay", self.values[layer.inputs[0]], layer.params["steps"])
-        x = self.values[layer.inputs[0]]
+                return self._delayed(layer.name, "delay", self.state.value(layer.inputs[0], layer), layer.params["steps"])
+            case op if op in EVENT_OPS:
+                return lower_event(self.state, layer)
+        return self._linear(layer)
+
+    def _linear(self, layer: Layer) -> Expression:
+        x = self.state.values[layer.inputs[0]]
+        if layer.op == "avg_pool" and self.sums_for_averages:
+            text = f"a sum in place of the mean: its values are {np.prod(layer.params['kernel'])} times as large"
+            self.state.notes[layer.name] = Rewrite(layer.name, layer.op, "rewritten", text)
+            layer = replace(layer, op="sum_pool")
         bias = linear_layer(layer, [x.bias[None]])[0]  # refuses ops without a rule
-        return Expression(self._through(x.terms, linear_stages(layer, x.bias.shape), layer.name), bias)
+        stages = linear_stages(layer, x.shape)
+        if x.pending is not None:
+            passed = self.state.passed(layer, stages)
+            if passed is not None:
+                return replace(passed, bias=bias)
+            x = self.state.value(layer.inputs[0], layer)
+        return Expression(self._through(x.terms, stages, layer.name), bias)
 
     def _through(self, terms: tuple[Term, ...], stages: list[Stage], name: str) -> tuple[Term, ...]:
-        result = []
-        for term in terms:
-            chain, shape = term.chain, self.populations[term.source].shape
-            for stage in stages:
-                chain = append(chain, stage, shape)
-            result.append(replace(term, chain=chain, layers=(*term.layers, name)))
-        return tuple(result)
+        return through(terms, stages, self.populations, name)
+
+    def _add(self, layer: Layer) -> Expression:
+        waiting = [x for x in layer.inputs if self.state.values[x].pending is not None]
+        for x in waiting[1:]:  # a neuron has one op
+            self.state.value(x, layer)
+        inputs = [self.state.values[x] for x in layer.inputs]
+        terms = tuple(t for e in inputs for t in self._through(e.terms, [], layer.name))
+        pending = next((e.pending for e in inputs if e.pending is not None), None)
+        if pending is not None:
+            operands = tuple((operand, self._through(waits, [], layer.name)) for operand, waits in pending.operands)
+            pending = replace(pending, operands=operands)
+        return Expression(terms, np.asarray(sum(e.bias for e in inputs)), pending)
 
     def _concat(self, layer: Layer) -> Expression:
         terms: list[Term] = []
         offset = 0
-        for x in layer.inputs:
-            value = self.values[x]
+        values = [self.state.value(x, layer) for x in layer.inputs]
+        for value in values:
             terms += self._through(value.terms, [Place(offset, layer.shape[0])], layer.name)
             offset += len(value.bias)
-        return Expression(tuple(terms), np.concatenate([self.values[x].bias for x in layer.inputs]))
+        return Expression(tuple(terms), np.concatenate([value.bias for value in values]))
 
     def _delayed(self, name: str, op: str, value: Expression, steps: int) -> Expression:
         if np.any(value.bias):
@@ -132,16 +138,19 @@ class _Lowering:
 
     def _lif(self, layer: Layer) -> Expression:
         value = self._driven(layer)
-        projections = self._project(layer.name, layer.shape, value.terms)
+        self.state.driven[layer.name] = value
+        projections = self.state.project(layer.name, layer.shape, value.terms)
+        operands, op = realise(self.state, layer, value) if value.pending is not None else ([], None)
+        projections += operands
         rule = self._rule(layer, value.bias)
         host = bool(projections) and all(self.populations[q.source].kind == "analog" for q in projections)
-        self.populations[layer.name] = Population(layer.name, layer.shape, "spiking", rule, host=host)
-        self.projections += projections
-        return _spikes_of(layer)
+        self.populations[layer.name] = Population(layer.name, layer.shape, "spiking", rule, host=host, op=op)
+        self.state.projections += projections
+        return spikes_of(layer.name, layer.shape)
 
     def _driven(self, layer: Layer) -> Expression:
         """What enters the neurons of a layer, in the unit of their membrane."""
-        value, factor = self.values[layer.inputs[0]], layer.params["input_scale"]
+        value, factor = self.state.values[layer.inputs[0]], layer.params["input_scale"]
         if layer.params["decay_current"] and np.any(value.bias):
             raise UnsupportedLayer(
                 layer.name, layer.op, "a bias enters its synaptic current, where it would build up over the steps",
@@ -149,7 +158,12 @@ class _Lowering:
             )  # fmt: skip
         if factor == 1.0:
             return value
-        return Expression(self._through(value.terms, [identity(layer.shape[0], factor)], layer.name), value.bias * factor)
+        stages: list[Stage] = [identity(layer.shape[0], factor)]
+        if value.pending is not None:
+            passed = self.state.passed(layer, stages)
+            assert passed is not None, "a factor is passed or refused"
+            return replace(passed, bias=value.bias * factor)
+        return Expression(self._through(value.terms, stages, layer.name), value.bias * factor)
 
     def _rule(self, layer: Layer, bias: Floats) -> NeuronRule:
         """The neuron's rule with its reset potential (subtracting: its resting potential) moved to 0."""
@@ -177,6 +191,7 @@ class _Lowering:
         return NeuronRule(
             threshold, _compact(_whole(total, layer.shape)), self._fraction(layer, "decay"), p["reset"], reset_by, floor, p["strict"],
             self._fraction(layer, "decay_current") if p["decay_current"] else None,  # one that keeps nothing is its input
+            p["max_spikes"],
         )  # fmt: skip
 
     def _fraction(self, layer: Layer, key: str) -> int:
@@ -187,38 +202,24 @@ class _Lowering:
             )
         return kept
 
-    def _project(self, target: str, shape: Shape, terms: tuple[Term, ...]) -> list[Projection]:
-        """Terms as projections; those of one source and delay are merged where their maps allow."""
-        result: list[Projection] = []
-        for term in terms:
-            source = self.populations[term.source].shape
-            done = finish(term.chain, source)
-            if done is None:
-                raise UnsupportedLayer(
-                    term.layers[-1] if term.layers else target, self.net.layers[term.layers[-1] if term.layers else target].op,
-                    f"the linear layers {', '.join(term.layers)} between {term.source} and {target} have no compact form",
-                    value=f"{np.prod(source) * np.prod(shape):.3g} weights", limit="16.8 M", remedy="put a lif layer between them",
-                )  # fmt: skip
-            projection = Projection(term.source, target, done[0], term.delay, channel_offset=done[1], layers=term.layers)
-            for k, other in enumerate(result):
-                if (other.source, other.delay, other.channel_offset) == (projection.source, projection.delay, projection.channel_offset):
-                    both = merge(other.map, projection.map)
-                    if both is not None:
-                        result[k] = replace(other, map=both, layers=tuple(dict.fromkeys(other.layers + projection.layers)))
-                        break
-            else:
-                result.append(projection)
-        return result
-
     def _connect(self, source: str, target: str, delay: int) -> list[Projection]:
-        value = self._delayed(target, "connect", self.values[source], delay)
+        value = self._delayed(target, "connect", self.state.value(source, self.net.layers[target]), delay)
         terms = self._through(value.terms, [identity(len(value.bias), self.net.layers[target].params["input_scale"])], target)
         if self.populations[target].host:
-            self.populations[target] = replace(self.populations[target], host=False)
-        return self._project(target, self.net.layers[target].shape, terms)
+            self._move_to_chip(target)
+        return self.state.project(target, self.net.layers[target].shape, terms)
+
+    def _move_to_chip(self, name: str) -> None:
+        """A population that the host would compute, were there no spikes that come back to it."""
+        if self.populations[name].op is not None:
+            raise UnsupportedLayer(
+                name, "connect", "spikes come back to a lif behind a max-pool of the image, whose windows the host computes",
+                remedy="put a lif layer between the image and the max-pool",
+            )  # fmt: skip
+        self.populations[name] = replace(self.populations[name], host=False)
 
     def _readout(self, layer: Layer) -> None:
-        value = self.values[layer.name]
+        value = self.state.value(layer.name, layer)
         name = f"{layer.name}.count" if layer.name in self.populations else layer.name
         terms, bias = value.terms, value.bias
         if layer.op == "li":
@@ -227,13 +228,13 @@ class _Lowering:
                 np.ones((1, 1, 1)), bias if p["bias"] is None else bias + p["bias"], self._fraction(layer, "decay"),
                 decay_current=self._fraction(layer, "decay_current") if p["decay_current"] else None,
             )  # fmt: skip
-            self.projections += self._project(name, layer.shape, terms)
+            self.state.projections += self.state.project(name, layer.shape, terms)
             self.populations[name] = Population(name, layer.shape, "readout", rule)
             return
         if self.net.steps > 1:
             terms = self._through(terms, [identity(layer.shape[0], 1.0 / self.net.steps)], "mean over steps")
             terms, bias = tuple(replace(t, layers=t.layers[:-1]) for t in terms), bias / self.net.steps
-        self.projections += self._project(name, layer.shape, terms)
+        self.state.projections += self.state.project(name, layer.shape, terms)
         self.populations[name] = Population(name, layer.shape, "readout", NeuronRule(np.ones((1, 1, 1)), bias))
 
 
@@ -265,10 +266,6 @@ def needed_layers(net: Network) -> set[str]:
             needed.add(name)
             waiting += [*net.layers[name].inputs, *(s for s, t, _ in net.connections if t == name)]
     return needed | {net.input_contract.name}
-
-
-def _spikes_of(layer: Layer) -> Expression:
-    return Expression((Term(layer.name, 0, ()),), np.zeros(layer.shape))
 
 
 def _whole(value: Floats, shape: Shape) -> Floats:

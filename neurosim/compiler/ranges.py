@@ -77,11 +77,11 @@ def reach(graph: Graph, population: Population, pixels: tuple[int, int]) -> Reac
 
 
 def span(p: Projection, source: Population, pixels: tuple[int, int]) -> tuple[Floats, Floats]:
-    """(greatest, least) contribution of a projection to each of its targets."""
+    """(greatest, least) contribution of a projection to each of its targets; a spike counts up to the most spikes that its neuron sends at once."""
     ones = np.ones((1, *source.shape))
     positive = apply_map(replace(p.map, weight=np.maximum(p.map.weight, 0).astype(np.float64)), ones)[0]
     negative = apply_map(replace(p.map, weight=np.minimum(p.map.weight, 0).astype(np.float64)), ones)[0]
-    low, high = pixels if source.kind == "analog" else (0, 1)
+    low, high = pixels if source.kind == "analog" else (0, source.rule.max_spikes if source.rule is not None else 1)
     return positive * high + negative * low, positive * low + negative * high
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from neurosim.graph import Graph, Projection, Rewrite
 from neurosim.network import Layer, Network
+from neurosim.network.layers import EVENT_OPS
 
 NATIVE = {"conv2d": "conv2d", "linear": "dense", "token_mix": "token_mix", "sum_pool": "sum_pool", "sparse": "sparse"}
-STRUCTURE = ("input", "add", "concat", "reshape", "delay", "lif", "li")
+STRUCTURE = ("input", "add", "concat", "reshape", "delay", "lif", "li", *EVENT_OPS)
 """Ops that bring no weights of their own."""
 REASONS = {
     "batch_norm": "folded into the weights of {where}; its shift became the bias of the target",
@@ -28,8 +30,8 @@ class Log:
     def __init__(self, net: Network) -> None:
         self.net = net
 
-    def rewrites(self, graph: Graph, needed: set[str]) -> tuple[Rewrite, ...]:
-        """One Rewrite per layer, in the order of the network."""
+    def rewrites(self, graph: Graph, needed: set[str], notes: Mapping[str, Rewrite]) -> tuple[Rewrite, ...]:
+        """One Rewrite per layer, in the order of the network; ``notes``: those that lowering has written itself."""
         carriers: dict[str, list[Projection]] = {name: [] for name in self.net.layers}
         for projection in graph.projections:
             for name in projection.layers:
@@ -39,6 +41,8 @@ class Log:
         for layer in self.net.layers.values():
             if layer.name not in needed:
                 result.append(Rewrite(layer.name, layer.op, "dropped", "the output does not depend on it"))
+            elif layer.name in notes and (layer.op != "lif" or layer.name not in populations):
+                result.append(notes[layer.name])
             elif layer.op in ("lif", "li", "spikes_input"):
                 result.append(self._neurons(layer, populations[layer.name].host))
             else:

@@ -96,8 +96,8 @@ def test_refusals_name_the_layer() -> None:
     with pytest.raises(UnsupportedLayer, match=r"bad \(lif\): the threshold"):
         lower(net)
     net = Network("pooled")
-    net.output(net.mean("mean", net.op("pool", "max_pool", net.spikes_input("in", (2, 4, 4)))))
-    with pytest.raises(UnsupportedLayer, match=r"pool \(max_pool\)"):
+    net.output(net.mean("mean", net.op("pool", "softmax", net.spikes_input("in", (2, 4, 4)))))
+    with pytest.raises(UnsupportedLayer, match=r"pool \(softmax\)"):
         lower(net)
     net = Network("late", steps=2)
     y = net.conv2d("conv", net.spikes_input("in", (2, 4, 4)), np.ones((1, 2, 1, 1)), [1.0])

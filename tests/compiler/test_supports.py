@@ -22,7 +22,7 @@ def small(build: Callable[[Network, str], str], steps: int = 1, image: bool = Fa
 
 
 CASES = {
-    "unknown op": (lambda n, x: n.lif("lif", n.op("bad", "max_pool", x)), (), "bad", "max_pool"),
+    "unknown op": (lambda n, x: n.lif("lif", n.op("bad", "softmax", x)), (), "bad", "softmax"),
     "leak": (lambda n, x: n.lif("bad", x, decay=0.5), ("capabilities.neuron.leak=false",), "bad", 0.5),
     "reset": (lambda n, x: n.lif("bad", x, reset="subtract"), ('capabilities.neuron.resets=["zero"]',), "bad", "subtract"),
     "floor": (lambda n, x: n.lif("bad", x, floor=-1.0), ("capabilities.neuron.floor=false",), "bad", "floor"),
