@@ -35,7 +35,9 @@ OPTIONS = ("reset", "floor", "test", "readout", "solver", "image", "input_shape"
 """Options of ``load`` that belong to NIR graphs."""
 MAPPED = ("Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d")
 """Nodes that read maps (c, y, x)."""
-UNKNOWN = {"MaxPool2d": "max_pool", "MaxPool1d": "max_pool", "Softmax": "softmax", "LayerNorm": "layer_norm", "ReLU": "relu"}
+POOLS = ("MaxPool1d", "MaxPool2d")
+"""Nodes outside NIR that are read as max_pool."""
+UNKNOWN = {"Softmax": "softmax", "LayerNorm": "layer_norm", "ReLU": "relu"}
 """Names of nodes outside NIR under which ``check`` knows a remedy."""
 
 
@@ -330,19 +332,21 @@ class Builder:
         return ()
 
     def _unknown(self, node: str, name: str, source: str) -> str:
-        """A node outside NIR: an op of its name, of the shape that its reader expects."""
+        """A node outside NIR: max-pool, or an op of its name, of the shape that its reader expects."""
         kind, shape = self.nodes[node].kind, self.net.shape(source)
         fields = self.nodes[node].fields
-        if UNKNOWN.get(kind) == "max_pool" and "kernel_size" in fields:
+        if kind in POOLS and "kernel_size" in fields:
             kernel = self.source.sizes(node, "kernel_size")
             given = (kernel, self.source.sizes(node, "stride") or kernel, self.source.sizes(node, "padding") or (0,))
             if any(len(value) not in (1, 2) or min(value) < 0 for value in given) or 0 in given[1]:
                 raise ModelError(f"node {node}: kernel_size, stride and padding {given} must be one or two whole numbers")
-            kernel, stride, padding = (tuple(np.broadcast_to(value, (2,)).tolist()) for value in given)
-            height, width = (int((n + 2 * p - k) // s + 1) for n, k, s, p in zip(shape[1:], kernel, stride, padding, strict=True))
-            shape = (shape[0], height, width)
-        else:
-            shape = next((full_shape(s) for s in (self.expected(b) for b in self.source.behind(node)) if s and len(s) <= 3), shape)
+            flat = kind == "MaxPool1d"  # maps one row high
+            kernel, stride, padding = (
+                (filler, int(value[0])) if flat else (int(value[0]), int(value[-1])) for value, filler in zip(given, (1, 1, 0), strict=True)
+            )
+            self.note(f"node {name} has the type {kind}, which NIR does not define: the largest of every window")
+            return self.net.max_pool(name, source, kernel, stride, padding)
+        shape = next((full_shape(s) for s in (self.expected(b) for b in self.source.behind(node)) if s and len(s) <= 3), shape)
         self.note(f"node {name} has the type {kind}, which NIR does not define: no chip runs it as it is")
         return self.net.op(name, UNKNOWN.get(kind, kind), source, shape=shape)
 

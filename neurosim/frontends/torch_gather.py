@@ -27,9 +27,19 @@ class Mix:
     name: str
 
 
+@dataclass(frozen=True)
+class Product:
+    """scale * a b, block by block; ids a [blocks, i, m] and b [blocks, m, j], normalised. ``name`` for its layer, should it have to become one."""
+
+    a: Any
+    b: Any
+    scale: float
+    name: str
+
+
 def layer_of(walk: Walk, ids: Any, shape: Shape, const: Any = None) -> Source:
     """A layer with exactly these values: normalised ids and constants, in the order (c, y, x) of ``shape``."""
-    flat = _resolved(walk, ids.reshape(-1))
+    flat = _resolved(walk, _multiplied(walk, ids.reshape(-1)))
     source = _joined(walk, flat, shape) or _gathered(walk, flat, shape)
     if const is None or not bool((const != 0).any()):
         return source
@@ -47,7 +57,29 @@ def _is_whole(source: Source, chunk: Any) -> bool:
     return bool(torch.equal(chunk, torch.arange(source.start, source.start + source.size)))
 
 
-# -- token mixing of slices
+# -- products of spikes that are no attention, token mixing of slices
+
+
+def _multiplied(walk: Walk, flat: Any) -> Any:
+    """Ids without those of products, which become ops of the name matmul."""
+    which = walk.ledger.lookup(flat)
+    for index in torch.unique(which).tolist():
+        source = walk.ledger.sources[index]
+        if source.start in walk.products:
+            layer = _named_product(walk, source, walk.products[source.start])
+            flat = torch.where(which == index, flat + layer.start - source.start, flat)
+    return flat
+
+
+def _named_product(walk: Walk, source: Source, product: Product) -> Source:
+    a, b = (layer_of(walk, ids, (ids.shape[0], ids.shape[1], ids.shape[2])) for ids in (product.a, product.b))
+    name = walk.free(product.name)
+    made = walk.layer((source.shape, name), "matmul", [a, b], lambda _: walk.net.op(name, "matmul", a.name, b.name, shape=source.shape), name=name)
+    if made.name not in walk.named_ops:
+        walk.named_ops.append(made.name)
+    if product.scale == 1.0:
+        return made
+    return walk.layer(product.scale, "scale", [made], lambda name: walk.net.scale(name, made.name, product.scale))
 
 
 def _resolved(walk: Walk, flat: Any) -> Any:

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
     if not isinstance(value, Value):
         raise ModelError(f"output {options.output} of the module does not depend on its input; choose another with output=")
     axis = _finish(walk, value)
+    _prune(walk)
     _note_dropped(walk, outputs, options.output)
     check_rules(module, [n for k, n in enumerate(neurons) if k in walk.lif], steps)
     if walk.named_ops:
@@ -159,6 +161,25 @@ def _finish(walk: Walk, value: Value) -> int | None:
     source = walk.layer_of(ids, (len(ids), 1, 1), None if const is None else const[0])
     net.output(source.name)
     return axis
+
+
+def _prune(walk: Walk) -> None:
+    """Drop layers that nothing reads any more: scales that a gate or an attention took over, whose name it then gets."""
+    net = walk.net
+    kept = {net.input_contract.name, *(s for s, _, _ in net.connections), *(t for _, t, _ in net.connections)}
+    waiting = [str(net.output_name), *kept]
+    while waiting:
+        name = waiting.pop()
+        kept.add(name)
+        waiting += [x for x in net.layers[name].inputs if x not in kept]
+    for name in [name for name in net.layers if name not in kept and net.layers[name].op != "lif"]:
+        del net.layers[name]
+    new = {name: base for name in net.layers if net.layers[name].op == "attention" and (base := name.rpartition("_")[0]).endswith(".attention")}
+    new = {name: base for name, base in new.items() if base not in net.layers}
+    if len(set(new.values())) == len(new):
+        renamed = [replace(x, name=new.get(x.name, x.name), inputs=tuple(new.get(i, i) for i in x.inputs)) for x in net.layers.values()]
+        net.layers = {layer.name: layer for layer in renamed}
+    walk.named_ops = [name for name in walk.named_ops if name in kept]
 
 
 def _note_dropped(walk: Walk, outputs: list[Any], wanted: int) -> None:

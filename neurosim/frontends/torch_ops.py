@@ -1,7 +1,7 @@
 """Nodes that move values, compute element by element, or have no rule: what becomes of each ATen operation.
 
-Weighted operations (convolution, linear, matrix products, batch norm, pooling, sums) are in ``torch_linear``. A handler gets (walk, node, args,
-kwargs).
+Weighted operations (convolution, linear, matrix products, batch norm, pooling, sums) are in ``torch_linear``, products of spikes and max-pool in
+``torch_events``. A handler gets (walk, node, args, kwargs).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from neurosim.frontends.torch_linear import HANDLERS as LINEAR
+from neurosim.frontends.torch_events import HANDLERS as COMPUTING
 from neurosim.frontends.torch_values import MixedStepsError, Value, layer_shape
 from neurosim.frontends.torch_walk import Membrane, Walk, op_name
 
@@ -50,10 +50,9 @@ COMPARISONS = (
 )  # fmt: skip
 """Ops by which neurons written out by hand are known."""
 NAMES = {
-    "max_pool2d": "max_pool", "max_pool2d_with_indices": "max_pool", "max_pool1d": "max_pool", "max_pool1d_with_indices": "max_pool",
-    "adaptive_max_pool2d": "max_pool", "_softmax": "softmax", "_log_softmax": "log_softmax", "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm", "mul": "multiply", "bmm": "matmul", "mm": "matmul", "scaled_dot_product_attention": "attention",
-    "_scaled_dot_product_attention_math": "attention", "instance_norm": "instance_norm", "pow": "power",
+    "_softmax": "softmax", "_log_softmax": "log_softmax", "native_layer_norm": "layer_norm",
+    "native_group_norm": "group_norm", "mul": "multiply", "bmm": "matmul", "mm": "matmul", "scaled_dot_product_attention": "softmax",
+    "_scaled_dot_product_attention_math": "softmax", "instance_norm": "instance_norm", "pow": "power",
 }  # fmt: skip
 """ATen names as the check knows them."""
 
@@ -178,8 +177,6 @@ def _unknown(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     ]  # fmt: skip
     numbers = {f"arg{k}": list(a) if isinstance(a, tuple | list) else a for k, a in enumerate(args) if isinstance(a, int | float | tuple | list)
                and not any(isinstance(leaf, Value) or torch.is_tensor(leaf) for leaf in pytree.tree_leaves(a, is_leaf=_is_value))}  # fmt: skip
-    if op == "max_pool":
-        numbers = _window(plain, args, same_rank[0].shape, shape)
     form = layer_shape(shape[lead:])
     source = walk.layer(
         (node.name, form), op, sources, lambda name: walk.net.op(name, op, *(s.name for s in sources), shape=form, **numbers), name=walk.name(op)
@@ -194,20 +191,6 @@ def _unknown(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     return (value, None, None) if isinstance(result, tuple | list) else value
 
 
-def _window(plain: str, args: Any, before: tuple[int, ...], after: tuple[int, ...]) -> dict[str, Any]:
-    """Parameters of a max pool: kernel, stride, padding, dilation per axis, and ceil_mode; an adaptive one as its windows where they are equal."""
-    if plain.startswith("adaptive"):
-        kernel = [b // a for a, b in zip(after[2:], before[2:], strict=True)]
-        regular = all(b == k * a for a, b, k in zip(after[2:], before[2:], kernel, strict=True))
-        return {"kernel": kernel, "stride": kernel, "padding": [0, 0]} if regular else {"output_size": list(after[2:])}
-    given: list[Any] = list(args[1:6])
-    defaults: list[Any] = [None, None, 0, 1, False]
-    kernel, stride, padding, dilation, ceil = given + defaults[len(given) :]
-    lists = [[v] * len(kernel) if isinstance(v, int) else list(v) for v in (stride or kernel, padding, dilation)]
-    numbers = {"kernel": list(kernel), "stride": lists[0], "padding": lists[1]}
-    return numbers | ({"dilation": lists[2]} if set(lists[2]) != {1} else {}) | ({"ceil_mode": True} if ceil else {})
-
-
 def handlers() -> dict[str, Callable[..., Any]]:
     """Op name -> handler; "" for the rest."""
     table: dict[str, Callable[..., Any]] = {"": _unknown, "getitem": _getitem, operator.getitem.__name__: _getitem}
@@ -217,4 +200,4 @@ def handlers() -> dict[str, Callable[..., Any]]:
         table |= {f"aten.{name}": handler for name in names}
     table |= {f"aten.upsample_nearest{d}d": _nearest for d in (1, 2)}
     table |= {"neurosim.neuron": _neuron, "neurosim.state": _state}
-    return table | {f"aten.{name}": handler for name, handler in LINEAR.items()}
+    return table | {f"aten.{name}": handler for name, handler in COMPUTING.items()}

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from neurosim.errors import ModelError
@@ -152,6 +153,15 @@ def _over_features(walk: Walk, x: Value, dims: list[int], mean: bool) -> Value:
             shape = known.shape if known.shape[0] == len(rows) else (len(rows), count, 1)
             source = walk.shaped(known, shape)
             made = walk.layer((), "mean", [source], lambda name: walk.net.mean(name, source.name))
+        elif (heads := _by_head(walk, rows)) is not None:
+            source, positions = heads
+            weight = np.full((source.shape[0] // count, count, 1, 1), factor)
+            made = walk.layer((count, mean), "sum", [source], lambda name: walk.net.conv2d(name, source.name, weight, groups=len(weight)))
+            return made, positions.reshape(parts.tokens)
+        elif not mean and known is not None and known.name:
+            shape = known.shape if known.shape[0] == len(rows) else (len(rows), count, 1)
+            source = walk.shaped(known, shape)
+            made = walk.layer(shape, "sum", [source], lambda name: walk.net.sum_pool(name, source.name, shape[1:]))
         elif len(rows) * count == rows.unique().numel():
             source = walk.layer_of(rows, (len(rows), count, 1))
             made = walk.layer(mean, "mean", [source], lambda name: walk.net.mean(name, source.name))
@@ -165,6 +175,19 @@ def _over_features(walk: Walk, x: Value, dims: list[int], mean: bool) -> Value:
         return made, torch.arange(len(rows)).reshape(parts.tokens)
 
     return Value(walk.emit(parts, build).reshape(kept), const)
+
+
+def _by_head(walk: Walk, rows: Any) -> tuple[Source, Any] | None:
+    """(layer, position of each row in (groups, y, x)) when a row is one pixel of neighbouring channels of a layer: a grouped 1x1 convolution."""
+    source = walk.ledger.sources[int(walk.ledger.lookup(rows.reshape(-1)[:1])[0])]
+    pixels, count = source.shape[1] * source.shape[2], rows.shape[1]
+    own = (rows - source.start).sort(1).values
+    inside = bool(((own >= 0) & (own < source.size)).all()) and rows.numel() == source.size
+    if not source.name or source.start in walk.mixes or pixels < 2 or not inside:
+        return None
+    if not torch.equal(own, own[:, :1] + pixels * torch.arange(count)) or bool((own[:, 0] // pixels % count != 0).any()):
+        return None
+    return source, own[:, 0] // (pixels * count) * pixels + own[:, 0] % pixels
 
 
 def _pool(dims: int) -> Handler:

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from neurosim.errors import ModelError, UnsupportedLayer
 from neurosim.frontends.torch_export import Neuron
-from neurosim.frontends.torch_gather import Mix, layer_of
+from neurosim.frontends.torch_gather import Mix, Product, layer_of
 from neurosim.frontends.torch_options import Axes
 from neurosim.frontends.torch_values import STATIC, Ledger, MixedStepsError, Source, Split, Value, digest, layer_shape, split
 from neurosim.graph import Shape
@@ -48,6 +48,10 @@ class Walk:
         self.cache: dict[Any, Source] = {}
         self.mixes: dict[int, Mix] = {}
         """Token mixings of a few channels, by the start of their source: layers of the Network only when somebody reads them."""
+        self.products: dict[int, Product] = {}
+        """Products of spikes, by the start of their source, whose name is empty: layers only when somebody reads them."""
+        self.attentions: dict[int, tuple[list[Source], int, float]] = {}
+        """Operands (q, k, v), heads and scale of the attentions, by the start of their source."""
         self.node: Any = None
         self.paths: set[str] = set()
         self.reserved = {neuron.name for neuron in neurons}
@@ -208,6 +212,10 @@ class Walk:
     def layer_of(self, ids: Any, shape: Shape, const: Any = None) -> Source:
         """A layer with exactly these values: normalised ids and constants, in the order (c, y, x) of ``shape``."""
         return layer_of(self, ids, shape, const)
+
+    def source_named(self, name: str) -> Source:
+        """The source of a layer."""
+        return next(source for source in self.ledger.sources if source.name == name and source.start not in self.mixes)
 
     def shaped(self, source: Source, shape: Shape) -> Source:
         """The same values under another shape."""

@@ -177,7 +177,7 @@ OPERATIONS: dict[str, tuple[Any, list[nn.Module], set[str]]] = {
     "matrices per head": (lambda m, y: (y.reshape(-1, 2, 2, 16) @ m.mixer).reshape(y.shape), [], {"token_mix"}),
     "einsum": (lambda m, y: torch.einsum("bchw,cd->bdhw", y, m.matrix[0]), [], {"conv2d"}),
     "pools": (lambda m, y: F.avg_pool2d(y, 3, 1, 1) + F.interpolate(F.adaptive_avg_pool2d(y, 2), scale_factor=2), [], None),
-    "sums and means": (lambda m, y: y.sum((2, 3)) - y.mean(1).flatten(1)[:, :4], [], {"mean", "scale", "sparse", "add", "reshape"}),
+    "sums and means": (lambda m, y: y.sum((2, 3)) - y.mean(1).flatten(1)[:, :4], [], {"sum_pool", "conv2d", "scale", "sparse", "add"}),
     "scale, shift, negate": (lambda m, y: 1 - (y * m.vector.view(1, -1, 1, 1) + 0.5) / 2, [], {"scale"}),
     "positions": (lambda m, y: m.parts[0](y + m.place), [CONV(kernel_size=1)], {"conv2d", "scale"}),
     "slices": (lambda m, y: torch.cat([y[:, 2:], y[:, :1], torch.zeros_like(y[:, :1])], 1).flip(2), [], {"sparse"}),
