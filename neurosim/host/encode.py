@@ -24,7 +24,8 @@ def encode(program: Program, samples: Samples | NDArray[Any], *, streamed: bool 
     Arrays and recordings at pace asap are due at 0. In free there are no steps: every packet has step 0; currents come once, times T; then the spikes
     of step 0, of step 1, ..., or a recording's events in its own order. Recordings at pace realtime are due at their own times since the start of
     the sample, the markers of a step at its end; ``streamed`` starts sample n of a stepped run n * T steps later (the engines do so in free).
-    Several events of one neuron and step are one packet on chips that take valued events, else as many packets of value 1.
+    Several events of one neuron and step are one packet on chips that take valued events, else as many packets of value 1; so are the several spikes
+    of a host population's neuron, also one packet where neurons of the chip send such (in steps).
     Raises DataError when the array is not of the Program's kind of input.
     """
     contract = program.meta["input"]
@@ -69,16 +70,18 @@ def _stimulus(program: Program, currents: dict[str, I64], spikes: dict[str, NDAr
             if name not in spikes:
                 raise DataError(f"input population {name} has no data; this program was made with another version of the host section")
             counts = spikes[name][sample, step, c0:c1, y0:y1, x0:x1].transpose(1, 2, 0).reshape(-1)
-            address, value = _packets(program, np.flatnonzero(counts), counts[counts > 0].astype(np.int64))
+            address, value = _packets(program, name, np.flatnonzero(counts), counts[counts > 0].astype(np.int64))
             ones = np.ones(len(address), np.int64)
             rows.append((ones * (0 if free else step), ones * SPIKE, ones * s, address, value))
     step_, item, slice_, address_, value_ = (np.concatenate([row[k] for row in rows]) for k in range(5))
     return _made(np.zeros(len(step_), np.int64), step_, item, slice_, address_, value_)
 
 
-def _packets(program: Program, rows: I64, counts: I64) -> tuple[I64, I64]:
-    """(rows, values): one valued packet each where the chip takes valued events, else ``counts`` packets of value 1."""
-    if "valued" in program.chip.capabilities.inputs:
+def _packets(program: Program, source: str, rows: I64, counts: I64) -> tuple[I64, I64]:
+    """(rows, values): one valued packet each where the chip takes them, else ``counts`` packets of value 1."""
+    capabilities = program.chip.capabilities
+    of_host = source in {p["name"] for p in program.meta["host"].get("populations", ())}
+    if "valued" in capabilities.inputs or (of_host and program.sync != "free" and capabilities.neuron.max_spikes > 1):
         return rows, counts
     return np.repeat(rows, counts), np.ones(int(counts.sum()), np.int64)
 

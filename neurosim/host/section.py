@@ -1,36 +1,48 @@
 """The host section: the linear ops from a static image up to and including the first spike layer, as data inside a Program.
 
-``meta["host"]``: {"input", "steps", "maps": [{source, target, op, shape, weight, stride, ..., fraction_bits, channel_offset}], "populations": [{name,
-shape, decay, decay_current, reset, strict, ...}], "macs"}; values named ``weight``, ``threshold``, ... are names of arrays in ``Program.host``.
+``meta["host"]``: {"input", "steps", "maps": [{source, target, operand, op, shape, weight, stride, ..., fraction_bits, channel_offset}],
+"populations": [{name, shape, decay, decay_current, reset, strict, max_spikes, pool, ...}], "macs"}; ``pool``: the max_pool of a population or None;
+values named ``weight``, ``threshold``, ... are names of arrays in ``Program.host``.
 Everything is integer: pixels times int64 weights in int64, bounded below 2**62 by the compiler, so no result depends on machine, order or threads.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import DECAY_ONE, ROUND_FLOOR, decay, fires
+from neurosim.arithmetic import DECAY_ONE, ROUND_FLOOR, decay
+from neurosim.errors import ModelError
 from neurosim.graph import Conv2d, Dense, Graph, LinearMap, Shape, Sparse, SumPool, TokenMix
+from neurosim.ops import MaxPool, windows
 from neurosim.program import Program
 
 I64 = NDArray[np.int64]
 
 
 def build_host(graph: Graph) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """(JSON, arrays) of the host section of an integer Graph; without a static image both lists in the JSON are empty."""
+    """(JSON, arrays) of the host section of an integer Graph; without a static image both lists in the JSON are empty.
+
+    Raises ModelError for a real-valued projection into an operand of a population on the chip: currents fill neurons' own cells.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     analog = {p.name for p in graph.populations if p.kind == "analog"}
     maps, macs = [], 0
     for k, p in enumerate(q for q in graph.projections if q.source in analog):
         shape = graph.population(p.source).shape
         out = p.map.out_shape(shape)
+        if p.operand and not graph.population(p.target).host:
+            raise ModelError(
+                f"projection {p.source} -> {p.target} brings currents to the operand {p.operand!r} of a population on the chip, which has none for "
+                "them; let the host compute the population"
+            )
         arrays[f"map{k}.weight"] = np.asarray(p.map.weight, np.int64)
         entry = {
-            "source": p.source, "target": p.target, "op": p.map.op, "shape": list(out), "weight": f"map{k}.weight",
+            "source": p.source, "target": p.target, "operand": p.operand, "op": p.map.op, "shape": list(out), "weight": f"map{k}.weight",
             "fraction_bits": p.fraction_bits, "channel_offset": p.channel_offset,
         }  # fmt: skip
         for key in ("stride", "padding", "dilation", "kernel"):
@@ -49,8 +61,10 @@ def build_host(graph: Graph) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         assert rule is not None
         entry = {
             "name": population.name, "shape": list(population.shape), "decay": rule.decay, "decay_current": rule.decay_current, "reset": rule.reset,
-            "strict": rule.strict,
+            "strict": rule.strict, "max_spikes": rule.max_spikes, "pool": None,
         }  # fmt: skip
+        if isinstance(population.op, MaxPool):
+            entry["pool"] = asdict(population.op)
         for key in ("threshold", "bias", "reset_by", "floor"):
             value = getattr(rule, key)
             entry[key] = None if value is None else f"population{k}.{key}"
@@ -68,24 +82,39 @@ def host_macs(program: Program) -> float:
 def run_host(program: Program, images: NDArray[Any]) -> tuple[dict[str, I64], dict[str, NDArray[np.uint8]]]:
     """(currents, spikes) for raw pixels [n, c, y, x].
 
-    Currents: population on the chip -> int64 [n, c, y, x], the same in every step. Spikes: host population -> uint8 [n, T, c, y, x].
+    Currents: population on the chip -> int64 [n, c, y, x], the same in every step. Spikes: host population -> uint8 [n, T, c, y, x], values of up to
+    max_spikes.
     """
     meta, arrays = program.meta["host"], program.host
     shapes = {p["name"]: tuple(p["shape"]) for p in program.meta["populations"]}
+    pools = {p["name"]: _pool(p["pool"]) for p in meta["populations"] if p["pool"] is not None}
     pixels = images.astype(np.int64)
     sums: dict[str, I64] = {}
+    seen: dict[str, I64] = {}  # what a max_pool chooses from
     for entry in meta["maps"]:
         part = apply_integer(_map(entry, arrays), pixels)
         bits = entry["fraction_bits"]
         if bits:
             part = (part + (1 << (bits - 1))) >> bits  # to the nearest unit of the target, halves upward
-        total = sums.setdefault(entry["target"], np.zeros((len(pixels), *shapes[entry["target"]]), np.int64))
+        target = entry["target"]
+        cells, shape = (seen, pools[target].source) if entry["operand"] else (sums, shapes[target])
+        total = cells.setdefault(target, np.zeros((len(pixels), *shape), np.int64))
         total[:, entry["channel_offset"] : entry["channel_offset"] + part.shape[1]] += part
-    spikes = {p["name"]: _fire(p, arrays, sums.pop(p["name"]), meta["steps"]) for p in meta["populations"]}
+    spikes = {}
+    for p in meta["populations"]:
+        current = sums.pop(p["name"], np.zeros((len(pixels), *p["shape"]), np.int64))
+        if p["name"] in pools:
+            wide = seen.get(p["name"], np.zeros((len(pixels), *pools[p["name"]].source), np.int64))
+            current = current + windows(wide, pools[p["name"]], shapes[p["name"]])
+        spikes[p["name"]] = _fire(p, arrays, current, meta["steps"])
     return sums, spikes
 
 
-# The rules are written for one neuron; with floor rounding they have no branch on values, so they act on whole arrays (hence the ignores).
+def _pool(entry: dict[str, Any]) -> MaxPool:
+    return MaxPool(*(tuple(entry[name]) for name in ("source", "kernel", "stride", "padding")))
+
+
+# The decay is written for one neuron; with floor rounding it has no branch on values, so it acts on whole arrays (hence the ignores).
 def _fire(entry: dict[str, Any], arrays: dict[str, NDArray[Any]], current: I64, steps: int) -> NDArray[np.uint8]:
     """T steps of a host population under a constant current, by the rule of docs/machine.md section 4 with floor rounding and no saturation."""
     threshold, bias = arrays[entry["threshold"]], arrays[entry["bias"]]
@@ -98,9 +127,9 @@ def _fire(entry: dict[str, Any], arrays: dict[str, NDArray[Any]], current: I64, 
         v = decay(v, DECAY_ONE - entry["decay"], ROUND_FLOOR) + i + bias  # type: ignore[arg-type]
         if entry["floor"] is not None:
             v = np.maximum(v, arrays[entry["floor"]])
-        fired: Any = fires(v, threshold, int(entry["strict"]))  # type: ignore[arg-type]
-        result[:, step] = fired
-        v = np.where(fired, 0 if entry["reset"] == "zero" else v - reset_by, v)
+        count = np.clip((v - int(entry["strict"])) // threshold, 0, entry["max_spikes"])  # arithmetic.spike_count over an array
+        result[:, step] = count
+        v = np.where(count > 0, 0 if entry["reset"] == "zero" else v - count * reset_by, v)
     return result
 
 

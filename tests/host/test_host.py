@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ from neurosim.chip import load_chip
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.lower import lower
 from neurosim.compiler.quantize import quantize
-from neurosim.errors import DataError
+from neurosim.errors import DataError, ModelError
 from neurosim.golden import run_graph
-from neurosim.graph import Graph
+from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection
 from neurosim.host import Stimulus, build_host, encode, host_macs, load_data, run_host
 from neurosim.host.stimulus import CURRENT, SPIKE
 from neurosim.network import Network
+from neurosim.ops import MaxPool
 from neurosim.program import Program
 from tests.networks import residual_net
 
@@ -43,6 +45,50 @@ def test_host_equals_the_golden_model(chip: str) -> None:
     silent = graph.with_(projections=tuple(p for p in graph.projections if p.source == "image"))
     bias = np.asarray(graph.population("head").rule.bias)  # type: ignore[union-attr]
     np.testing.assert_array_equal(run_graph(silent, images(), load_chip(chip)).scores, 3 * (currents["head"] + bias).reshape(len(images()), -1))
+
+
+def pooled_graph() -> Graph:
+    """Image -> host neurons with several spikes per step behind a max-pool of currents and currents of their own -> readout."""
+    draw = np.random.default_rng(3)
+    zero = np.zeros((1, 1, 1), np.int64)
+    rule = NeuronRule(np.full((1, 1, 1), 900), zero + 20, reset="subtract", reset_by=np.full((1, 1, 1), 700), strict=True, max_spikes=5)
+    pooled = Population("lif", (3, 4, 4), "spiking", rule, host=True, op=MaxPool((3, 8, 8), (3, 3), (2, 2), (1, 1)))
+    graph = Graph(
+        "pooled", 3,
+        (Population("image", (2, 8, 8), "analog"), pooled, Population("out", (2, 1, 1), "readout")),
+        (
+            Projection("image", "lif", Conv2d(draw.integers(-40, 60, (3, 2, 3, 3)), padding=(1, 1)), fraction_bits=3, operand="window"),
+            Projection("image", "lif", Conv2d(draw.integers(-4, 6, (2, 2, 2, 2)), (2, 2)), fraction_bits=1, channel_offset=1),
+            Projection("lif", "out", Dense(draw.integers(-5, 6, (2, 48)), (2, 1, 1))),
+        ),
+    )  # fmt: skip
+    graph.verify()
+    return graph
+
+
+def test_max_pool_and_several_spikes_on_the_host() -> None:
+    graph, chip = pooled_graph(), load_chip("ideal")
+    input_contract = {"kind": "image", "name": "image", "shape": [2, 8, 8], "dtype": "uint8"}
+    program = assemble(graph, chip, "wavefront", host=build_host(graph), meta={"input": input_contract})
+    _, spikes = run_host(program, images())
+    golden = run_graph(graph, images(), chip)
+    np.testing.assert_array_equal(spikes["lif"], golden.spikes["lif"])
+    assert set(np.unique(spikes["lif"])) >= {0, 1, 2, 5}
+    # one packet of each value where the chip knows them, else as many packets of value 1
+    able = replace(program, chip=load_chip("ideal", ["capabilities.neuron.max_spikes=5"]))
+    many, single = encode(able, images(1))[0], encode(program, images(1))[0]
+    assert sorted(set(many.value.tolist())) == sorted(set(spikes["lif"][0].ravel().tolist()) - {0})
+    assert set(single.value.tolist()) == {1}
+    assert many.value.sum() == len(single.value) == spikes["lif"][0].sum()
+    free = replace(able, meta={**program.meta, "sync": "free"})
+    assert set(encode(free, images(1))[0].value.tolist()) == {1}
+
+
+def test_currents_reach_no_operand_of_the_chip() -> None:
+    graph = pooled_graph()
+    on_chip = graph.with_(populations=tuple(replace(p, host=False) for p in graph.populations))
+    with pytest.raises(ModelError, match="image -> lif brings currents to the operand 'window'"):
+        build_host(on_chip)
 
 
 def rows(stimulus: Stimulus) -> list[tuple[int, ...]]:
