@@ -23,11 +23,14 @@ MODEL_OPTIONS: dict[str, tuple[Any, Any]] = {
     "output_index": (Annotated[int, typer.Option(min=0, help="Which output of a model with several.")], 0),
     "batch_mixing": (Annotated[str | None, typer.Option(help="refuse or ignore modules whose state mixes across the batch.")], None),
     "pixel_scale": (Annotated[float | None, typer.Option(help="A module's images are (pixel / scale - mean) / std; 255 by default.")], None),
+    "dtype": (Annotated[str | None, typer.Option(help="Type of a module's pixels: uint8 by default.")], None),
+    "spikes": (Annotated[bool | None, typer.Option("--spikes/--image", help="A module's input is binary events: so when it has an axis t.")], None),
     "mean": (Annotated[str | None, typer.Option(help="Means by channel: 0.5,0.5,0.5.")], None),
     "std": (Annotated[str | None, typer.Option(help="Deviations by channel.")], None),
     "nir_reset": (Annotated[str | None, typer.Option(help="zero or subtract: NIR does not say.")], None),
     "nir_floor": (Annotated[float | None, typer.Option(help="Least membrane, in the unit of v_threshold: NIR does not say.")], None),
     "nir_test": (Annotated[str | None, typer.Option(help="above (v > v_threshold) or reach (>=).")], None),
+    "nir_max_spikes": (Annotated[int | None, typer.Option(min=1, max=255, help="Most spikes of a neuron per step; 1 by default.")], None),
     "nir_solver": (Annotated[str | None, typer.Option(help="euler or exact: how NIR's differential equations become steps.")], None),
     "nir_image": (Annotated[float | None, typer.Option(help="The input is images, whose pixels are divided by this.")], None),
     "class_names": (Annotated[str | None, typer.Option(help="Names of the classes: cat,dog.")], None),
@@ -80,6 +83,7 @@ def read_model(model: str, reading: dict[str, Any]) -> Any:
         "batch_mixing": reading["batch_mixing"], "scale": reading["pixel_scale"], "mean": _numbers("mean", reading["mean"]),
         "std": _numbers("std", reading["std"]), "reset": reading["nir_reset"], "floor": reading["nir_floor"], "test": reading["nir_test"],
         "readout": reading["nir_readout"], "solver": reading["nir_solver"], "image": reading["nir_image"],
+        "max_spikes": reading["nir_max_spikes"], "spikes": reading["spikes"], "dtype": reading["dtype"],
         "class_names": None if reading["class_names"] is None else tuple(reading["class_names"].split(",")),
     }  # fmt: skip
     return load(model, output=reading["output_index"], **{key: value for key, value in options.items() if value is not None})
