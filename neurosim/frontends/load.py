@@ -25,8 +25,14 @@ READS = "a shipped model's name, a .json config with its .safetensors, a .nsnet,
 
 def shipped_models() -> list[str]:
     """Names of the models that come with the package."""
+    return sorted(_shipped())
+
+
+def _shipped() -> dict[str, str]:
+    """Name -> file, a config or a saved Network."""
     folder = resources.files("neurosim") / "data" / "models"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+    files = [entry.name for entry in folder.iterdir() if entry.name.endswith((".json", ".nsnet"))]
+    return {name.rpartition(".")[0]: name for name in files}
 
 
 def load(
@@ -47,8 +53,8 @@ def load(
     Every module is compared with its Network on random inputs before it is returned.
 
     ``steps`` per sample: for ``.net`` and ``.nir``, which state none (``.nir``: 1 by default). ``step_time`` in seconds: for ``.nir``, whose
-    equations are continuous; its ``options`` are reset, floor, test, readout and input_shape (``nir_file``); a ``nir.NIRGraph`` is read as its file.
-    ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against the network's input shape.
+    equations are continuous; its ``options`` are those of ``nir_file`` (reset, floor, test, max_spikes, readout, input_shape, ...); a
+    ``nir.NIRGraph`` is read as its file. ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against the network's input shape.
     ``output``: which output of a model with several; the kinds read here have one, so 0. Raises ModelError in one line.
     """
     read = _module(model, example_input, None if weights is None else Path(weights), output, steps, options)
@@ -129,12 +135,13 @@ def _module(model: Any, example: Any, weights: Path | None, output: int, steps: 
 
 
 def _load_text(model: str, weights: Path | None) -> Network:
-    if model in shipped_models():
+    if model in (shipped := _shipped()):
         with resources.as_file(resources.files("neurosim") / "data" / "models") as folder:
-            return _load_config(folder / f"{model}.json", weights)
+            path = folder / shipped[model]
+            return _load_config(path, weights) if path.suffix == ".json" else _load_network(path, weights)
     path = Path(model)
     if path.suffix == ".nsnet":
-        return load_network(path)
+        return _load_network(path, weights)
     if path.suffix == ".json":
         return _load_config(path, weights)
     if path.suffix == ".safetensors":
@@ -147,6 +154,12 @@ def _load_text(model: str, weights: Path | None) -> Network:
     near = difflib.get_close_matches(model, shipped_models(), n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ModelError(f"model {model!r} is neither a file nor a shipped model ({', '.join(shipped_models())}){hint}")
+
+
+def _load_network(path: Path, weights: Path | None) -> Network:
+    if weights is not None:
+        raise ModelError(f"weights {weights}: {path.name} holds its weights itself; leave weights out")
+    return load_network(path)
 
 
 def _load_config(path: Path, weights: Path | None) -> Network:

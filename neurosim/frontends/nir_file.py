@@ -31,7 +31,7 @@ from neurosim.network.layers import LINEAR_OPS
 
 Floats = NDArray[np.float64]
 Test = Literal["above", "reach"]
-OPTIONS = ("reset", "floor", "test", "readout", "solver", "image", "input_shape")
+OPTIONS = ("reset", "floor", "test", "readout", "solver", "image", "input_shape", "max_spikes")
 """Options of ``load`` that belong to NIR graphs."""
 MAPPED = ("Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d")
 """Nodes that read maps (c, y, x)."""
@@ -44,16 +44,17 @@ UNKNOWN = {"Softmax": "softmax", "LayerNorm": "layer_norm", "ReLU": "relu"}
 def nir_file(
     model: str | os.PathLike[str] | Any, step_time: float | None = None, steps: int = 1, *, reset: Literal["zero", "subtract"] = "zero",
     floor: float | None = None, test: Test | None = None, readout: Literal["spikes", "membrane"] | None = None,
-    solver: Literal["euler", "exact"] = "euler", image: float | None = None, input_shape: tuple[int, ...] | None = None, output: int = 0,
+    solver: Literal["euler", "exact"] = "euler", image: float | None = None, input_shape: tuple[int, ...] | None = None, max_spikes: int = 1,
+    output: int = 0,
 ) -> Network:  # fmt: skip
     """Read a ``.nir`` file (or a ``nir.NIRGraph``) for samples of ``steps`` steps of ``step_time`` seconds; layers are called as the nodes.
 
     ``step_time`` may be left out where nothing has a time constant: time then counts in steps, dt = 1. ``reset`` subtract takes v_threshold - v_reset
     away. ``floor``: least membrane, in the unit of v_threshold. ``test``: above, v > v_threshold as NIR has it, or reach, v >= v_threshold; with a
-    floor, which only sinabs' neurons have, reach is the default. ``readout``: scores are the spike counts of the last layer (default where it fires),
+    floor or several spikes per step, which only sinabs' neurons have, reach is the default. ``readout``: scores are the spike counts of the last layer (default where it fires),
     or its membranes after the last step, without test. ``solver``: a step keeps 1 - dt/tau of a state (euler) or exp(-dt/tau), which is exact for an
     input that is constant during the step and what sinabs means. ``image``: the input is no spikes but uint8 images, pixel / image in every step.
-    ``input_shape`` where the file states none. ``output``: the number of the Output.
+    ``input_shape`` where the file states none. ``max_spikes``: a neuron fires once per step, or up to so many times (255 is sinabs' default neuron). ``output``: the number of the Output.
 
     Raises ModelError (missing or broken file, shapes or parameters that contradict each other, an option), UnsupportedLayer (what a Network cannot
     express), MissingExtra without h5py. Node types outside NIR become ops of that name, which ``check`` refuses.
@@ -66,9 +67,11 @@ def nir_file(
         raise ModelError(f"NIR option floor {floor!r} must be a number, the least membrane")
     if image is not None and not (isinstance(image, int | float) and math.isfinite(image) and image > 0):
         raise ModelError(f"NIR option image {image!r} must be a number above 0, by which pixels are divided, for example 255")
+    if isinstance(max_spikes, bool) or not isinstance(max_spikes, int) or not 1 <= max_spikes <= 255:
+        raise ModelError(f"NIR option max_spikes {max_spikes!r} must be a whole number from 1 to 255, the most spikes of a neuron in one step")
     source = read_source(model)
     dt, timed = _step_time(source, step_time)
-    return Builder(source, dt, timed, steps, reset, floor, test, readout, solver, image, input_shape, output).build()
+    return Builder(source, dt, timed, steps, reset, floor, test, readout, solver, image, input_shape, max_spikes, output).build()
 
 
 def _step_time(source: Source, given: float | None) -> tuple[float, bool]:
@@ -100,12 +103,12 @@ class Builder:
     def __init__(
         self, source: Source, dt: float, timed: bool, steps: int, reset: Literal["zero", "subtract"], floor: float | None, test: Test | None,
         readout: str | None, solver: str, image: float | None, input_shape: tuple[int, ...] | None,
-        output: int,
+        max_spikes: int, output: int,
     ) -> None:  # fmt: skip
         self.source, self.nodes, self.dt, self.timed = source, source.nodes, dt, timed
         self.reset, self.floor, self.readout, self.input_shape = reset, floor, readout, input_shape
-        self.exact, self.image = solver == "exact", image
-        self.strict = test == "above" if test else floor is None
+        self.exact, self.image, self.max_spikes = solver == "exact", image, max_spikes
+        self.strict = test == "above" if test else floor is None and max_spikes == 1
         self.net = Network(source.name, steps)
         self.note = source.notes.append
         self.layers: dict[str, str] = {}
@@ -381,8 +384,9 @@ class Builder:
         self.note(f"{'exponential decay' if self.exact else 'forward Euler'} in {self.net.steps} step(s) {step}")
         if fires:
             how = "to v_reset" if self.reset == "zero" else "by subtracting v_threshold - v_reset"
+            most = "at most one spike" if self.max_spikes == 1 else f"up to {self.max_spikes} spikes"
             test = f"v {'>' if self.strict else '>='} v_threshold"
-            self.note(f"reset {how}; test {test}; {'no floor' if self.floor is None else f'floor {self.floor:g}'}; at most one spike per step")
+            self.note(f"reset {how}; test {test}; {'no floor' if self.floor is None else f'floor {self.floor:g}'}; {most} per step")
 
 
 def full_shape(shape: tuple[int, ...]) -> Shape:

@@ -171,7 +171,8 @@ def _layer(b: Builder, node: str, name: str, source: str, rule: Rule, bias: Floa
     return b.net.lif(
         name, source, threshold=_short(threshold - origin), reset="subtract" if subtract else "zero", strict=b.strict,
         floor=None if b.floor is None else _short(b.floor - origin), bias=_short(total) if np.any(total) else None,
-        reset_by=_short(threshold - v_reset) if subtract and (np.any(origin) or np.any(v_reset)) else None, **rule_of,
+        reset_by=_short(threshold - v_reset) if subtract and (np.any(origin) or np.any(v_reset)) else None,
+        max_spikes=1 if b.nodes[node].kind == "Threshold" else b.max_spikes, **rule_of,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import torch
 from neurosim.errors import ModelError
 from neurosim.frontends.checkpoint import read_safetensors
 from neurosim.frontends.torch_export import USER_ERRORS, Neuron, double_precision, export, find_neurons, first_line
+from neurosim.frontends.torch_neurons import MAX_SPIKES
 from neurosim.frontends.torch_ops import handlers
 from neurosim.frontends.torch_options import Axes, ModuleOptions
 from neurosim.frontends.torch_values import MixedStepsError, Value, layer_shape
@@ -49,6 +50,9 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
     axis = _finish(walk, value)
     _prune(walk)
     _note_dropped(walk, outputs, options.output)
+    many = [n.name for k, n in enumerate(neurons) if k in walk.lif and n.rule.unbounded]
+    if many:
+        net.notes.append(f"{', '.join(many[:4])}{f' and {len(many) - 4} more' if len(many) > 4 else ''}: up to {MAX_SPIKES} spikes per step")
     check_rules(module, [n for k, n in enumerate(neurons) if k in walk.lif], steps)
     if walk.named_ops:
         net.notes.append(f"not verified against the module: {', '.join(walk.named_ops[:3])} {'has' if len(walk.named_ops) == 1 else 'have'} no rule")

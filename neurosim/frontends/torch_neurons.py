@@ -20,9 +20,10 @@ LAYOUTS = {
 }
 LIF_KEYS = (
     "decay", "threshold", "reset", "strict", "floor", "bias", "v_rest", "v_reset", "reset_by", "input_scale", "decay_current",
+    "max_spikes",
 )  # fmt: skip
-MAX_SPIKES = 1
-"""Spikes that a neuron may fire in one step."""
+MAX_SPIKES = 255
+"""Most spikes that a neuron may fire in one step: the largest value of a packet."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Rule:
     """One neuron layer. ``lif``: keyword arguments of ``Network.lif``; ``layout``: a key of LAYOUTS.
 
     ``steps``: time steps where they are folded into the batch axis; 0: all of that axis, the batch being 1. ``states``: how many state tensors
-    ``forward`` returns after the spikes and takes after the input; ``pack`` joins them into what the class calls its state. ``max_spikes``: None when
-    a neuron may fire any number in a step.
+    ``forward`` returns after the spikes and takes after the input; ``pack`` joins them into what the class calls its state. ``unbounded``: the class
+    knows no limit of spikes per step, so MAX_SPIKES stands for it.
     """
 
     lif: Mapping[str, Any]
@@ -39,7 +40,7 @@ class Rule:
     steps: int | None = None
     states: int = 0
     pack: Callable[..., Any] | None = None
-    max_spikes: int | None = 1
+    unbounded: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def register_neuron(cls: type, to_rule: Callable[[Any], Mapping[str, Any]], *, r
     * ``layout``: "step" (one step per call), "time" ([steps, batch, ...]), "time_batch" ([steps * batch, ...]), "batch_time" ([batch * steps, ...])
       or "batch_first" ([batch, steps, ...]);
     * ``steps``: the number of steps, for the two folded layouts;
-    * ``states``: the number of state tensors that ``forward`` returns after the spikes and takes after the input (default 0).
+    * ``states``: the number of state tensors that ``forward`` returns after the spikes and takes after the input (default 0);
+    * ``max_spikes``: most spikes of a neuron in one step (default 1, at most 255), None where the class has no limit; the output is their number.
 
     ``reset(module)`` brings an instance that keeps its state from call to call back to the start. Whenever a model is loaded, the rule is compared
     with the class's own ``forward`` on random currents, and a difference is refused. Raises ModelError when ``cls`` is no class or ``to_rule`` not
@@ -106,22 +108,26 @@ def rule_of(module: Any, name: str, found: NeuronClass) -> Rule:
             raise
         raise ModelError(f"layer {name} ({kind}): its rule cannot be read ({error}); correct the function given to register_neuron") from None
     layout = given.pop("layout", None)
-    rest = {key: given.pop(key) for key in ("steps", "states", "pack", "max_spikes") if key in given}
+    rest = {key: given.pop(key) for key in ("steps", "states", "pack") if key in given}
     if layout not in LAYOUTS:
         raise ModelError(f"layer {name} ({kind}): layout {layout!r} is not known; use one of {', '.join(LAYOUTS)}")
     unknown = sorted(set(given) - set(LIF_KEYS))
     if unknown:
         raise ModelError(f"layer {name} ({kind}): rule key {unknown[0]!r} is not known; use {', '.join(LIF_KEYS)}, layout, steps, states")
-    rule = Rule({key: plain(value) for key, value in given.items()}, layout, **rest)
+    unbounded = "max_spikes" in given and given["max_spikes"] is None
+    if unbounded:
+        given["max_spikes"] = MAX_SPIKES
+    most = given.get("max_spikes", 1)
+    if not isinstance(most, int) or not 1 <= most <= MAX_SPIKES:
+        raise UnsupportedLayer(
+            name, kind, "a neuron fires too many spikes per step", value=most, limit=f"1 to {MAX_SPIKES}",
+            remedy="train with fewer (sinabs: spike_fn=MaxSpike(255))",
+        )  # fmt: skip
+    rule = Rule({key: plain(value) for key, value in given.items()}, layout, unbounded=unbounded, **rest)
     if layout in ("time_batch", "batch_time") and (not isinstance(rule.steps, int) or rule.steps < 0):
         raise ModelError(
             f"layer {name} ({kind}): layout {layout} folds time into the batch, so its rule must say steps (at least 1), not {rule.steps!r}"
         )
-    if rule.max_spikes is None or rule.max_spikes > MAX_SPIKES:
-        raise UnsupportedLayer(
-            name, kind, "a neuron fires at most once per step", value="any number of spikes" if rule.max_spikes is None else rule.max_spikes,
-            limit=MAX_SPIKES, remedy="train with one spike per step (sinabs: spike_fn=SingleSpike)",
-        )  # fmt: skip
     return rule
 
 

@@ -32,6 +32,8 @@ DRAWN = 4096
 MOST_TRIALS = 32
 RANGES = ((-0.6, 1.6), (-2.0, 2.5), (0.0, 0.6))
 """Of the random currents, in thresholds."""
+MANY = ((-1.0, 4.0), (-3.0, 12.0), (0.0, 1.2))
+"""The same for neurons that fire several times in a step."""
 
 
 def check_rules(model: torch.nn.Module, neurons: list[Neuron], steps: int) -> None:
@@ -59,7 +61,8 @@ def _try_rule(neuron: Neuron, module: Any, layer: Layer, form: Shape, inner: tup
     threshold = np.broadcast_to(layer.params["threshold"], form).astype(np.float64)
     scale = layer.params["input_scale"] or 1.0
     rng = np.random.default_rng(trial)
-    currents = rng.uniform(*RANGES[trial % len(RANGES)], (steps, *form)) * threshold / scale
+    ranges = RANGES if layer.params["max_spikes"] == 1 else MANY
+    currents = rng.uniform(*ranges[trial % len(ranges)], (steps, *form)) * threshold / scale
     # v of the first step is then the threshold to the last bit
     exact = scale == 2.0 ** round(math.log2(abs(scale))) and layer.params["v_rest"] == 0 == layer.params["v_reset"]
     if exact:
