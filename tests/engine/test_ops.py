@@ -11,7 +11,7 @@ import pytest
 from neurosim.chip import load_chip
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.mapping import Mapping, Slice
-from neurosim.engine.events import ROW_SERVICE, SPIKE, STEP, Options, Result, Stimulus
+from neurosim.engine.events import CURRENT, ROW_SERVICE, SPIKE, STEP, Options, Result, Stimulus
 from neurosim.engine.reference import run_reference
 from neurosim.golden import run_graph
 from neurosim.graph import Dense, Graph, NeuronRule, Population, Projection, Sparse, pass_rule
@@ -209,6 +209,34 @@ def test_coincidence_in_free() -> None:
     # q before the pairs reads zeros; registers and table stay: the second k makes a pair with either v
     result = run_reference(program, [spikes(program, [(0, 1), (0, 0), (0, 0)])], RECORD)
     assert (fires(program, result), counted(result)) == ([], (3 + 5 + 7, 2 + 4, 2))
+
+
+def test_currents_and_leaks_in_free() -> None:
+    # a current is a spike's synapse for a neuron's own cell: mask 11..24, current 24 + 13 + 7
+    program = op_program(Gate((1, 1, 1), 1), (2, 1, 1), {"": [(0, 0, 1)], "mask": [(1, 0, 1)]}, "free")
+    columns = (
+        (np.int64, [0, 0]),
+        (np.int32, [0, 0]),
+        (np.uint8, [SPIKE, CURRENT]),
+        (np.int32, [program.slices, 0]),
+        (np.int32, [1, 1]),
+        (np.int64, [1, 1]),
+    )
+    result = run_reference(program, [Stimulus(*(np.array(values, kind) for kind, values in columns))], RECORD)
+    assert (fires(program, result), counted(result), result.core["current_writes"][0]) == ([(1, 44, 1)], (1, 0, 0), 1)
+    # a leak of one half per 50 ps: a window whose largest stays the same touches nobody, so the stored 5 of neurons 0 and 1 stays
+    leaky = rule(9, decay=2048)
+    program = op_program(POOL, (1, 1, 3), POOLED, "free", leaky)
+    result = run_reference(program, [later(spikes(program, [(0, 0), (0, 1)]), [0, 200])], RECORD)
+    assert result.state_v.tolist() == [[5, 5, 4, 0]]
+    # a row of zeros does touch: 8 of neuron 3, served at 11, is 2 after the leaks at 50 and 100, read from 111 on
+    program = op_program(Coincidence(1), (2, 1, 2), {**TOKENS, "": [(2, 3, 8)]}, "free", leaky)
+    result = run_reference(program, [later(spikes(program, [(0, 2), (0, 1)]), [0, 100])], RECORD)
+    assert result.state_v.tolist() == [[0, 0, 0, 2, 0]]
+    # gates and or_pools keep what they have
+    program = op_program(Gate((1, 1, 1), 1), (1, 1, 1), {"": [(0, 0, 1)], "mask": [(1, 0, 1)]}, "free")
+    result = run_reference(program, [later(spikes(program, [(0, 0), (0, 1)]), [0, 1000])], RECORD)
+    assert fires(program, result) == [(0, 1011 + 20, 1)]
 
 
 def later(stimulus: Stimulus, due: list[int]) -> Stimulus:

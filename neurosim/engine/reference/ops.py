@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neurosim.arithmetic import integrate, saturate
 from neurosim.engine.synapses import Box, box_of, coordinates
@@ -104,7 +105,7 @@ class Cells:
         return (total >= self.count) != self.inverted
 
 
-def pairs(at: Cells, values: Sequence[int], operand: int, cell: int, contribution: int) -> list[tuple[int, int]]:
+def pairs(at: Cells, values: Sequence[int] | NDArray[np.int64], operand: int, cell: int, contribution: int) -> list[tuple[int, int]]:
     """(cell of the table, increment) that a synapse into a register of k or v adds right after the register itself; ``values`` of all cells."""
     n, h, here = at.channel(operand, cell)
     other = G_V if operand == G_K else G_K

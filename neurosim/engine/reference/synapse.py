@@ -122,7 +122,7 @@ class Synapse(AxonIn):
         for cell, contribution in zip(e.targets.tolist(), contributions, strict=True):
             self._add(e.slice, g, np.array([cell]), np.array([contribution]))
             values = self._bank(e.slice, g).values
-            for entry, increment in pairs(self.plan.cells[e.slice], values.tolist(), e.operand, cell, contribution):
+            for entry, increment in pairs(self.plan.cells[e.slice], values, e.operand, cell, contribution):
                 values[entry] = self.plan.fit(int(values[entry]) + increment)
                 found += 1
         self.machine.record.core["pairs"][self.number] += found
