@@ -9,6 +9,7 @@ import typer
 from neurosim import __version__
 from neurosim.cli.baselines import baseline
 from neurosim.cli.demo import demo
+from neurosim.cli.energy import energy
 from neurosim.cli.models import check, chips, compile_command
 from neurosim.cli.runs import compare, run, trace
 
@@ -39,6 +40,7 @@ app.command("compile")(compile_command)
 app.command()(run)
 app.command()(trace)
 app.command()(compare)
+app.command()(energy)
 app.command()(chips)
 app.add_typer(baseline, name="baseline")
 

@@ -24,6 +24,9 @@ class PriceLine:
     unit: str
     source: str
     status: str
+    low: float
+    high: float
+    """Range of the price: the figure's own, or a spread by its status."""
 
     @property
     def energy_fj(self) -> float:
