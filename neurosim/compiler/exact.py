@@ -7,6 +7,7 @@ of two common to its weights becomes its shift. A readout that counts over T ste
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
-from neurosim.compiler.ranges import Reach, largest_parameter, membrane_bound, span
+from neurosim.compiler.ranges import Reach, largest_parameter, membrane_bound
+from neurosim.compiler.sums import bank_sums, counts_spikes
 from neurosim.graph import Graph, NeuronRule, Population, Projection
+from neurosim.ops import Coincidence
 
 HEADROOM = 2**50
 """Bound of every membrane: 4096 times it still fits int64, which the decay needs."""
@@ -35,12 +38,23 @@ def exact_integers(graph: Graph, population: Population, chip: Chip, bounds: Rea
     unit = next((u for u in units if all(_is_whole(value, u) for value in (*(p.map.weight for p in into), *_parameters(population)))), None)
     if unit is None:
         return ""
-    integer = _integer_rule(population, unit)
-    pairs = [(p, _integer_projection(p, unit, chip)) for p in into]
-    reason = _misfit(graph, replace(population, rule=integer), [p for _, p in pairs], chip, membrane_bound(population, bounds, graph.steps) / unit)
+    op = population.op
+    if isinstance(op, Coincidence):
+        shift = round(math.log2(op.scale))
+        if op.scale != 2.0**shift or shift < 0:
+            return f"the scale {op.scale:g} of its coincidences is no power of two of at least 1" if graph.integers else ""
+        op = replace(op, shift=shift)
+    integer = replace(population, rule=_integer_rule(population, unit), op=op)
+    pairs = [(p, whole_projection(p) if counts_spikes(population, p.operand) else _integer_projection(p, unit, chip)) for p in into]
+    reason = _misfit(graph, integer, [p for _, p in pairs], chip, membrane_bound(population, bounds, graph.steps) / unit)
     if reason:
         return reason
-    return replace(population, rule=integer, scale=np.full(population.shape[0], unit)), pairs
+    return replace(integer, scale=np.full(population.shape[0], unit)), pairs
+
+
+def whole_projection(p: Projection) -> Projection:
+    """A projection of whole weights that keep their value, shift 0."""
+    return replace(p, map=replace(p.map, weight=np.round(np.asarray(p.map.weight, np.float64)).astype(np.int64)), shift=0)
 
 
 def _is_whole(value: NDArray[np.generic], unit: float) -> bool:
@@ -93,15 +107,9 @@ def _misfit(graph: Graph, population: Population, into: list[Projection], chip: 
     largest = int(largest_parameter(population, rule).max())
     if largest > limit:
         return f"threshold, bias or floor reach {largest}, the limit of {a.state_bits} bits is {limit}"
-    up, down = np.zeros(population.shape), np.zeros(population.shape)
-    for p in into:
-        most, least = span(p, graph.population(p.source), (0, 0))
-        channels = slice(p.channel_offset, p.channel_offset + len(most))
-        up[channels] += most * 2.0**p.shift
-        down[channels] -= least * 2.0**p.shift
-    most_sum, room = float(np.maximum(up, down).max()), 2.0 ** (a.acc_bits - 1) - 1
-    if most_sum > min(room, HEADROOM * 2**11):
-        return f"sums of its inputs can reach {most_sum:.0f}, banks of {a.acc_bits} bits hold {room:.0f}"
+    for total in bank_sums(graph, population, into, a.acc_bits, (0, 0)):
+        if total.value > min(total.limit, HEADROOM * 2**11):
+            return f"{total.what} can reach {total.value:.0f}, its word holds {total.limit:.0f}"
     if min(float(bound.max()), limit) > HEADROOM:
         return f"membranes can reach {float(bound.max()):.3g}, beyond 2**50"
     return ""

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
 from neurosim.compiler.adapt import adapt
-from neurosim.compiler.exact import HEADROOM, exact_integers
-from neurosim.compiler.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, reach, span
+from neurosim.compiler.exact import HEADROOM, exact_integers, whole_projection
+from neurosim.compiler.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, span
+from neurosim.compiler.sums import bank_sums, cell_bounds, counts_spikes, input_bounds, most_coincidences, reach
 from neurosim.errors import ModelError
 from neurosim.graph import Graph, NeuronRule, Population, Projection, TokenMix
+from neurosim.ops import Coincidence, Gate, OrPool
 
 Floats = NDArray[np.float64]
 
@@ -34,6 +36,9 @@ READOUT_SHARE = 0.2
 reach 0.12 and 0.18 of it. Saturations are counted in every run."""
 SEARCH = np.concatenate([np.linspace(0.8, 1.0, 9)[:-1], np.linspace(1.0, 1.3, 25)])
 """Multiples of the scale at which the largest weight just fits; below 1 the largest weights are clipped."""
+COARSE = 256
+"""Units that the threshold of a coincidence should have, so that decays round well, even where its proven bound then does not fit its state: reaching
+the upper end of the state it fires and is reset as it would have been."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ class _Work:
         self.graph, self.population, self.rule, self.chip, self.pixels, self.warnings = graph, population, population.rule, chip, pixels, warnings
         into = graph.into(population.name)
         self.analog = [p for p in into if graph.population(p.source).kind == "analog"]
-        self.spiking = [p for p in into if graph.population(p.source).kind != "analog"]
+        self.counts = [p for p in into if counts_spikes(population, p.operand)]
+        self.spiking = [p for p in into if graph.population(p.source).kind != "analog" and p not in self.counts]
         self.reach: Reach = reach(graph, population, pixels)
         self.exact = False
         self.largest = 2 ** (chip.arithmetic.weight_bits - 1) - 1
@@ -110,24 +116,30 @@ class _Work:
             self.exact = True
             self._warn_of_saturation(np.asarray(done[0].scale))
             return done
+        if isinstance(self.population.op, OrPool | Gate):
+            raise ModelError(f"{self.population.name}: a population that passes spikes on does not fit {self.chip.name}: {done}")
         if done:
             self.warnings.append(f"{self.population.name}: its whole numbers do not fit {self.chip.name} and are scaled: {done}")
         scale, shifts = self._scale()
+        counts = [(p, whole_projection(p)) for p in self.counts]
         while True:
             quantised = [(p, self._weights(p, scale, shift)) for p, shift in zip(self.spiking, shifts, strict=True)]
             currents = [(p, self._analog(p, scale, host=False)) for p in self.analog]
-            if self._fits(quantised, scale):
+            population = self._population(scale)
+            if self._fits(population, [p for _, p in (*currents, *quantised, *counts)]):
                 break
             scale = scale * 2
             shifts = self._shifts(scale)
-        return self._population(scale), [*currents, *quantised]
+        self._warn(scale)
+        return population, [*currents, *quantised, *counts]
 
     # -- scale
 
     def _groups(self) -> NDArray[np.int64]:
         """Channels that must have one scale carry one number."""
         channels = self.population.shape[0]
-        if self.population.kind == "readout" or not self.chip.capabilities.neuron.per_channel_threshold:
+        one = self.population.kind == "readout" or isinstance(self.population.op, Coincidence)
+        if one or not self.chip.capabilities.neuron.per_channel_threshold:
             return np.zeros(channels, np.int64)
         group = np.arange(channels)
         for p in self.spiking:
@@ -164,6 +176,8 @@ class _Work:
         repeat = self.graph.steps if "free" in self.chip.sync else 1  # in free a current is injected once, times T
         current = per_channel(self.reach.current) * repeat / (2 ** (a.current_bits - 1) - 1)
         needed = np.maximum(needed, current * 1.001)
+        if isinstance(self.population.op, Coincidence):
+            return self._coincidence_scale(self.population.op, float(needed.max()))
         plain = np.max([np.zeros(channels), *(peak / self.largest for peak in peaks)], axis=0)
         shifts = self._wanted_shifts(peaks)
         fine = np.max([np.zeros(channels), *(peak / (self.largest * 2.0**s) for peak, s in zip(peaks, shifts, strict=True))], axis=0)
@@ -185,6 +199,31 @@ class _Work:
             better = error < best_error
             best, best_error = np.where(better, trial, best), np.where(better, error, best_error)
         return best, shifts
+
+    def _coincidence_scale(self, op: Coincidence, needed: float) -> tuple[Floats, list[int]]:
+        """(scale per channel, shift per projection): the unit is ``op.scale / 2**shift``, so a count is exact; the finest one that membranes allow,
+        or COARSE units per threshold, and that parameters, currents and banks allow."""
+        a = self.chip.arithmetic
+        state, bank = min(2 ** (a.state_bits - 1) - 1, HEADROOM), min(2.0 ** (a.acc_bits - 1) - 1, HEADROOM * 2.0**11)
+        cells = cell_bounds(self.graph, self.population, self.graph.into(self.population.name), self.pixels)
+        up, down = input_bounds(self.population, cells, op.scale)
+        bound = float(membrane_bound(self.population, self.reach, self.graph.steps).max())
+        threshold = float(np.min(np.asarray(self.rule.threshold)))
+
+        def shift_of(ratio: float) -> int:
+            return math.floor(math.log2(ratio))
+
+        wanted = max(shift_of(state * op.scale / bound), -shift_of(threshold / (COARSE * op.scale)))
+        allowed = min(shift_of(bank * op.scale / max(float(up.max()), float(down.max()), op.scale)), shift_of(op.scale / needed))
+        shift = min(wanted, allowed)
+        if shift < 0:
+            most = float(most_coincidences(self.population, cells).max())
+            raise ModelError(
+                f"{self.population.name}: {most:.3g} coincidences of scale {op.scale:.3g} beside a threshold of {threshold:.3g} do not fit "
+                f"{a.state_bits} bits of state and {a.acc_bits} bits of a bank; use fewer tokens or channels per head, or a chip with wider words"
+            )
+        scale = np.full(self.population.shape[0], op.scale / 2.0**shift)
+        return scale, self._shifts(scale)
 
     def _wanted_shifts(self, peaks: list[Floats]) -> list[int]:
         """Shifts that bring projections of different ranges to the same number of bits."""
@@ -253,11 +292,12 @@ class _Work:
         threshold = np.ones((1, 1, 1), np.int64) if readout else np.maximum(whole(rule.threshold), 1)
         integer = NeuronRule(
             threshold, whole(rule.bias), rule.decay, rule.reset, None if rule.reset_by is None else whole(rule.reset_by),
-            None if rule.floor is None else whole(rule.floor), rule.strict, rule.decay_current,
+            None if rule.floor is None else whole(rule.floor), rule.strict, rule.decay_current, rule.max_spikes,
         )  # fmt: skip
-        if not self.population.host:
-            self._warn(scale, readout)
-        return replace(self.population, rule=integer, scale=scale)
+        op = self.population.op
+        if isinstance(op, Coincidence):
+            op = replace(op, shift=max(0, round(math.log2(op.scale / float(scale[0])))))
+        return replace(self.population, rule=integer, scale=scale, op=op)
 
     def _warn_of_saturation(self, scale: Floats) -> None:
         limit = 2 ** (self.chip.arithmetic.state_bits - 1) - 1
@@ -267,31 +307,26 @@ class _Work:
             bits = self.chip.arithmetic.state_bits
             self.warnings.append(f"{name}: membranes may saturate; their proven bound is {bound:.3g} units, the limit of {bits} bits {limit}")
 
-    def _warn(self, scale: Floats, readout: bool) -> None:
+    def _warn(self, scale: Floats) -> None:
         self._warn_of_saturation(scale)
         name = self.population.name
-        if not readout:
+        if self.population.kind != "readout":
             least = float((np.broadcast_to(np.asarray(self.rule.threshold), self.population.shape) / scale[:, None, None]).min())
             if least < 16:
                 self.warnings.append(f"{name}: the smallest threshold is {least:.3g} units, so it is off by up to {50 / max(least, 0.5):.0f} %")
 
-    def _fits(self, quantised: list[tuple[Projection, Projection]], scale: Floats) -> bool:
+    def _fits(self, population: Population, into: list[Projection]) -> bool:
         """True when every bank fits acc_bits; raises ModelError when no scale can do that."""
-        up, down = np.array(self.reach.current / scale[:, None, None]), np.array(self.reach.current / scale[:, None, None])
-        for _, p in quantised:
-            most, least = span(p, self.graph.population(p.source), self.pixels)
-            channels = slice(p.channel_offset, p.channel_offset + len(most))
-            up[channels] += most * 2.0**p.shift
-            down[channels] -= least * 2.0**p.shift
-        limit = 2.0 ** (self.chip.arithmetic.acc_bits - 1) - 1
-        bound = float(np.maximum(up, down).max())
-        if bound <= min(limit, HEADROOM * 2**11):
+        acc_bits = self.chip.arithmetic.acc_bits
+        over = [s for s in bank_sums(self.graph, population, into, acc_bits, self.pixels) if s.value > min(s.limit, HEADROOM * 2**11)]
+        if not over:
             return True
+        scale = np.asarray(population.scale)
+        if isinstance(population.op, Coincidence) and float(scale[0]) >= population.op.scale:
+            raise ModelError(f"{population.name}: {over[0].what} can reach {over[0].value:.3g}, {acc_bits} bits hold {over[0].limit:.3g}")
         if float(scale.max()) > 1e12 * float(np.abs(np.asarray(self.rule.threshold)).max()):
-            raise ModelError(
-                f"{self.population.name}: its inputs need {bound:.3g} units, acc_bits {self.chip.arithmetic.acc_bits} end at {limit:.3g}"
-            )
-        text = f"{self.population.name}: scale coarsened because sums of its inputs could leave the {self.chip.arithmetic.acc_bits}-bit banks"
+            raise ModelError(f"{self.population.name}: {over[0].what} need {over[0].value:.3g} units, acc_bits {acc_bits} end at {over[0].limit:.3g}")
+        text = f"{self.population.name}: scale coarsened because {over[0].what} could leave the {acc_bits}-bit banks"
         if text not in self.warnings:
             self.warnings.append(text)
         return False
@@ -301,7 +336,11 @@ def _precision(graph: Graph, real: Projection, integer: Projection, result: Grap
     target = result.population(real.target)
     assert target.scale is not None
     channels = real.map.out_shape(graph.population(real.source).shape)[0]
-    unit = per_weight(real.map, target.scale[real.channel_offset : real.channel_offset + channels]) * 2.0 ** (integer.shift - integer.fraction_bits)
+    unit: Any = 1.0  # of spikes that are counted
+    if not counts_spikes(target, real.operand):
+        unit = per_weight(real.map, target.scale[real.channel_offset : real.channel_offset + channels]) * 2.0 ** (
+            integer.shift - integer.fraction_bits
+        )
     noise = float(((real.map.weight - integer.map.weight * unit) ** 2).sum())
     signal = float((np.asarray(real.map.weight, np.float64) ** 2).sum())
     bits = int(np.abs(integer.map.weight).max(initial=0)).bit_length() + 1

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from neurosim.arithmetic import DECAY_ONE
 from neurosim.golden.maps import apply_map
-from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, LinearMap, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix
 
 Floats = NDArray[np.float64]
 
@@ -53,36 +53,24 @@ def outputs_per_channel(m: LinearMap, source: Population) -> int:
     return height * width
 
 
+def span(p: Projection, source: Population, pixels: tuple[int, int], events: int = 1) -> tuple[Floats, Floats]:
+    """(greatest, least) contribution of a projection to each cell that it fills. Values of a source: ``pixels``, up to ``events`` events of an
+    input, up to ``max_spikes`` of a neuron."""
+    ones = np.ones((1, *source.shape))
+    positive = apply_map(replace(p.map, weight=np.maximum(p.map.weight, 0).astype(np.float64)), ones)[0]
+    negative = apply_map(replace(p.map, weight=np.minimum(p.map.weight, 0).astype(np.float64)), ones)[0]
+    low, high = pixels if source.kind == "analog" else (0, events if source.rule is None else source.rule.max_spikes)
+    return positive * high + negative * low, positive * low + negative * high
+
+
 @dataclass(frozen=True)
 class Reach:
-    """Greatest and least (as a positive number) input of each neuron of a population in one step, (c, y, x); of the currents alone in ``current``."""
+    """Greatest and least (as a positive number) input of each neuron of a population in one step, (c, y, x), without bias; of the currents alone in
+    ``current``."""
 
     up: Floats
     down: Floats
     current: Floats
-
-
-def reach(graph: Graph, population: Population, pixels: tuple[int, int]) -> Reach:
-    """Bounds over all possible spikes and pixels, without bias."""
-    up, down, current = (np.zeros(population.shape) for _ in range(3))
-    for p in graph.into(population.name):
-        source = graph.population(p.source)
-        most, least = span(p, source, pixels)
-        channels = slice(p.channel_offset, p.channel_offset + len(most))
-        up[channels] += most
-        down[channels] -= least
-        if source.kind == "analog":
-            current[channels] += np.maximum(np.abs(most), np.abs(least))
-    return Reach(np.maximum(up, 0), np.maximum(down, 0), current)
-
-
-def span(p: Projection, source: Population, pixels: tuple[int, int]) -> tuple[Floats, Floats]:
-    """(greatest, least) contribution of a projection to each of its targets; a spike counts up to the most spikes that its neuron sends at once."""
-    ones = np.ones((1, *source.shape))
-    positive = apply_map(replace(p.map, weight=np.maximum(p.map.weight, 0).astype(np.float64)), ones)[0]
-    negative = apply_map(replace(p.map, weight=np.minimum(p.map.weight, 0).astype(np.float64)), ones)[0]
-    low, high = pixels if source.kind == "analog" else (0, source.rule.max_spikes if source.rule is not None else 1)
-    return positive * high + negative * low, positive * low + negative * high
 
 
 def membrane_bound(population: Population, bounds: Reach, steps: int) -> Floats:

@@ -82,7 +82,7 @@ def test_narrow_states_saturate_as_the_machine_does() -> None:
         (integer_net(factor=3, largest=127), (), "weights from in reach"),
         (integer_net(), ("arithmetic.max_shift=5",), "weights from in reach"),
         (integer_net(), ("arithmetic.state_bits=12",), "threshold, bias or floor reach 3840, the limit of 12 bits is 2047"),
-        (integer_net(), ("arithmetic.acc_bits=14",), "banks of 14 bits hold 8191"),
+        (integer_net(), ("arithmetic.acc_bits=14",), "its word holds 8191"),
     ],
 )
 def test_what_does_not_fit_is_scaled_with_a_warning(net: Network, more: tuple[str, ...], warning: str) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from neurosim.chip import load_chip
 from neurosim.compiler.lower import lower
 from neurosim.compiler.quantize import quantize
-from neurosim.compiler.ranges import membrane_bound, over_channels, reach, span
+from neurosim.compiler.ranges import membrane_bound, over_channels, span
+from neurosim.compiler.sums import reach
 from neurosim.golden import run_graph
 from neurosim.graph import Dense, Sparse
 from neurosim.network import Network
