@@ -206,6 +206,11 @@ def test_coincidence_in_free() -> None:
     assert services(program, result, "core 0") == [(11, 36), (36, 63), (63, 76)]
     assert fires(program, result) == [(2, 59, 1), (3, 63, 1)]
     assert (result.state_v.tolist(), counted(result)) == ([[0, 0, 0, 1, 2]], (5 + 3 + 1, 2, 2))
+    # a v of both channels makes two pairs; the neuron's own synapse is the fifth of the packet: 24 + 10 + 15 + 7
+    program = op_program(Coincidence(1), (2, 1, 2), {"k": [(0, 0, 1)], "v": [(1, 0, 1), (1, 2, 1)], "": [(1, 3, 5)]}, "free", rule(5))
+    result = run_reference(program, [spikes(program, [(0, 0), (0, 1)])], RECORD)
+    assert (fires(program, result), counted(result)) == ([(3, 56, 1)], (6, 2, 0))
+    program = op_program(Coincidence(1, shift=1), (2, 1, 2), TOKENS, "free", rule(2))
     # q before the pairs reads zeros; registers and table stay: the second k makes a pair with either v
     result = run_reference(program, [spikes(program, [(0, 1), (0, 0), (0, 0)])], RECORD)
     assert (fires(program, result), counted(result)) == ([], (3 + 5 + 7, 2 + 4, 2))
