@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from neurosim.engine.events import ITEM_NAMES, MARKER, STEP
 from neurosim.program import C_AXON_IN, C_AXON_OUT, C_LINK, C_PORT, Program
 
 PORT, SYNAPSE, SOMA, SENDER, ROUTER = range(5)  # values of Program.server_kind
@@ -57,3 +59,17 @@ def neuron_name(box: Sequence[int], address: int) -> str:
     pixel, c = divmod(address, c1 - c0)
     y, x = divmod(pixel, x1 - x0)
     return f"({c + c0}, {y + y0}, {x + x0})"
+
+
+def item_name(program: Program, row: Any) -> str:
+    """``spike of mid.lif (3, 1, 0)``, ``marker of mid.lif, step 2``, ``step 2 of mid.lif``: what a service is about."""
+    item, source, step = int(row.item), int(row.slice), int(row.step)
+    if source < 0:
+        return ITEM_NAMES[item]
+    population = int(program.source_population[source])
+    name = str(program.meta["populations"][population]["name"]) if population >= 0 else "the host"
+    if item == STEP:
+        return f"step {step} of {name}"
+    if item == MARKER:
+        return f"marker of {name}, step {step}"
+    return f"{ITEM_NAMES[item]} of {name} {neuron_name(program.source_box[source].tolist(), int(row.address))}"

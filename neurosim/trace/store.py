@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -213,6 +213,25 @@ def read_trace(
         table = pq.read_table(path, columns=list(TRACE_DTYPE.names or ()), filters=expression)
     except (OSError, pa.ArrowInvalid) as error:
         raise _broken(path, error) from None
+    return _rows(table)
+
+
+def read_batches(path: str | os.PathLike[str], size: int = 1 << 16) -> Iterator[NDArray[Any]]:
+    """All rows in order, ``size`` at a time, within bounded memory. Raises DataError: a broken file."""
+    with _open(path) as file:
+        _info(file, path)
+        batches = file.iter_batches(size, columns=list(TRACE_DTYPE.names or ()))
+        while True:
+            try:
+                batch = next(batches, None)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise _broken(path, error) from None
+            if batch is None:
+                return
+            yield _rows(batch)
+
+
+def _rows(table: Any) -> NDArray[Any]:
     rows = np.empty(table.num_rows, TRACE_DTYPE)
     for name in TRACE_DTYPE.names or ():
         rows[name] = table.column(name).to_numpy()
