@@ -43,6 +43,7 @@ def price(
     _check(program, result, samples, host_macs_per_sample)
     prices = prices or program.chip.prices
     core = {name: counts.astype(np.float64) for name, counts in result.core.items()}
+    plain = core["synops"] - core["pairs"]
     services = result.server["services"]
     mapped = np.zeros(program.cores, bool)
     mapped[program.slice_core] = True
@@ -52,7 +53,8 @@ def price(
     served = core["spike_packets"] + core["current_packets"] + core["marker_packets"]
 
     lines = [
-        _line("synapse", "synaptic operations", core["synops"].sum(), prices.synop),
+        _line("synapse", "synaptic operations", plain.sum(), prices.synop),
+        *_op_lines(program, core, prices),
         _line("synapse", "packets decoded", served.sum(), prices.decode),
         _line("synapse", "current writes", core["current_writes"].sum(), prices.current_write),
         _line("soma", "neurons visited", core["accesses"].sum(), prices.soma_access),
@@ -86,7 +88,10 @@ def price(
         _line("host", "multiply-accumulates", host_macs_per_sample * samples, prices.host_mac),
     ]
     core_fj = {
-        "synapse": core["synops"] * prices.synop.value + served * prices.decode.value + core["current_writes"] * prices.current_write.value,
+        "synapse": plain * prices.synop.value
+        + served * prices.decode.value
+        + core["current_writes"] * prices.current_write.value
+        + _op_fj(core, prices),
         "soma": core["accesses"] * prices.soma_access.value + core["updates"] * prices.soma_update.value + core["fires"] * prices.soma_fire.value,
         "noc": core["packets_sent"] * prices.packet.value,
         "static": powered * (prices.static_core_mw.value * window),
@@ -131,13 +136,33 @@ def price_range(figure: Figure[float]) -> tuple[float, float]:
     return figure.value / spread if figure.low is None else figure.low, figure.value * spread if figure.high is None else figure.high
 
 
+def _op_prices(prices: Prices) -> tuple[Figure[float], Figure[float]]:
+    """(of an increment of an activity-written synapse, of a word that an extra op reads), each a synaptic operation where the chip has no figure."""
+    return prices.pair_write or prices.synop, prices.op_read or prices.synop
+
+
+def _op_lines(program: Program, core: dict[str, F64], prices: Prices) -> list[PriceLine]:
+    """Rows of extra ops, for programs that have some."""
+    ops = {p.get("op", "") for p in program.meta["populations"]} - {"", "or_pool"}
+    write, read = _op_prices(prices)
+    lines = [_line("synapse", "activity-written synapses written", core["pairs"].sum(), write)] if "coincidence" in ops else []
+    return [*lines, _line("synapse", "words read by extra ops", core["op_reads"].sum(), read)] if ops else lines
+
+
+def _op_fj(core: dict[str, F64], prices: Prices) -> F64:
+    """Energy of extra ops by core."""
+    write, read = _op_prices(prices)
+    return core["pairs"] * write.value + core["op_reads"] * read.value
+
+
 def _shares(
     program: Program, result: Result, prices: Prices, core: dict[str, F64], core_fj: dict[str, F64], samples: int
 ) -> tuple[tuple[Share, ...], list[str]]:
     """Per population: the sum over its slices of their part of their core.
 
     A core with slices of one population needs no division. On a shared core fires are known per slice; the rest is divided by neurons
-    (visits, synapses, static power) or by spikes and markers (packets), and a note says so.
+    (visits, synapses, static power; what extra ops write and read: among the populations with one) or by spikes and markers (packets), and a note
+    says so.
     """
     neurons = np.diff(program.neuron_ptr).astype(np.float64)
     spikes = result.slice_spikes.sum(axis=0).astype(np.float64) if result.slice_spikes.size else np.zeros(program.slices)
@@ -145,7 +170,9 @@ def _shares(
     by_size = _part(neurons, program)
     by_item = _part(items, program)
     at = program.slice_core
-    synapse = core_fj["synapse"][at] * by_size
+    of_ops = _op_fj(core, prices)
+    has_op = np.array([bool(p.get("op")) for p in program.meta["populations"]])[program.slice_population]
+    synapse = (core_fj["synapse"] - of_ops)[at] * by_size + of_ops[at] * _part(neurons * has_op, program)
     visits = core["accesses"] * prices.soma_access.value + core["updates"] * prices.soma_update.value
     # fires of a shared core are exact per slice only when the run kept them
     fires = spikes if result.slice_spikes.size else core["fires"][at] * by_size

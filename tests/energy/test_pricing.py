@@ -5,8 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from neurosim.chip import load_chip
+from neurosim.compiler.assemble import assemble
 from neurosim.energy import COMPONENTS, price
 from neurosim.errors import DataError
+from tests.compiler.graphs import chip_of
+from tests.compiler.op_graphs import op_graph
 from tests.energy import handmade
 
 # every price of async-mesh and tiny that is not 0, in fJ, written out again on purpose
@@ -31,6 +35,29 @@ def test_each_counter_meets_its_own_price() -> None:
     assert per["total"] == pytest.approx(per["chip"] + per["host"])
     assert per["total"] == pytest.approx(e.total_fj / 2)
     assert sum(row["energy_fj"] for row in e.table()) == pytest.approx(per["total"])
+
+
+def test_extra_ops_pay_for_what_they_write_and_read() -> None:
+    chip = chip_of(40, 1 << 16)
+    p = assemble(op_graph("coincidence"), chip, "wavefront")
+    r = handmade.result(p)
+    core = int(p.slice_core[p.slice_population == 4][0])
+    r.core["synops"][core], r.core["pairs"][core], r.core["op_reads"][core] = 100, 30, 7
+    assert price(p, r).component_fj("synapse") == 107 * SYNOP  # no figures of their own: as synaptic operations
+    own = load_chip(chip, ["prices.pair_write=5 pJ", "prices.op_read=1 pJ"]).prices
+    e = price(p, r, prices=own)
+    lines = {line.event: (line.count, line.energy_fj) for line in e.lines if line.component == "synapse" and line.count}
+    assert lines == {
+        "synaptic operations": (70, 70 * SYNOP),
+        "activity-written synapses written": (30, 150_000),
+        "words read by extra ops": (7, 7_000),
+    }
+    assert {share.name: share.synapse for share in e.populations}["op"] == e.core_fj["synapse"][core] == 70 * SYNOP + 157_000
+    # on a shared core the op's part is that of its own population
+    shared = dataclasses.replace(p, slice_core=np.full(p.slices, core))
+    share = {share.name: share.synapse for share in price(shared, r, prices=own).populations}
+    assert share["op"] == pytest.approx(70 * SYNOP * 64 / 259 + 157_000)
+    assert share["a"] == pytest.approx(70 * SYNOP * 64 / 259)
 
 
 def test_links_between_chips_and_several_ports_have_their_price() -> None:
