@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from neurosim.chip import Chip
-from neurosim.compiler.ranges import span
-from neurosim.graph import Graph
+from neurosim.compiler.mapping import on_chip
+from neurosim.compiler.sums import bank_sums
+from neurosim.graph import Graph, Population
 
 MOST_EVENTS = 255
 """The host counts in bytes."""
 
 
 def most_events(graph: Graph, chip: Chip, pixels: tuple[int, int] = (0, 1)) -> int:
-    """The greatest k (at most 255) for which no bank of the integer graph can overflow when every input neuron has k events in every step and every
-    other neuron fires. At least 1: quantising has proven that."""
-    limit = 2.0 ** (chip.arithmetic.acc_bits - 1)
-    result = float(MOST_EVENTS)
+    """The greatest k (at most 255) for which no cell of the integer graph, and nothing that an op makes of cells, can overflow when every input neuron
+    has k events in every step and every other neuron fires what it can. At least 1: quantising has proven that."""
+    inputs = {p.name for p in graph.populations if p.kind == "input"}
+    result = MOST_EVENTS
     for population in graph.populations:
-        if population.host or population.kind not in ("spiking", "readout"):
-            continue
-        totals = np.zeros((2, 2, *population.shape))  # [from the input or not, up or down]
-        for p in graph.into(population.name):
-            source = graph.population(p.source)
-            most, least = span(p, source, pixels)
-            shift = 2.0 ** (p.shift - p.fraction_bits) if source.kind == "analog" else 2.0**p.shift
-            channels = slice(p.channel_offset, p.channel_offset + len(most))
-            totals[int(source.kind != "input"), 0, channels] += np.maximum(most, 0) * shift
-            totals[int(source.kind != "input"), 1, channels] += np.maximum(-least, 0) * shift
-        for direction, room in ((0, limit - 1), (1, limit)):
-            fed = totals[0, direction] > 0
-            if fed.any():
-                result = min(result, float(((room - totals[1, direction][fed]) // totals[0, direction][fed]).min()))
-    return max(1, int(result))
+        if on_chip(population) and any(p.source in inputs for p in graph.into(population.name)):
+            result = _largest(graph, population, chip, pixels, result)
+    return result
+
+
+def _largest(graph: Graph, population: Population, chip: Chip, pixels: tuple[int, int], most: int) -> int:
+    """The greatest k of 1..most with which everything in a population fits: by halving, since more events never make a sum smaller."""
+    into, low = graph.into(population.name), 1
+    while low < most:
+        k = (low + most + 1) // 2
+        if all(one.fits for one in bank_sums(graph, population, into, chip.arithmetic.acc_bits, pixels, k)):
+            low = k
+        else:
+            most = k - 1
+    return low

@@ -114,5 +114,6 @@ def fit_rows(graph: Graph, chip: Chip) -> Iterator[Row]:
     if chip.memory.layer_per_core:
         found = LayerModel(graph, chip).match()
         if isinstance(found, Misfit):
-            kind = graph.population(found.population).kind
-            yield found.population, "readout" if kind == "readout" else "lif", found.value, found.limit, found.reason, found.remedy
+            node = graph.population(found.population)
+            op = "readout" if node.kind == "readout" else "lif" if node.op is None else node.op.name
+            yield found.population, op, found.value, found.limit, found.reason, found.remedy

@@ -139,6 +139,10 @@ class LayerModel:
         parts: list[Part] = []
         for k, node in enumerate(self.graph.populations):
             if on_chip(node):
+                if node.op is not None:
+                    reason = f"{self.chip.name}: what a core with one layer holds (memory.layer_per_core)"
+                    remedy = "rewrite it into neurons, or use a chip whose cores hold anything"
+                    return Misfit(node.name, node.op.name, "one kernel and its neurons", reason, remedy)
                 cut = self._cut(k)
                 if cut is None:
                     return self._too_large(self.part(k, whole(node.shape)))

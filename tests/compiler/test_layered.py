@@ -11,16 +11,19 @@ import pytest
 
 from neurosim.chip import load_chip
 from neurosim.compiler.audit import audit
+from neurosim.compiler.cores import assign
+from neurosim.compiler.layer_rules import fit_rows
 from neurosim.compiler.layered import LayerModel, layer_form, pools_of
 from neurosim.compiler.lower import lower
 from neurosim.compiler.pipeline import Compilation, compile_network
 from neurosim.engine.run import simulate_stimuli
-from neurosim.errors import AuditError, ChipError
+from neurosim.errors import AuditError, ChipError, DoesNotFit
 from neurosim.golden import run_graph
 from neurosim.graph import Projection
 from neurosim.host import encode, load_data
 from neurosim.network import Network
 from tests.bench.speck_calibration import LATENCIES_NS, NINE_LAYERS_NS, ONE_LAYER_NS, POSITIONS, fit_ns, latency_ns
+from tests.compiler.op_graphs import op_graph
 
 SPECK = "speck2f-like"
 
@@ -50,6 +53,13 @@ def test_latencies_are_the_published_ones() -> None:
     more_classes = load_chip(SPECK, ["capabilities.classes=25", "memory.neuron_words=65536"])
     one, two = (latency_ns(layers, 5, 24, more_classes) for layers in (1, 2))
     assert two - one == pytest.approx(87.5 + 25 * 27)
+
+
+def test_such_cores_have_no_extra_ops() -> None:
+    row = next(fit_rows(op_graph("or_pool"), load_chip(SPECK)))
+    assert row[:3] == ("op", "or_pool", "or_pool")
+    with pytest.raises(DoesNotFit, match=r"layer op: .*memory\.layer_per_core.*rewrite it into neurons"):
+        assign(op_graph("or_pool"), load_chip(SPECK), "free")
 
 
 def test_words_follow_the_formulas_of_the_chip() -> None:
