@@ -73,7 +73,7 @@ def set_rate(norm: nn.Module, parent: nn.Module | None, lif: LIF, x: Tensor, rat
     for _ in range(24):
         middle = (low + high) / 2
         low, high = (low, middle) if float(lif(y + middle).mean()) > rate else (middle, high)
-    norm.bias.add_(low)
+    norm.bias.add_(low - 1e-3)  # neurons without input are alike: the search ends where they would fire all at once, a tie for each
 
 
 @torch.no_grad()
