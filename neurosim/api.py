@@ -112,7 +112,7 @@ class Run:
         )  # fmt: skip
 
     def spikes(self, population: str) -> NDArray[np.unsignedinteger[Any]]:
-        """[samples, steps, channels, height, width] spikes that a population fired on the chip: uint8, 0 or 1; in free uint32, counts of one step.
+        """[samples, steps, channels, height, width] values of the spikes that a population fired on the chip: uint8; in free uint32, counts of one step.
 
         Raises DataError when the run kept no spikes or the population lives on the host, ProgramError when there is none of that name.
         """
@@ -128,7 +128,7 @@ class Run:
         for s in slices:
             rows = self.result.spikes[self.result.spikes["slice"] == s]
             c, y, x = self._coordinates(int(s), rows["address"].astype(np.int64))
-            np.add.at(dense, (rows["sample"] - self.options.first_sample, rows["step"], c, y, x), 1)
+            np.add.at(dense, (rows["sample"] - self.options.first_sample, rows["step"], c, y, x), rows["value"].astype(dense.dtype))
         return dense
 
     def probe(self, population: str, variable: str = "v") -> NDArray[np.int64]:
