@@ -112,7 +112,7 @@ class Run:
         )  # fmt: skip
 
     def spikes(self, population: str) -> NDArray[np.unsignedinteger[Any]]:
-        """[samples, steps, channels, height, width] values of the spikes that a population fired on the chip: uint8; in free uint32, counts of one step.
+        """[samples, steps, channels, height, width] values of the spikes of a population on the chip: uint8; in free uint32, counts of one step.
 
         Raises DataError when the run kept no spikes or the population lives on the host, ProgramError when there is none of that name.
         """
