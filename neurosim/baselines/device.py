@@ -12,7 +12,11 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neurosim.baselines.workload import Workload
+from neurosim.energy.uncertainty import log_uniform
 from neurosim.errors import DataError
 
 LARGEST_BATCH = 4096
@@ -136,6 +140,19 @@ def infer(device: Device, workload: Workload, batch: int = 1) -> Estimate:
         bound="launch" if seconds == launch else "compute" if seconds == compute else "memory",
         parts_fj=parts,
     )
+
+
+def energy_draws(device: Device, workload: Workload, batch: int, draws: int, seed: int = 0) -> NDArray[np.float64]:
+    """[draws] gross energy per inference in fJ with every constant drawn log-uniformly from its range; sizes of memories stay as they are."""
+    names = ("idle_w", "memory_bandwidth", "launch_s", "l2_fj_per_bit", "memory_fj_per_bit", "peak_flops", "flop_fj")
+    low, high = (np.array([getattr(device.constants[name], end) for name in names]) for end in ("low", "high"))
+    idle, bandwidth, launch, l2, memory, peak, flop = log_uniform(low, high, draws, seed).T
+    work = batch * sum(workload.times(op) * op.flop for op in workload.ops)
+    l2_bytes = device.value_bytes * sum(op.weights + batch * workload.times(op) * op.traffic for op in workload.ops)
+    memory_bytes = _memory_bytes(device, workload, batch)
+    seconds = np.maximum(np.maximum(sum(op.kernels for op in workload.ops) * launch, work / peak), memory_bytes / bandwidth)
+    energy: NDArray[np.float64] = (idle * seconds * 1e15 + flop * work + 8 * (l2 * l2_bytes + memory * memory_bytes)) / batch
+    return energy
 
 
 def best_batch(device: Device, workload: Workload) -> Estimate:

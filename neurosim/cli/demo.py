@@ -99,15 +99,16 @@ def demo(
             right=(0, 2, 3, 4, 5),
         )
     say("\n5. the same inference on a GPU (analytic model, docs/baselines.md)", style="bold")
-    comparison, notes = compare_run(loaded, None)
+    comparison = compare_run(loaded)
     if not json_:
-        print_comparison(comparison, notes)
+        print_comparison(comparison)
 
     plots = _plots(output, json_)
     if json_:
         print_json({
             "model": MODEL, "run": summary, "float_accuracy": float_accuracy, "test_accuracy": card["figures"]["test_accuracy"],
-            "agreement": agree, "compile": compilation.report, "busiest": busiest, "compare": comparison, "notes": notes, "plots": plots,
+            "agreement": agree, "compile": compilation.report, "busiest": busiest, "compare": comparison.rows, "crossovers": comparison.crossovers,
+            "notes": comparison.notes, "plots": plots,
             "seconds": time.perf_counter() - began,
         })  # fmt: skip
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from neurosim.cli.options import with_recording_options
 from neurosim.cli.tracing import trace_file, trace_plan, with_trace_options
 from neurosim.errors import DataError
 from neurosim.units import format_count, format_energy, format_time
+
+if TYPE_CHECKING:
+    from neurosim.baselines import Comparison
 
 RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A directory that `neurosim run` or `neurosim demo` wrote.")]
 COMPONENTS = ("synapse", "soma", "noc", "io", "static", "host")
@@ -180,35 +184,59 @@ def compare(
         ),
     ] = None,
     precision: Annotated[str, typer.Option(help="Arithmetic of the GPU: fp16, tf32 or fp32.")] = "fp16",
+    record: Annotated[list[Path] | None, typer.Option(help="A record of `neurosim baseline measure` (repeatable).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the comparison into this .png, .svg or .pdf file.")] = None,
     json_: Json = False,
 ) -> None:
-    """Price the same inference on GPUs (analytic model), beside the chip."""
-    from neurosim.baselines import compare_run
+    """The same inference on GPUs and CPUs (analytic model, or measured records), beside the chip, with intervals."""
+    from neurosim.baselines import compare_run, read_record
     from neurosim.trace import load_run
 
-    rows, notes = compare_run(load_run(run_dir), baseline, precision=precision)
+    run = load_run(run_dir)
+    comparison = compare_run(run, baseline, precision=precision, records=[read_record(path) for path in record or ()])
+    if plot is not None:
+        from neurosim.report.plots import comparison_figure
+
+        comparison_figure(run, comparison).savefig(plot)
     if json_:
-        print_json({"rows": rows, "notes": notes})
+        print_json({"rows": comparison.rows, "crossovers": comparison.crossovers, "notes": comparison.notes})
     else:
-        print_comparison(rows, notes)
+        print_comparison(comparison)
 
 
-def print_comparison(rows: list[dict[str, Any]], notes: list[str]) -> None:
-    """Platforms side by side: energy per inference, without idle or static power, latency, energy over that of chip + host and of the chip alone."""
+def print_comparison(comparison: Comparison) -> None:
+    """Platforms side by side: energy per inference with its interval, without idle or static power, latency, energy over that of chip + host."""
     table(
-        ("platform", "batch", "energy", "less idle", "latency", "/ total", "/ chip"),
+        ("platform", "batch", "energy", "5 % to 95 %", "less idle", "latency", "per second", "J s", "/ total", "5 % to 95 %", "/ chip"),
         [
             (
-                r["platform"], r["batch"] if r["batch"] is not None else "-", format_energy(r["energy_gross_fj"]),
-                format_energy(r["energy_dynamic_fj"]) if r["energy_dynamic_fj"] is not None else "-",
-                format_time(r["latency_ps"]) if r["latency_ps"] is not None else "-", _ratio(r["ratio_total"]), _ratio(r["ratio_chip"]),
+                r["platform"], r["batch"] if r["batch"] is not None else "-", _energy(r["energy_gross_fj"]),
+                _ends(r["energy_low_fj"], r["energy_high_fj"], _energy), _energy(r["energy_dynamic_fj"]),
+                format_time(r["latency_ps"]) if r["latency_ps"] is not None else "-",
+                "-" if r["throughput_per_s"] is None else format_count(round(r["throughput_per_s"], 1)),
+                "-" if r["energy_delay_js"] is None else f"{r['energy_delay_js']:.2g}",
+                _ratio(r["ratio_total"]), _ends(r["ratio_low"], r["ratio_high"], _ratio), _ratio(r["ratio_chip"]),
             )
-            for r in rows
+            for r in comparison.rows
         ],
-        right=(1, 2, 3, 4, 5, 6),
+        right=tuple(range(1, 11)),
     )  # fmt: skip
-    for note in notes:
+    for c in comparison.crossovers:
+        words = [f"{c['platform']} needs less than the chip from batch {c['batch']} on" if c["batch"] else f"{c['platform']} never needs less"]
+        for key, what in (("activity_batch_1", "batch 1"), ("activity_best", "its best batch")):
+            factor = c[key]
+            words.append(f"at {what} it would with {factor:.3g} times the spikes" if factor is not None else f"at {what} even without any spike")
+        out.print("  " + "; ".join(words))
+    for note in comparison.notes:
         out.print(f"  {note}", style="dim")
+
+
+def _energy(value: float | None) -> str:
+    return "-" if value is None else format_energy(value)
+
+
+def _ends(low: float | None, high: float | None, form: Callable[[float | None], str]) -> str:
+    return "-" if low is None or high is None else f"{form(low)} to {form(high)}"
 
 
 def _ratio(value: float | None) -> str:

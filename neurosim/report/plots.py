@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.baselines import compare_run
+from neurosim.baselines import Comparison, compare_run
 from neurosim.energy import COMPONENTS, Energy, price
 from neurosim.report.mesh import mesh_figure
 from neurosim.report.raster import raster_figure
@@ -46,7 +46,7 @@ def energy_figure(run: StoredRun) -> Any:
     grid = figure.add_gridspec(1, 2 if with_gpus else 1, width_ratios=[1.15, 1] if with_gpus else [1])
     _by_layer(figure.add_subplot(grid[0, 0]), energy)
     if with_gpus:
-        _beside_gpus(figure.add_subplot(grid[0, 1]), run)
+        _beside_gpus(figure.add_subplot(grid[0, 1]), run, compare_run(run).rows)
     per = energy.per_sample()
     figure.suptitle(
         f"{run.program.meta.get('network', '')} on {energy.chip} ({run.program.sync}): {micro(format_energy(per['total']))} per sample, "
@@ -89,9 +89,16 @@ def _by_layer(axes: Any, energy: Energy) -> None:
     tidy(axes, grid="x")
 
 
-def _beside_gpus(axes: Any, run: StoredRun) -> None:
-    """Chip, GPUs at batch 1 and best batch, formula: gross as bars, idle-subtracted as a darker part, sweep of the constants as a whisker."""
-    rows, _ = compare_run(run)
+def comparison_figure(run: StoredRun, comparison: Comparison) -> Any:
+    """Energy per inference of chip, devices and formula, each with its interval."""
+    figure = new_figure(8.5, 1.6 + 0.34 * len(comparison.rows))
+    _beside_gpus(figure.add_subplot(1, 1, 1), run, comparison.rows)
+    return figure
+
+
+def _beside_gpus(axes: Any, run: StoredRun, rows: list[dict[str, Any]]) -> None:
+    """Chip, devices at batch 1 and best batch, formula: gross as bars, idle-subtracted as a darker part, 5 % to 95 % as a whisker."""
+    rows = [row for row in rows if row["energy_gross_fj"] is not None]
     names = []
     texts: list[tuple[int, float, str]] = []
     for y, row in enumerate(rows):
@@ -107,7 +114,7 @@ def _beside_gpus(axes: Any, run: StoredRun) -> None:
             axes.plot([low, high], [y, y], color="#222222", linewidth=1.1, marker="|", markersize=6)
             end = max(gross, high)
         texts.append((y, end, _figures(row, chip)))
-        name = _PLATFORM_NAMES.get(row["platform"], run.program.chip.name)
+        name = run.program.chip.name if chip else _PLATFORM_NAMES.get(row["platform"], row["platform"])
         names.append(f"{name}, simulated" if chip else f"{name}, batch {row['batch']}" if dynamic is not None else name)
     axes.set_xscale("log")
     ends = [end for _, end, _ in texts]
@@ -118,7 +125,7 @@ def _beside_gpus(axes: Any, run: StoredRun) -> None:
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     words = f"energy per inference (µJ, logarithmic), GPUs in {rows[1]['precision']}"
-    axes.set_xlabel(f"{words}\nfull colour: without idle or static power; whisker: sweep of constants", fontsize=8.5)
+    axes.set_xlabel(f"{words}\nfull colour: without idle or static power; whisker: 5 % to 95 %", fontsize=8.5)
     axes.set_title("beside an analytic GPU model (energy, ratio, latency)", fontsize=9, loc="left")
     tidy(axes, grid="x")
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from neurosim.baselines import BASELINES, Workload, compare_run, infer, load_device, neurobench_metrics, paper_formula_fj
+from neurosim.baselines.measure import Point, Record
 from neurosim.energy import price
 from neurosim.errors import DataError
 from neurosim.trace import StoredRun, load_run
@@ -21,7 +22,8 @@ def run(tmp_path: Path) -> StoredRun:
 
 
 def test_rows_hold_the_chip_every_gpu_at_batch_1_and_best_and_the_formula(run: StoredRun) -> None:
-    rows, notes = compare_run(run)
+    comparison = compare_run(run)
+    rows, notes = comparison.rows, comparison.notes
     per = price(run.program, run.result, host_macs_per_sample=10).per_sample()
     chip, paper = rows[0], rows[-1]
     assert (chip["energy_gross_fj"], chip["energy_dynamic_fj"]) == (per["total"], per["total"] - per["static"])
@@ -33,7 +35,10 @@ def test_rows_hold_the_chip_every_gpu_at_batch_1_and_best_and_the_formula(run: S
     assert rows[1]["energy_gross_fj"] == single.energy_gross_fj
     assert rows[1]["latency_ps"] == single.latency_ps
     assert rows[1]["ratio_total"] == single.energy_gross_fj / per["total"]
-    assert rows[1]["energy_low_fj"] < rows[1]["energy_gross_fj"] < rows[1]["energy_high_fj"]
+    cheap, dear = (infer(load_device("h200").at(end), workload).energy_gross_fj for end in ("cheap", "dear"))
+    assert cheap < rows[1]["energy_low_fj"] < rows[1]["energy_high_fj"] < dear
+    assert rows[1]["ratio_low"] < rows[1]["ratio_high"]
+    assert rows[1]["energy_delay_js"] == pytest.approx(rows[1]["energy_gross_fj"] * rows[1]["latency_ps"] * 1e-27)
     synops = int(run.result.core["synops"].sum()) / 2
     assert paper["energy_gross_fj"] == 4600 * 10 + 900 * synops
     assert any("left out" in note for note in notes)
@@ -41,7 +46,7 @@ def test_rows_hold_the_chip_every_gpu_at_batch_1_and_best_and_the_formula(run: S
 
 
 def test_precision_and_choice_of_baselines(run: StoredRun) -> None:
-    rows, _ = compare_run(run, ["orin-nano"], precision="fp32")
+    rows = compare_run(run, ["orin-nano"], precision="fp32").rows
     assert {r["platform"] for r in rows[1:]} == {"orin-nano"}
     assert {r["precision"] for r in rows[1:]} == {"fp32"}
     with pytest.raises(DataError, match=f"'h100' does not exist; there are {', '.join(BASELINES)}"):
@@ -49,6 +54,34 @@ def test_precision_and_choice_of_baselines(run: StoredRun) -> None:
     bare = dataclasses.replace(run, program=dataclasses.replace(run.program, meta=run.program.meta | {"workload": []}))
     with pytest.raises(DataError, match="carries no workload"):
         compare_run(bare)
+
+
+def test_where_chip_and_device_meet(run: StoredRun) -> None:
+    energy = price(run.program, run.result, host_macs_per_sample=10)
+    workload = Workload.from_rows("hand", 2, handmade.WORKLOAD)
+    crossing = next(c for c in compare_run(run).crossovers if c["platform"] == "h200")
+    moving = sum(x.energy_fj for x in energy.lines if x.component in ("synapse", "noc", "io") or x.event == "spikes fired")
+    factor = crossing["activity_batch_1"]
+    assert energy.total_fj - moving + factor * moving == pytest.approx(2 * infer(load_device("h200"), workload).energy_gross_fj)
+    batch = crossing["batch"]
+    total = energy.per_sample()["total"]
+    if batch is None:
+        assert all(infer(load_device("h200"), workload, 1 << k).energy_gross_fj >= total for k in range(13))
+    else:
+        assert infer(load_device("h200"), workload, batch).energy_gross_fj < total
+        assert batch == 1 or infer(load_device("h200"), workload, batch // 2).energy_gross_fj >= total
+
+
+def test_measured_records_stand_beside_the_model(run: StoredRun) -> None:
+    point = Point(1, 100, 10.0, 1e9, 1000.0, 5e12, 1e12)
+    many = Point(64, 100, 10.0, 2e9, 32000.0, 3e11, 2e11)
+    record = Record("hand", 2, 100, 72, "some GPU", "fp16", "snn", True, 30.0, 10.0, (point, many), {"torch": "2"})
+    comparison = compare_run(run, ["h200"], records=[record])
+    measured = [r for r in comparison.rows if r["kind"] == "measured"]
+    assert [(r["batch"], r["energy_gross_fj"], r["latency_ps"]) for r in measured] == [(1, 5e12, 1e9), (64, 3e11, 2e9)]
+    assert any("some GPU: measured" in note for note in comparison.notes)
+    with pytest.raises(DataError, match="record of other on some GPU does not belong"):
+        compare_run(run, records=[dataclasses.replace(record, network="other")])
 
 
 def test_paper_formula_reproduces_a_published_row() -> None:
