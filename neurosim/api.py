@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.chip import Chip, load_chip
+from neurosim.compiler.op_rewrites import read_rewrites
 from neurosim.compiler.pipeline import Compilation, compile_network
 from neurosim.compiler.supports import CheckRow
 from neurosim.compiler.supports import check as check_network
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from neurosim.engine.faults import Faults
 
 
-def check(model: Any, chip: str | Path | Chip = "async-mesh", overrides: Iterable[str] = ()) -> list[CheckRow]:
-    """Layer by layer: native, rewritten or refused on that chip, with value, limit, reason and remedy."""
-    return check_network(_network(model), load_chip(chip, overrides))
+def check(
+    model: Any, chip: str | Path | Chip = "async-mesh", overrides: Iterable[str] = (), rewrite: Mapping[str, str] | None = None
+) -> list[CheckRow]:
+    """Layer by layer: native, rewritten or refused on that chip, with value, limit, reason and remedy. ``rewrite``: as for ``build``."""
+    return check_network(_network(model), load_chip(chip, overrides), read_rewrites(rewrite))
 
 
 def compile_model(
@@ -47,6 +50,8 @@ def compile_model(
 def build(model: Any, chip: str | Path | Chip = "async-mesh", sync: str | None = None, overrides: Iterable[str] = (), **options: Any) -> Program:
     """Compile a Network (or anything ``load`` takes) for a chip; ``sync`` is free, wavefront or barrier, by default the chip's first.
 
+    ``rewrite``: {"maxpool": "or_pool", "gate": "neurons"} writes extra ops with ordinary neurons, exactly under steps, for chips that lack them;
+    {"avgpool": "sum"} leaves out the division of average pools. ``seed``: of the placement. ``audit=False`` skips the proof of the Program.
     Raises UnsupportedLayer (layer, reason, limit, remedy), DoesNotFit, ChipError.
     """
     return compile_model(model, chip, sync, overrides, **options).program

@@ -9,7 +9,7 @@ import typer
 
 from neurosim.chip import load_chip, presets
 from neurosim.cli.console import ChipOption, Json, ModelArgument, SetOption, err, friendly, out, print_json, refuse_overwriting, table
-from neurosim.cli.options import read_model, with_model_options
+from neurosim.cli.options import RewriteOption, SplitOption, overrides_of, read_model, read_rewrite, with_model_options
 from neurosim.errors import ChipError
 from neurosim.units import format_count, format_energy, format_time
 
@@ -18,12 +18,21 @@ SyncOption = Annotated[str | None, typer.Option("--sync", help="free, wavefront 
 
 @friendly
 @with_model_options
-def check(model: ModelArgument, chip: ChipOption = "async-mesh", set_: SetOption = None, json_: Json = False, *, reading: dict[str, Any]) -> None:
+def check(
+    model: ModelArgument,
+    chip: ChipOption = "async-mesh",
+    set_: SetOption = None,
+    rewrite: RewriteOption = None,
+    split: SplitOption = None,
+    json_: Json = False,
+    *,
+    reading: dict[str, Any],
+) -> None:
     """Say layer by layer what the chip runs natively, what is rewritten exactly, and what it refuses and why (then the exit code is 1)."""
     from neurosim import api
 
     network = read_model(model, reading)
-    rows = api.check(network, chip, set_ or ())
+    rows = api.check(network, chip, overrides_of(set_, split), read_rewrite(rewrite))
     ok = all(row.status != "refused" for row in rows)
     if json_:
         print_json({"ok": ok, "layers": [row.as_dict() for row in rows]})
@@ -50,6 +59,8 @@ def compile_command(
     chip: ChipOption = "async-mesh",
     sync: SyncOption = None,
     set_: SetOption = None,
+    rewrite: RewriteOption = None,
+    split: SplitOption = None,
     report: Annotated[bool, typer.Option("--report", help="Print what became of every layer and the memory of every core.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the placement.")] = 0,
     json_: Json = False,
@@ -61,7 +72,7 @@ def compile_command(
 
     refuse_overwriting(output, model, chip)
     network = read_model(model, reading)
-    result = api.compile_model(network, chip, sync, set_ or (), seed=seed)
+    result = api.compile_model(network, chip, sync, overrides_of(set_, split), seed=seed, rewrite=read_rewrite(rewrite))
     result.program.save(output)
     if json_:
         print_json({**result.report, "output": str(output), "digest": result.program.digest()})

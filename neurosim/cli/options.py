@@ -13,6 +13,13 @@ from neurosim.errors import ModelError
 from neurosim.units import parse_time_ps
 
 Command = Callable[..., Any]
+RewriteOption = Annotated[
+    list[str] | None,
+    typer.Option("--rewrite", metavar="OP=FORM", help="Write ops otherwise: maxpool=or_pool, gate=neurons, avgpool=sum (repeatable)."),
+]
+SplitOption = Annotated[
+    str | None, typer.Option("--split", help="channels: cut layers too large for a core; the same as --set memory.split=channels.")
+]
 
 MODEL_OPTIONS: dict[str, tuple[Any, Any]] = {
     "weights": (Annotated[str | None, typer.Option(help="Weights: .safetensors, or .pt without code.")], None),
@@ -87,6 +94,20 @@ def read_model(model: str, reading: dict[str, Any]) -> Any:
         "class_names": None if reading["class_names"] is None else tuple(reading["class_names"].split(",")),
     }  # fmt: skip
     return load(model, output=reading["output_index"], **{key: value for key, value in options.items() if value is not None})
+
+
+def read_rewrite(given: list[str] | None) -> dict[str, str]:
+    """``["maxpool=or_pool"]`` as a dictionary. Raises ModelError for a text without ``=``."""
+    pairs = [text.partition("=") for text in given or ()]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise ModelError(f"--rewrite {name}{equals}{value} is not of the form op=form, for example maxpool=or_pool")
+    return {name: value for name, _, value in pairs}
+
+
+def overrides_of(set_: list[str] | None, split: str | None) -> list[str]:
+    """``--set`` and ``--split`` together."""
+    return [*(set_ or ()), *([] if split is None else [f"memory.split={split}"])]
 
 
 def _whole(name: str, text: str | None) -> tuple[int, ...] | None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from neurosim.chip import Chip, MapLimits
 from neurosim.compiler.stages import matrix_map, sparse_to_dense, written_out
-from neurosim.graph import Dense, Graph, LinearMap, Shape, Sparse, SumPool
+from neurosim.graph import Dense, Graph, LinearMap, Projection, Shape, Sparse, SumPool
+from neurosim.ops import OrPool
 
 DENSE_LIMIT = 2**20
 """Most weights of a pooling that is written out as a dense map."""
@@ -16,13 +17,16 @@ DENSE_LIMIT = 2**20
 def adapt(graph: Graph, chip: Chip) -> Graph:
     """The graph with sparse maps stored dense where the chip has no sparse ones, and poolings beyond the chip's limits as dense or sparse maps.
 
-    Cores that hold one layer each address their neurons by row and column, so there only maps onto single pixels are written out.
+    Cores that hold one layer each address their neurons by row and column, so there only maps onto single pixels are written out. What the host
+    computes and the windows of an or_pool stay as they are.
     """
-    projections = tuple(
-        p if graph.population(p.source).kind == "analog" else replace(p, map=_adapted(p.map, graph.population(p.source).shape, chip))
-        for p in graph.projections
-    )
-    return replace(graph, projections=projections)
+
+    def adapted(p: Projection) -> Projection:
+        window = isinstance(graph.population(p.target).op, OrPool) and isinstance(p.map, SumPool)
+        source = graph.population(p.source)
+        return p if window or source.kind == "analog" else replace(p, map=_adapted(p.map, source.shape, chip))
+
+    return replace(graph, projections=tuple(adapted(p) for p in graph.projections))
 
 
 def _adapted(m: LinearMap, source: Shape, chip: Chip) -> LinearMap:

@@ -1,6 +1,6 @@
 """Extra ops written with ordinary neurons, exact under steps (``--rewrite``), for chips that lack them; and which rewritings were asked for.
 
-* ``maxpool=or_pool``: an or_pool is neurons that fire on anything and keep nothing (``pass_rule``). A max-pool of currents before a lif is, in a
+* ``maxpool=or_pool``: an or_pool is neurons that fire on anything and keep nothing. A max-pool of currents before a lif is, in a
   network of one step, the or_pool of that lif over the map before the pooling.
 * ``gate=neurons``: a mask neuron per group fires in the steps in which its count is reached (latched: from then on); a neuron per data neuron adds
   data and mask and fires at two, or inverted fires at data less mask.
@@ -20,7 +20,7 @@ from neurosim.compiler.expression import largest_sum
 from neurosim.compiler.lower import lower
 from neurosim.compiler.stages import append, finish
 from neurosim.errors import ModelError
-from neurosim.graph import Conv2d, Graph, LinearMap, NeuronRule, Population, Projection, Shape, Sparse, SumPool, pass_rule
+from neurosim.graph import Conv2d, Graph, LinearMap, NeuronRule, Population, Projection, Shape, Sparse, SumPool
 from neurosim.network import Network
 from neurosim.ops import Gate, MaxPool, OrPool, group_of
 
@@ -122,13 +122,18 @@ def event_layer(graph: Graph, population: Population) -> str:
 def _or_neurons(graph: Graph, population: Population) -> Graph:
     name = population.name
     text = "or_pool as ordinary neurons that fire on any spike and keep nothing"
-    return _replace(graph, name, [replace(population, op=None)], graph.into(name), graph.outof(name), text)
+    return _replace(graph, name, [replace(population, rule=_forgetful(graph), op=None)], graph.into(name), graph.outof(name), text)
+
+
+def _forgetful(graph: Graph, threshold: float = 1.0) -> NeuronRule:
+    """Rule of neurons that keep nothing from step to step; with one step nothing needs to be forgotten, and chips without leak can have them."""
+    return NeuronRule(np.full((1, 1, 1), threshold), np.zeros((1, 1, 1)), 0 if graph.steps > 1 else DECAY_ONE)
 
 
 def _pool_after(graph: Graph, population: Population, op: MaxPool) -> Graph:
     name = population.name
     whole = replace(population, name=f"{name}.unpooled", shape=op.source, op=None)
-    pooled = replace(population, rule=pass_rule(), op=None)
+    pooled = replace(population, rule=_forgetful(graph), op=None)
     into = [replace(p, target=whole.name, operand="") for p in graph.into(name)]
     pool = SumPool(np.ones(op.source[0]), op.kernel, op.stride, op.padding)
     into.append(Projection(whole.name, name, pool, layers=(event_layer(graph, population),)))
@@ -145,7 +150,7 @@ def _gate_neurons(graph: Graph, population: Population, op: Gate) -> Graph:
     spread = _spread(op, population.shape)
     sign = -1.0 if op.inverted else 1.0
     parts = [name] if len(data) < 2 else [f"{name}.{k + 1}" for k in range(len(data))]
-    rule = pass_rule() if op.inverted else replace(pass_rule(), threshold=np.full((1, 1, 1), 2.0))
+    rule = _forgetful(graph, 1.0 if op.inverted else 2.0)
     added: list[Population] = []
     onto: list[Projection] = []  # the mask, onto every part
     into: list[Projection] = []
@@ -155,7 +160,7 @@ def _gate_neurons(graph: Graph, population: Population, op: Gate) -> Graph:
         onto = [replace(masks[0], map=_times(composed[0], sign), operand="")]
         how = "its mask's spikes"
     else:
-        mask = Population(f"{name}.mask", op.groups, "spiking", _mask_rule(op))
+        mask = Population(f"{name}.mask", op.groups, "spiking", _mask_rule(graph, op))
         added.append(mask)
         into += [replace(p, target=mask.name, operand="") for p in masks]
         onto = [Projection(mask.name, name, _times(spread, sign), layers=(name,))]
@@ -169,11 +174,11 @@ def _gate_neurons(graph: Graph, population: Population, op: Gate) -> Graph:
     return _replace(graph, name, added, into, outof, text)
 
 
-def _mask_rule(op: Gate) -> NeuronRule:
-    threshold, none = np.full((1, 1, 1), float(op.count)), np.zeros((1, 1, 1))
-    if op.latched:  # keeps its sum, so it fires in every step once that has reached the count
-        return NeuronRule(threshold, none, DECAY_ONE, "subtract", none)
-    return NeuronRule(threshold, none, 0)
+def _mask_rule(graph: Graph, op: Gate) -> NeuronRule:
+    if not op.latched:
+        return _forgetful(graph, float(op.count))
+    # it keeps its sum, so it fires in every step once that has reached the count
+    return replace(_forgetful(graph, float(op.count)), decay=DECAY_ONE, reset="subtract", reset_by=np.zeros((1, 1, 1)))
 
 
 def _times(m: LinearMap, factor: float) -> LinearMap:

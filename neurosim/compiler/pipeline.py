@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from neurosim.compiler.audit import AuditReport, audit
 from neurosim.compiler.cores import Assignment, assign
 from neurosim.compiler.deadlock_check import deadlock_warnings
 from neurosim.compiler.headroom import most_events
-from neurosim.compiler.lower import lower
+from neurosim.compiler.op_rewrites import Rewrites, lower_for, read_rewrites
 from neurosim.compiler.place import Mapped, place_slices
 from neurosim.compiler.quantize import Precision, quantize
 from neurosim.compiler.refuse import choose_sync, refuse
@@ -65,6 +65,7 @@ class _State:
     chip: Chip
     sync: str
     seed: int
+    rewrites: Rewrites
     rows: list[CheckRow] = field(default_factory=list)
     graph: Graph | None = None
     integer: Graph | None = None
@@ -75,14 +76,23 @@ class _State:
     audit: AuditReport | None = None
 
 
-def compile_network(network: Network, chip: str | Path | Chip, sync: str | None = None, *, audit: bool = True, seed: int = 0) -> Compilation:
+def compile_network(
+    network: Network,
+    chip: str | Path | Chip,
+    sync: str | None = None,
+    *,
+    audit: bool = True,
+    seed: int = 0,
+    rewrite: Mapping[str, str] | None = None,
+) -> Compilation:
     """Compile a Network for a chip (a preset's name, a TOML file or a Chip).
 
     ``sync``: free, wavefront or barrier, by default the chip's first. ``seed``: of the placement. ``audit`` False skips the proof that the Program
-    computes its graph. Raises UnsupportedLayer, ModelError, ChipError, DoesNotFit; AuditError is a defect of neurosim.
+    computes its graph. ``rewrite``: ops to be written otherwise, maxpool=or_pool, gate=neurons, avgpool=sum (compiler.op_rewrites).
+    Raises UnsupportedLayer, ModelError, ChipError, DoesNotFit; AuditError is a defect of neurosim.
     """
     spec = load_chip(chip)
-    state = _State(network, spec, choose_sync(spec, sync), seed)
+    state = _State(network, spec, choose_sync(spec, sync), seed, read_rewrites(rewrite))
     passes: tuple[tuple[str, Callable[[_State], str]], ...] = (
         ("check", _check),
         ("lower", _lower),
@@ -112,13 +122,13 @@ def _have(value: T | None) -> T:
 
 def _check(state: _State) -> str:
     state.network.verify()
-    state.rows = require_supported(state.network, state.chip)
+    state.rows = require_supported(state.network, state.chip, state.rewrites)
     native = sum(row.status == "native" for row in state.rows)
     return f"{len(state.rows)} layers, {native} native, {len(state.rows) - native} rewritten"
 
 
 def _lower(state: _State) -> str:
-    graph = lower(state.network)
+    graph = lower_for(state.network, state.rewrites)
     graph.verify()
     graph = graph.with_(warnings=graph.warnings + tuple(refuse(graph, state.chip, state.sync)))
     state.graph = graph

@@ -10,6 +10,7 @@ from neurosim.compiler.balance import refuse_unbalanced
 from neurosim.compiler.mapping import chip_projections, on_chip
 from neurosim.errors import ChipError, UnsupportedLayer
 from neurosim.graph import Graph
+from neurosim.ops import Gate, OrPool
 
 SYNCS = ("free", "wavefront", "barrier")
 
@@ -75,6 +76,8 @@ def _refuse_free(graph: Graph, chip: Chip, cycle: list[str] | None) -> list[str]
         rule = population.rule
         if rule is None or not on_chip(population):
             continue
+        if isinstance(population.op, OrPool | Gate):
+            continue  # they keep what they count and do not leak
         if rule.decay_current is not None:
             raise UnsupportedLayer(
                 population.name,
@@ -91,6 +94,15 @@ def _refuse_free(graph: Graph, chip: Chip, cycle: list[str] | None) -> list[str]
                 limit="no leak",
                 remedy="use sync wavefront, a chip with timing.leak, or neurons without leak",
             )
+    rewritten = [r.layer for r in graph.rewrites if r.op in ("max_pool", "gate") and r.status == "rewritten"]
+    if rewritten:
+        notes.append(f"free: the neurons that stand for {', '.join(rewritten)} fire on every spike that lifts them, which is another function")
+    several = [p.name for p in graph.populations if p.rule is not None and p.rule.max_spikes > 1 and on_chip(p)]
+    if several:
+        notes.append(
+            f"free: up to {chip.arithmetic.spikes_per_update} spike(s) per served synapse (arithmetic.spikes_per_update) take the place of several "
+            f"spikes per step: {', '.join(several)}"
+        )
     delayed = sorted({f"{p.source} -> {p.target}" for p in graph.projections if p.delay})
     if delayed:
         notes.append(f"free: trained delays have no meaning without steps and are ignored: {', '.join(delayed)}")

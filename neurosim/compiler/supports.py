@@ -16,22 +16,23 @@ import numpy as np
 from neurosim.chip import Chip
 from neurosim.compiler.adapt import adapt
 from neurosim.compiler.layer_rules import fit_rows, form_rows, pool_rows, population_rows
-from neurosim.compiler.lower import lower, needed_layers
+from neurosim.compiler.lower import needed_layers
+from neurosim.compiler.op_rewrites import Rewrites, lower_for, rewrite_ops
+from neurosim.compiler.op_rules import op_rows
 from neurosim.compiler.ranges import span
 from neurosim.compiler.refuse import refuse
 from neurosim.errors import UnsupportedLayer
 from neurosim.graph import Conv2d, Graph, Population, Projection, SumPool
 from neurosim.network import Layer, Network
 from neurosim.network.layers import EVENT_OPS, INTEGER_DTYPES, KNOWN_OPS
+from neurosim.ops import OrPool
 
-NATIVE_OPS = ("conv2d", "linear", "lif", "li", "sum_pool", "token_mix", "sparse")
+NATIVE_OPS = ("conv2d", "linear", "lif", "li", "sum_pool", "token_mix", "sparse", *EVENT_OPS)
 WEIGHTED = ("conv2d", "linear", "token_mix", "sum_pool", "avg_pool", "mean", "sparse")
 """Ops of layers to which a refused projection is put down."""
 REMEDIES = {
-    "max_pool": "use sum_pool or a strided convolution, or a chip with or_pool",
     "multiply": "a product of two spike trains needs a gate; use token mixing with fixed weights",
     "matmul": "a product of two activations needs every spike of both; use matrices of fixed weights (token mixing)",
-    "attention": "use matrices of fixed weights (token mixing) instead of attention",
     "softmax": "leave it out at inference: it does not change the argmax",
     "layer_norm": "train with batch norm, which folds into the weights",
     "group_norm": "train with batch norm, which folds into the weights",
@@ -71,18 +72,18 @@ def supports(node: Layer | Population | Projection, chip: Chip, graph: Graph | N
     return list(_projection(node, chip, graph))
 
 
-def check(network: Network, chip: Chip) -> list[CheckRow]:
-    """One row per layer, in the network's order; a layer refused for several reasons has several rows."""
+def check(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> list[CheckRow]:
+    """One row per layer, in the network's order; a layer refused for several reasons has several rows. ``rewrites``: those asked for."""
     network.verify()
     needed = needed_layers(network)
     constant = network.constant_layers()  # computed by the host
-    layers = [layer for layer in network.layers.values() if layer.name in needed and (layer.name not in constant or layer.op not in KNOWN_OPS or layer.op in EVENT_OPS)]
+    layers = [layer for layer in network.layers.values() if layer.name in needed and (layer.name not in constant or layer.op not in KNOWN_OPS)]
     refused = [row for layer in layers for row in supports(layer, chip)]
     refused += list(_input(network, chip)) + list(_recurrence(network, chip, needed))
     graph: Graph | None = None
     if not refused:
         try:
-            graph = adapt(lower(network), chip)
+            graph = adapt(lower_for(network, rewrites or Rewrites()), chip)
         except UnsupportedLayer as error:
             refused = [CheckRow(error.layer, error.op, "refused", error.value, error.limit, error.reason, error.remedy)]
         else:
@@ -94,13 +95,13 @@ def check(network: Network, chip: Chip) -> list[CheckRow]:
     by_layer: dict[str, list[CheckRow]] = {}
     for row in refused:
         by_layer.setdefault(row.layer, []).append(row)
-    rewrites = {} if graph is None else {r.layer: r for r in graph.rewrites}
+    told = {} if graph is None else {r.layer: r for r in graph.rewrites}
     rows: list[CheckRow] = []
     for layer in network.layers.values():
         if layer.name in by_layer:
             rows += by_layer[layer.name]
-        elif layer.name in rewrites:
-            rewrite = rewrites[layer.name]
+        elif layer.name in told:
+            rewrite = told[layer.name]
             rows.append(CheckRow(layer.name, layer.op, "native" if rewrite.status == "native" else "rewritten", reason=rewrite.text))
         else:
             status: Literal["native", "rewritten"] = "native" if layer.op in NATIVE_OPS else "rewritten"
@@ -110,9 +111,9 @@ def check(network: Network, chip: Chip) -> list[CheckRow]:
     return rows
 
 
-def require_supported(network: Network, chip: Chip) -> list[CheckRow]:
+def require_supported(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> list[CheckRow]:
     """The rows of ``check``; raises UnsupportedLayer for the first refused one, saying how many more there are."""
-    rows = check(network, chip)
+    rows = check(network, chip, rewrites)
     refused = [row for row in rows if row.status == "refused"]
     if refused:
         first = refused[0]
@@ -127,7 +128,7 @@ def _refused(layer: str, op: str, value: Any, limit: Any, reason: str, remedy: s
 
 def _layer(layer: Layer, chip: Chip) -> Iterator[CheckRow]:
     """Rules that need no lowering: unknown ops, neuron rules, delays."""
-    if layer.op not in KNOWN_OPS or layer.op in EVENT_OPS:
+    if layer.op not in KNOWN_OPS:
         remedy = REMEDIES.get(layer.op, "express it with linear ops and lif, or use a chip that has the op")
         yield _refused(layer.name, layer.op, layer.op, ", ".join(chip.capabilities.ops), f"{chip.name} has no op {layer.op}", remedy)
     elif layer.op in ("lif", "li"):
@@ -213,6 +214,7 @@ def _population(population: Population, chip: Chip, graph: Graph) -> Iterator[Ch
     floors = np.asarray(0 if rule.floor is None else rule.floor)
     if not c.neuron.per_channel_threshold and np.any(floors != floors.flat[0]):
         yield _refused(name, op, "several floors", "one per layer", f"{chip.name}: all neurons of a layer share a floor", "use one floor")
+    yield from (_refused(*row) for row in op_rows(population, chip, graph, lambda: _rewriting_runs(population, chip, graph)))
     incoming = graph.into(name)
     if any(graph.population(p.source).kind == "analog" for p in incoming) and "currents" not in c.inputs:
         yield _refused(
@@ -221,22 +223,32 @@ def _population(population: Population, chip: Chip, graph: Graph) -> Iterator[Ch
         )  # fmt: skip
     limit = chip.memory.fan_in
     if limit is not None:
-        counts = np.zeros(population.shape)
-        for p in incoming:
-            source = graph.population(p.source)
-            if source.kind != "analog":
-                counts += _fan_in(p, source, population)
-        if counts.max() > limit.value:
-            yield _refused(name, op, int(counts.max()), limit.value, f"{chip.name}: synapses into one neuron", "reduce channels or kernel before it")
+        counts = _fan_in(population, graph)
+        if counts > limit.value:
+            yield _refused(name, op, counts, limit.value, f"{chip.name}: synapses into one neuron", "reduce channels or kernel before it")
 
 
-def _fan_in(p: Projection, source: Population, target: Population) -> Any:
-    """Synapses of a projection into each neuron of the target, (c, y, x)."""
-    ones = replace(p.map, weight=np.ones_like(p.map.weight, dtype=np.float64))
-    most, _ = span(replace(p, map=ones), source, (0, 1))
-    counts = np.zeros(target.shape)
-    counts[p.channel_offset : p.channel_offset + len(most)] = most
-    return counts
+def _fan_in(population: Population, graph: Graph) -> int:
+    """Most synapses into one neuron of the population, or into one cell of its op."""
+    shapes = {"": population.shape, **({} if population.op is None else population.op.operands(population.shape))}
+    counts = {operand: np.zeros(shape) for operand, shape in shapes.items()}
+    for p in graph.into(population.name):
+        source = graph.population(p.source)
+        if source.kind != "analog":
+            ones = replace(p.map, weight=np.ones_like(p.map.weight, dtype=np.float64))
+            most, _ = span(replace(p, map=ones), Population(source.name, source.shape, "input"), (0, 1))
+            counts[p.operand][p.channel_offset : p.channel_offset + len(most)] += most
+    return int(max(part.max() for part in counts.values()))
+
+
+def _rewriting_runs(population: Population, chip: Chip, graph: Graph) -> bool:
+    """Whether the chip can run what ``--rewrite`` makes of a population's op."""
+    trial = adapt(rewrite_ops(graph, [population.name]), chip)
+    before = {p.name: p for p in graph.populations}
+    made = {p.name for p in trial.populations if p.op is not (before[p.name].op if p.name in before else p)}
+    nodes: list[Population | Projection] = [p for p in trial.populations if p.name in made]
+    nodes += [p for p in trial.projections if p.target in made]
+    return not any(supports(node, chip, trial) for node in nodes)
 
 
 def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
@@ -247,6 +259,8 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
     layer = weights[0] if weights else p.target
     op = p.map.op
     ops = chip.capabilities.ops
+    if isinstance(p.map, SumPool) and isinstance(graph.population(p.target).op, OrPool):
+        return  # the window of an or_pool, judged with it
     where = f"{p.source} -> {p.target}"
     if op == "sparse" and op not in ops and chip.memory.layer_per_core:  # lowering wrote out what is no layer
         yield from (_refused(*row) for row in form_rows(p, layer, chip, graph))
