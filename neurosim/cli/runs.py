@@ -1,4 +1,4 @@
-"""run, trace, compare: simulate a program and look at what it did and what it cost."""
+"""run, compare: simulate a program and look at what it cost."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import typer
 
 from neurosim.cli.console import Json, err, friendly, out, print_json, progress, refuse_overwriting, table
 from neurosim.cli.options import with_recording_options
+from neurosim.cli.trace import RunDir
 from neurosim.cli.tracing import trace_file, trace_plan, with_trace_options
-from neurosim.errors import DataError
 from neurosim.units import format_count, format_energy, format_time
 
 if TYPE_CHECKING:
     from neurosim.baselines import Comparison
 
-RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A directory that `neurosim run` or `neurosim demo` wrote.")]
 COMPONENTS = ("synapse", "soma", "noc", "io", "static", "host")
 
 
@@ -110,69 +109,6 @@ def print_summary(s: dict[str, Any]) -> None:
 
 
 @friendly
-def trace(
-    run_dir: RunDir,
-    core: Annotated[int | None, typer.Option(help="Rows of this core only.")] = None,
-    population: Annotated[str | None, typer.Option(help="Rows about this population only.")] = None,
-    sample: Annotated[int | None, typer.Option(min=0, help="Rows of this sample; by default sample 0.")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Start of the window, for example 12us.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="End of the window.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most rows to print.")] = 40,
-    json_: Json = False,
-) -> None:
-    """Look into a run: a summary per core, or the event rows of a core or population in a window of time."""
-    from neurosim.trace import core_summary, load_run, trace_window
-    from neurosim.units import parse_time_ps
-
-    loaded = load_run(run_dir)
-    if core is None and population is None and sample is None and from_ is None and to is None:
-        rows = core_summary(loaded)
-        if json_:
-            print_json({"cores": rows})
-            return
-        table(
-            ("core", "populations", "synops", "spikes", "synapse busy", "soma busy", "blocked", "held", "axon-in high"),
-            [
-                (r["core"], ", ".join(r["populations"]), format_count(r["synops"]), format_count(r["spikes"]), f"{r['synapse_busy']:.1%}",
-                 f"{r['soma_busy']:.1%}", f"{r['blocked']:.1%}", f"{r['held']:.1%}", r["axon_in_high_water"])
-                for r in rows
-            ],
-            right=(0, 2, 3, 4, 5, 6, 7, 8),
-        )  # fmt: skip
-        return
-    first = parse_time_ps(from_) if from_ is not None else None
-    last = parse_time_ps(to) if to is not None else None
-    rows, total = trace_window(loaded, sample=sample or 0, from_ps=first, to_ps=last, core=core, population=population, limit=limit)
-    if not rows:
-        raise DataError(f"{run_dir}: no event of sample {sample or 0} in that window; widen --from and --to, name another core or another sample")
-    if json_:
-        print_json({"rows": rows, "total": total})
-        return
-    table(
-        ("time", "station", "what", "item", "population", "neuron", "step", "to core", "lasts", "blocked", "synops"),
-        [
-            (
-                f"{r['time'] / 1e6:.6f} us",
-                r["station"],
-                r["kind"],
-                r["item"],
-                r["population"],
-                r["neuron"],
-                r["step"],
-                r["dest"],
-                r["lasts"],
-                r["blocked"],
-                r["synops"],
-            )
-            for r in rows
-        ],
-        right=(0,),
-    )
-    if total > limit:
-        out.print(f"{total - limit} more rows; --limit shows more, --from and --to narrow the window")
-
-
-@friendly
 def compare(
     run_dir: RunDir,
     baseline: Annotated[
@@ -222,11 +158,12 @@ def print_comparison(comparison: Comparison) -> None:
         right=tuple(range(1, 11)),
     )  # fmt: skip
     for c in comparison.crossovers:
-        words = [f"{c['platform']} needs less than the chip from batch {c['batch']} on" if c["batch"] else f"{c['platform']} never needs less"]
-        for key, what in (("activity_batch_1", "batch 1"), ("activity_best", "its best batch")):
-            factor = c[key]
-            words.append(f"at {what} it would with {factor:.3g} times the spikes" if factor is not None else f"at {what} even without any spike")
-        out.print("  " + "; ".join(words))
+        first = f"needs less than the chip from batch {c['batch']} on" if c["batch"] else "never needs less than the chip"
+        meet = [
+            f"{factor:.3g} x the spikes ({what})" if factor is not None else f"no number of spikes ({what})"
+            for factor, what in ((c["activity_batch_1"], "batch 1"), (c["activity_best"], "best batch"))
+        ]
+        out.print(f"  {c['platform']} {first}; they meet at {', '.join(meet)}")
     for note in comparison.notes:
         out.print(f"  {note}", style="dim")
 
