@@ -134,7 +134,8 @@ class NeuronRule:
 
     v <- decay * v + i + bias;  v <- max(v, floor);  fire if v >= threshold (> when strict);  v <- 0 or v - n * reset_by.
     ``decay`` is a fraction of 4096ths kept: 2048 is one half, 4096 no leak. ``decay_current`` likewise, None without a synaptic current.
-    n = min(max_spikes, floor(v / threshold)) spikes leave as one of value n; when strict, n is the largest with v > n * threshold.
+    n = min(max_spikes, floor(v / threshold)) spikes leave as one of value n; when strict, n is the largest with v > n * threshold. With several
+    spikes per step ``reset_by`` is 0 to 2 thresholds, so that v cannot leave its range downwards.
     """
 
     threshold: Array
@@ -287,6 +288,13 @@ class Graph:
                 population.op.operands(population.shape)  # checks the shapes
             if rule is not None and not 1 <= rule.max_spikes <= 255:
                 raise ModelError(f"population {population.name}: max_spikes {rule.max_spikes} must lie in 1..255")
+            if rule is not None and rule.max_spikes > 1 and rule.reset == "subtract" and rule.reset_by is not None:
+                by = np.asarray(rule.reset_by)
+                if np.any(by < 0) or np.any(by > 2 * np.asarray(rule.threshold)):  # then v - n * reset_by could leave the range of v
+                    raise ModelError(
+                        f"population {population.name}: reset_by of {by.min()} to {by.max()} with max_spikes {rule.max_spikes} must lie in 0 .. 2 "
+                        "thresholds; train with the threshold as what is subtracted, or with one spike per step"
+                    )
             if rule is None:
                 continue
             if population.kind == "spiking" and not np.all(np.asarray(rule.threshold) > 0):

@@ -33,8 +33,8 @@ def rules(draw: st.DrawFn, shape: Shape, sync: str, chip: Chip, scale: int, weig
     threshold = weights.integers(1, top + 1, form)
     reset_by = weights.integers(1, top + 1, form) if subtract and draw(st.booleans()) else None
     most = draw(st.sampled_from(SPIKES))
-    if reset_by is not None and most * np.max(reset_by - threshold) > limit:
-        most = 1  # several resets could leave the membrane's word
+    if reset_by is not None and np.any(reset_by > 2 * threshold):
+        most = 1  # several resets could leave the membrane's word; graphs refuse it
     return NeuronRule(
         threshold=threshold,
         bias=weights.integers(-2, 4, form) * scale if biased else np.zeros((1, 1, 1), np.int64),

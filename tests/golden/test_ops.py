@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
+from neurosim.errors import ModelError
 from neurosim.golden import run_graph, run_network
 from neurosim.graph import Dense, Graph, NeuronRule, Population, Projection, SumPool, pass_rule
 from neurosim.network import Network
@@ -174,6 +175,18 @@ def test_graph_ops_against_loops_in_integers_and_in_real_numbers(op: Op) -> None
         rule = NeuronRule(np.full((1, 1, 1), 2), np.zeros((1, 1, 1), np.int64), reset="subtract", max_spikes=3)
         whole = graph.with_(populations=tuple(Population(p.name, p.shape, p.kind, rule) if p.rule is RULE else p for p in graph.populations))
         np.testing.assert_array_equal(run_graph(whole, data).spikes["op"], run_graph(whole, data, load_chip("ideal")).spikes["op"])
+
+
+def test_what_several_spikes_subtract_stays_in_range() -> None:
+    one = (1, 1, 1)
+    for reset_by, threshold, max_spikes, fits in ((10, 5, 3, True), (11, 5, 3, False), (-1, 5, 3, False), (11, 5, 1, True)):
+        rule = NeuronRule(np.full(one, threshold), np.zeros(one, np.int64), reset="subtract", reset_by=np.full(one, reset_by), max_spikes=max_spikes)
+        graph = Graph("one", 1, (Population("a", one, "spiking", rule),), ())
+        if fits:
+            graph.verify()
+        else:
+            with pytest.raises(ModelError, match=r"population a: reset_by of .* with max_spikes 3 must lie in 0 \.\. 2 thresholds"):
+                graph.verify()
 
 
 def test_host_section_pools_analog_currents_after_rounding() -> None:
