@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INTEROP ?= .venv-interop
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-torch demo test test-all test-interop lint conformance mutations bench bench-sanafe results exactness train-mnist wheel-test clean
+.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results exactness train-mnist wheel-test clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ test-interop: $(INTEROP)/.interop  ## models of spikingjelly, snnTorch, sinabs, 
 
 conformance: install  ## both engines over 10,000 drawn cases
 	NEUROSIM_EXAMPLES=10000 $(BIN)/pytest tests/conformance
+
+conformance-models: install-torch  ## both engines row for row on a whole image of every network, in every discipline
+	$(BIN)/python -m tests.bench.conformance_models
 
 mutations: install  ## defects put into the fast engine, each of which the drawn cases must notice (docs/conformance.md)
 	$(BIN)/python -m tests.conformance.mutations
