@@ -40,6 +40,11 @@ def channel_names(program: Program) -> list[str]:
     return names
 
 
+def population_names(program: Program) -> list[str]:
+    """One name per population, with its extra op where it has one: ``attn.lif (coincidence)``."""
+    return [f"{p['name']} ({p['op']})" if p.get("op") else str(p["name"]) for p in program.meta["populations"]]
+
+
 def link_reader(program: Program, server: int) -> int:
     """The router (or, for a local output, the core) that reads what this router output puts."""
     return int(program.channel[program.server_channel[server], 2])

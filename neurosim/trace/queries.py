@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, ROW_PUT, Result
 from neurosim.errors import DataError
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
-from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_class, link_reader, neuron_name, server_names
+from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_class, link_reader, neuron_name, population_names, server_names
 from neurosim.trace.rundir import StoredRun
 from neurosim.trace.store import read_trace
 from neurosim.units import format_time
@@ -33,12 +33,13 @@ class HasCounters(Protocol):
 def core_summary(run: HasCounters) -> list[dict[str, Any]]:
     """One row per core that holds a slice, ascending.
 
-    Keys: core, populations, synops, spikes, packets, saturations; synapse_busy, soma_busy, sender_busy, blocked (the station that waits most for
-    credits), held, idle (of the busiest station), all as parts of the simulated window; axon_in_high_water, axon_out_high_water (items).
+    Keys: core, populations (with their extra ops), synops, pairs (of them: increments of activity-written synapses), op_reads (words that extra ops
+    read), spikes, packets, saturations; synapse_busy, soma_busy, sender_busy, blocked (the station that waits most for credits), held, idle (of the
+    busiest station), all as parts of the simulated window; axon_in_high_water, axon_out_high_water (items).
     """
     program, result = run.program, run.result
     window = max(1, result.window_ps)
-    names = [str(p["name"]) for p in program.meta["populations"]]
+    names = population_names(program)
     stations = {kind: _by_core(program, kind) for kind in (SYNAPSE, SOMA, SENDER)}
     share = {name: result.server[name] / window for name in ("busy_ps", "blocked_ps", "held_ps")}
     rows = []
@@ -53,6 +54,8 @@ def core_summary(run: HasCounters) -> list[dict[str, Any]]:
                 "core": core,
                 "populations": [names[p] for p in chosen],
                 "synops": int(result.core["synops"][core]),
+                "pairs": int(result.core["pairs"][core]),
+                "op_reads": int(result.core["op_reads"][core]),
                 "spikes": int(result.core["fires"][core]),
                 "packets": int(result.core["packets_sent"][core]),
                 "saturations": int(result.core["saturations"][core]),
@@ -128,7 +131,7 @@ def trace_window(
 ) -> tuple[list[dict[str, Any]], int]:
     """(the first ``limit`` event rows of a window with readable names, how many there are), in order of time.
 
-    Keys: time (ps), station, kind, item, population, neuron, step, dest, lasts, blocked (texts), lasts_ps, blocked_ps, synops, cause.
+    Keys: time (ps), station, kind, item, population, neuron, value, step, dest, lasts, blocked (texts), lasts_ps, blocked_ps, synops, cause.
     Raises DataError: a run without a trace, a core or population that does not exist.
     """
     if run.trace_path is None:
@@ -157,6 +160,7 @@ def readable(program: Program, rows: NDArray[Any]) -> list[dict[str, Any]]:
                 "item": ITEM_NAMES[int(row["item"])],
                 "population": names[populations[source]] if known else "",
                 "neuron": neuron_name(boxes[source], int(row["address"])) if known else "",
+                "value": int(row["value"]),
                 "step": int(row["step"]),
                 "dest": int(row["dest"]) if row["dest"] >= 0 else "",
                 "lasts": "" if put else "open" if row["end"] < 0 else format_time(lasts),

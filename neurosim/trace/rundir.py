@@ -26,16 +26,16 @@ from neurosim.chip import Chip
 from neurosim.engine.events import SPIKE_DTYPE, Options, Result
 from neurosim.errors import DataError, RunError
 from neurosim.program import Program
-from neurosim.trace.names import server_names
+from neurosim.trace.names import population_names, server_names
 from neurosim.trace.summary import Priced, predict
 
-FORMAT, FORMAT_VERSION = "neurosim-run", 2
+FORMAT, FORMAT_VERSION = "neurosim-run", 3
 RUN, COUNTERS, OUTPUTS, TRACE = "run.json", "counters.parquet", "outputs.npz", "trace.parquet"
 _OURS = {RUN, COUNTERS, OUTPUTS, TRACE}
 _PICTURES = {".svg", ".png", ".pdf", ".html"}
 _LAYOUT = (
-    "slice_core", "slice_population", "slice_box", "slice_rule", "slice_offset", "neuron_ptr", "source_population", "source_box", "source_shape",
-    "source_port", "sync_pair", "channel_drop",
+    "slice_core", "slice_population", "slice_box", "slice_rule", "slice_op", "slice_cells", "slice_offset", "neuron_ptr", "source_population",
+    "source_box", "source_shape", "source_port", "sync_pair", "channel_drop",
     "server_kind", "server_owner", "server_hop_ps", "server_class", "server_channel", "channel", "next_server", "port_router", "core_router",
 )  # fmt: skip
 _NEEDED = ("options", "window_ps", "host_macs_per_sample", "summary", "chip", "meta")
@@ -237,7 +237,7 @@ def _write_outputs(path: Path, program: Program, result: Result, labels: NDArray
 
 def _counters(program: Program, result: Result) -> pa.Table:
     """One row per counter: scope (server, core, channel, slice), index, name in words, counter, value; easy to query with SQL."""
-    names = [str(p["name"]) for p in program.meta["populations"]]
+    names = population_names(program)
     slices = [f"{names[p]} on core {c}" for p, c in zip(program.slice_population.tolist(), program.slice_core.tolist(), strict=True)]
     kinds = ("port of router", "axon-in of core", "axon-out of core", "inject of router", "link into router")
     channels = [f"{kinds[row[0]]} {row[2]}" for row in program.channel.tolist()]

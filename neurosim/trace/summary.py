@@ -40,10 +40,10 @@ def summarise(
 ) -> dict[str, Any]:
     """One JSON object; other people's scripts read its names (docs/trace.md).
 
-    ``spikes``, ``synops``, ``packets``, ``hops``, ``stalls_ps`` (waiting for credits, summed over all stations), ``saturations``, ``drops`` (spikes
-    that a full FIFO discarded), ``losses`` (spikes that faulty links lost) and ``cut`` (samples that their window ended) are totals of the run;
-    ``predictions`` is empty without a readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service);
-    ``energy_fj`` is per sample.
+    ``spikes``, ``synops`` (``pairs`` of them increments of activity-written synapses), ``op_reads`` (words that extra ops read), ``packets``,
+    ``hops``, ``stalls_ps`` (waiting for credits, summed over all stations), ``saturations``, ``drops`` (spikes that a full FIFO discarded),
+    ``losses`` (spikes that faulty links lost) and ``cut`` (samples that their window ended) are totals of the run; ``predictions`` is empty without a
+    readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service); ``energy_fj`` is per sample.
     Raises DataError when the labels do not fit the samples.
     """
     samples = len(result.scores)
@@ -57,6 +57,8 @@ def summarise(
         "predictions": [int(p) for p in predictions],
         "spikes": int(result.core["fires"].sum()),
         "synops": int(result.core["synops"].sum()),
+        "pairs": int(result.core["pairs"].sum()),
+        "op_reads": int(result.core["op_reads"].sum()),
         "packets": int(result.core["packets_sent"].sum()),
         "hops": int(hops),
         "injected_spikes": int(result.sample["injected_spikes"].sum()),

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from neurosim.trace import busiest_cores, busiest_links, core_summary, link_summary
+from neurosim.compiler.assemble import assemble
+from neurosim.energy import price
+from neurosim.engine.events import STEP, Options
+from neurosim.engine.reference import run_reference
+from neurosim.host import encode
+from neurosim.trace import busiest_cores, busiest_links, core_summary, link_summary, summarise
+from tests.compiler.graphs import chip_of
+from tests.compiler.op_graphs import op_graph
 from tests.energy import handmade
 
 
@@ -22,6 +31,23 @@ def test_core_summary_and_busiest() -> None:
     axon_in = int((p.channel[:, 0] == 1).nonzero()[0][1])
     assert one["axon_in_high_water"] == r.channel["high_water"][axon_in]
     assert busiest_cores(SimpleNamespace(program=p, result=r), 1)[0]["core"] == 1
+
+
+def test_ops_are_named_and_counted() -> None:
+    graph = op_graph("coincidence")
+    program = assemble(graph, chip_of(40, 1 << 16, flow="end_to_end"), "wavefront")
+    events = np.random.default_rng(2).random((1, 2, 2, 4, 4)) < 0.6
+    contract = {"kind": "spikes", "name": "in", "shape": [2, 4, 4]}
+    program = replace(program, meta={**program.meta, "input": contract})
+    result = run_reference(program, encode(program, events), Options(record=True))
+    rows = {row["core"]: row for row in core_summary(SimpleNamespace(program=program, result=result))}
+    for q in np.flatnonzero(program.slice_population == 4).tolist():
+        row = rows[int(program.slice_core[q])]
+        assert row["populations"] == ["op (coincidence)"]
+        assert row["pairs"] > 0
+        steps = result.trace[(result.trace["item"] == STEP) & (result.trace["slice"] == q)]
+        assert row["op_reads"] == steps["synops"].sum() > 0
+    assert sum(row["pairs"] for row in rows.values()) == summarise(program, result, price(program, result))["pairs"]
 
 
 def test_links_are_named_by_both_ends() -> None:

@@ -122,7 +122,7 @@ def test_broken_directories_are_refused(tmp_path: Path) -> None:
         load_run(folder)
     info = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(info | {"version": 99}))
-    with pytest.raises(DataError, match="version 99, this neurosim reads version 2"):
+    with pytest.raises(DataError, match="version 99, this neurosim reads version 3"):
         load_run(folder)
     (folder / "run.json").write_text("{")
     with pytest.raises(DataError, match="not valid JSON"):

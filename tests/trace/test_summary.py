@@ -10,8 +10,9 @@ from tests.energy import handmade
 
 # the promise to other people's scripts (DESIGN section 9)
 NAMES = {
-    "samples", "accuracy", "predictions", "spikes", "synops", "packets", "hops", "injected_spikes", "injected_currents", "latency_ps",
-    "throughput_per_s", "energy_fj", "stalls_ps", "saturations", "drops", "losses", "cut", "engine", "sync", "chip", "wall_s", "run_dir",
+    "samples", "accuracy", "predictions", "spikes", "synops", "pairs", "op_reads", "packets", "hops", "injected_spikes", "injected_currents",
+    "latency_ps", "throughput_per_s", "energy_fj", "stalls_ps", "saturations", "drops", "losses", "cut", "engine", "sync", "chip", "wall_s",
+    "run_dir",
 }  # fmt: skip
 
 
