@@ -10,7 +10,7 @@ from neurosim.errors import ChipError
 
 
 def test_every_preset_loads_and_every_figure_has_a_source() -> None:
-    assert set(presets()) == {"async-mesh", "ideal", "loihi1-like", "loihi2-like", "speck2f-like", "tiny", "truenorth-like"}
+    assert set(presets()) == {"async-mesh", "async-mesh-plus", "ideal", "loihi1-like", "loihi2-like", "speck2f-like", "tiny", "truenorth-like"}
     for name in presets():
         chip = load_chip(name)
         assert chip.name == name

@@ -49,7 +49,7 @@ def test_unsupported_layer(refuse: Refuse, folder: Path, neurosim: Callable[...,
     net = Network("pooled")
     x = net.input("image", (1, 6, 6), scale=255.0)
     x = net.lif("lif", net.conv2d("conv", x, np.ones((2, 1, 3, 3)), padding=1))
-    x = net.op("pool", "max_pool", x, shape=(2, 3, 3))
+    x = net.max_pool("pool", x, 2)
     net.output(net.linear("head", net.flatten("flat", x), np.ones((3, 18))))
     with file(folder / "pooled.nsnet") as path:
         net.save(path)
@@ -60,8 +60,11 @@ def test_unsupported_layer(refuse: Refuse, folder: Path, neurosim: Callable[...,
         assert checked.exit_code == 1
         rows = {row["layer"]: row for row in json.loads(checked.stdout)["layers"]}
         assert rows["pool"]["status"] == "refused"
-        assert rows["pool"]["remedy"]
+        assert "--rewrite maxpool=or_pool" in rows["pool"]["remedy"]
         assert rows["conv"]["status"] != "refused"
+        assert neurosim("check", "pooled.nsnet", "--rewrite", "maxpool=or_pool").exit_code == 0
+        assert neurosim("compile", "pooled.nsnet", "-o", "x.nsim", "--rewrite", "maxpool=or_pool").exit_code == 0
+        assert "maxpool=or_pool" in refuse("check", "pooled.nsnet", "--rewrite", "maxpool=sum")
 
 
 def test_limits_of_the_chip_are_read_from_its_file(refuse: Refuse) -> None:
