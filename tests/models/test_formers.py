@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 
+import neurosim  # noqa: E402
 from models.calibrated import calibrated, mnist200  # noqa: E402
 from models.card import model_card  # noqa: E402
 from models.evaluate import accuracy, fake_quantised, firing, halting, halting_sweep, norm_pairs, record_spikes  # noqa: E402
@@ -23,6 +24,7 @@ from models.msvit import MultiScaleTokenAttention  # noqa: E402
 from models.qkformer import ChannelAttention, TokenAttention  # noqa: E402
 from models.registry import FORMERS, build, load_checkpoint  # noqa: E402
 from models.train_mnist import PLANS, Alone, Recipe, halting_cost, train  # noqa: E402
+from neurosim.golden import run_network  # noqa: E402
 
 pytestmark = pytest.mark.torch
 torch.set_num_threads(1)
@@ -261,3 +263,16 @@ def test_shipped_checkpoint(name: str) -> None:
         assert 0.3 <= 1 - config["figures"]["halting"]["live"] <= 0.6
         assert [row["halt_count"] for row in config["figures"]["halting"]["sweep"]].count(model.config.halt_count) == 1
     assert sum(isinstance(m, LIF) for m in model.modules()) == len(rates)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_network_is_the_checkpoint(name: str) -> None:
+    net, model = neurosim.load(name), load_checkpoint(WEIGHTS / f"{name}.json").double()
+    files = [path for path in PACKAGE.iterdir() if path.name.startswith(f"{name}.")]
+    assert {path.suffix for path in files} == {".nsnet", ".md"}
+    assert all(path.stat().st_size < 3_000_000 for path in files)
+    assert (PACKAGE / f"{name}.md").read_bytes() == (WEIGHTS / f"{name}.md").read_bytes()
+    pixels = (mnist200()[:4] * 255).round().byte()
+    with torch.no_grad():
+        expected = model(pixels.double() / 255).numpy()
+    np.testing.assert_allclose(run_network(net, pixels.numpy()).scores, expected, rtol=0, atol=1e-9)
