@@ -11,7 +11,8 @@ from neurosim.cli.baselines import baseline
 from neurosim.cli.demo import demo
 from neurosim.cli.energy import energy
 from neurosim.cli.models import check, chips, compile_command
-from neurosim.cli.runs import compare, run, trace
+from neurosim.cli.runs import compare, run
+from neurosim.cli.trace import trace
 
 app = typer.Typer(
     name="neurosim",

@@ -10,13 +10,13 @@ import typer
 
 from neurosim.cli.console import Json, err, friendly, out, print_json, progress, refuse_overwriting, table
 from neurosim.cli.options import with_recording_options
-from neurosim.cli.trace import RunDir
 from neurosim.cli.tracing import trace_file, trace_plan, with_trace_options
 from neurosim.units import format_count, format_energy, format_time
 
 if TYPE_CHECKING:
     from neurosim.baselines import Comparison
 
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A directory that `neurosim run` or `neurosim demo` wrote.")]
 COMPONENTS = ("synapse", "soma", "noc", "io", "static", "host")
 
 

@@ -82,7 +82,7 @@ class Events:
         """Service ``n`` of a server. Raises DataError when the trace does not have it."""
         first, last = int(self._service_at[server]), int(self._service_at[server + 1])
         if not 0 <= n < last - first or self.services["index"][first + n] != n:
-            raise DataError(f"the trace lacks service {n} of server {server}; causes need a trace of level events without a window")
+            raise _lacking(f"service {n} of server {server}")
         return self.at(first + n)
 
     def at(self, k: int) -> Service:
@@ -132,7 +132,7 @@ class Events:
             rows = self.puts[first : first + 1]
             rows = rows[(rows["server"] == server) & (rows["service"] == n)]
         if not len(rows):
-            raise DataError(f"the trace lacks the put of server {server} that service {service.n} of server {service.server} took; record all events")
+            raise _lacking(f"the put of server {server} that service {service.n} of server {service.server} took")
         row = rows[0]
         return Put(server, n, int(row["time"]), int(row["end"]), int(row["index"]))
 
@@ -249,6 +249,10 @@ def events_of(run: StoredRun, sample: int = 0) -> Events:
         raise DataError(f"run {run.path} keeps only a part of its trace, and causes lead out of any part; run again with --record-level events")
     first = int(run.info["options"].get("first_sample", 0))
     return Events(run.program, read_trace(run.trace_path, None if run.streamed else first + sample))
+
+
+def _lacking(what: str) -> DataError:
+    return DataError(f"the trace lacks {what}; causes need a trace of level events without a window")
 
 
 def _by_server(rows: NDArray[Any]) -> NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from neurosim.trace.causes import FORWARD, Events, Put, Service
 from neurosim.trace.names import PORT, ROUTER, channel_names, item_name, server_names
 
 Until = Literal["decision", "completion", "first_spike"]
+UNTIL: tuple[Until, ...] = get_args(Until)
 
 PARTS = {
     "service": "a synapse, core, soma or sender station at work",

@@ -30,8 +30,8 @@ def back_pressure(events: Events) -> list[dict[str, Any]]:
 
     A result that waits for room in a FIFO waits for who reads that FIFO (a packet that waits for a window: for its destination). For as long as that
     station is itself waiting for room, the wait is passed on to the next, until one is reached that works (or closes a circle).
-    Keys: origin (the station), held_ps (waits of all results, as far as they are charged to it), waits (pieces), first_ps, last_ps, held: rows station, fifo, held_ps, waits of
-    what was held up, the longest first.
+    Keys: origin (the station), held_ps (waits of all results, as far as they are charged to it), waits (in how many pieces), first_ps, last_ps,
+    held: rows station, fifo, held_ps, waits of what was held up, the longest first.
     """
     waits = _Waits(events)
     origins: dict[int, _Origin] = defaultdict(_Origin)
