@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.baselines import Workload, neurobench_metrics
 from neurosim.chip import Chip, load_chip
 from neurosim.compiler.op_rewrites import read_rewrites
 from neurosim.compiler.pipeline import Compilation, compile_network
@@ -110,11 +111,15 @@ class Run:
         return self._energy
 
     def summary(self) -> dict[str, Any]:
-        """The figures of ``neurosim run --json``; the names are stable."""
-        return summarise(
+        """The figures of ``neurosim run --json``; the names are stable. ``neurobench``: its metrics by its definitions (docs/baselines.md)."""
+        summary = summarise(
             self.program, self.result, self.energy(), labels=self.labels, engine=self.engine, streamed=self.options.streamed,
             wall_s=self.wall_s, run_dir=None if self.run_dir is None else str(self.run_dir),
         )  # fmt: skip
+        rows = self.program.meta.get("workload")
+        workload = Workload.from_rows(str(self.program.meta.get("network", "")), self.program.steps, rows) if any(row["macs"] for row in rows or ()) else None
+        macs = host_macs(self.program)
+        return summary | {"neurobench": neurobench_metrics(self.program, self.result, host_macs_per_sample=macs, workload=workload)}
 
     def spikes(self, population: str) -> NDArray[np.unsignedinteger[Any]]:
         """[samples, steps, channels, height, width] values of the spikes of a population on the chip: uint8; in free uint32, counts of one step.

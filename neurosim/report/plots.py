@@ -19,7 +19,10 @@ from neurosim.units import format_energy, format_time
 __all__ = ["cores_figure", "draw_all", "energy_figure", "mesh_figure", "raster_figure"]
 
 _FJ_PER_UJ = 1e9
-_PLATFORM_NAMES = {"h200": "H200", "orin-nano": "Jetson Orin Nano", "paper-formula": "4.6/0.9 pJ formula"}
+_PLATFORM_NAMES = {
+    "h200": "H200", "a100": "A100", "rtx3090": "RTX 3090", "rtx4090": "RTX 4090", "orin-nano": "Jetson Orin Nano", "xavier-nx": "Jetson Xavier NX",
+    "epyc-7763": "EPYC 7763", "paper-formula": "4.6/0.9 pJ formula",
+}  # fmt: skip
 
 
 def draw_all(run: StoredRun, folder: str | os.PathLike[str], *, suffix: str = ".png") -> list[Path]:
@@ -126,7 +129,7 @@ def _beside_gpus(axes: Any, run: StoredRun, rows: list[dict[str, Any]]) -> None:
     axes.invert_yaxis()
     words = f"energy per inference (µJ, logarithmic), GPUs in {rows[1]['precision']}"
     axes.set_xlabel(f"{words}\nfull colour: without idle or static power; whisker: 5 % to 95 %", fontsize=8.5)
-    axes.set_title("beside an analytic GPU model (energy, ratio, latency)", fontsize=9, loc="left")
+    axes.set_title("beside other platforms (energy, ratio, latency)", fontsize=9, loc="left")
     tidy(axes, grid="x")
 
 
