@@ -114,12 +114,11 @@ def _critical_path(run: StoredRun, sample: int, until: str | None, limit: int, j
     from neurosim.trace import critical_path, events_of
     from neurosim.trace.critical import UNTIL
 
-    events = events_of(run, sample)
-    if until is None:
-        until = "decision" if run.result.decision_ps[sample] > run.result.start_ps[sample] else "completion"
-    until = until.replace("-", "_")
-    if until not in UNTIL:
+    if until is not None and (until := until.replace("-", "_")) not in UNTIL:
         raise DataError(f"--until {until!r} does not exist; there are {', '.join(UNTIL)}")
+    events = events_of(run, sample)
+    if until is None:  # a free network that never left class 0 has no decision
+        until = "decision" if run.result.decision_ps[sample] > run.result.start_ps[sample] else "completion"
     path = critical_path(events, run.result, sample, until)
     totals = path.totals()
     if json_:

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import Result
 
 from neurosim.trace import load_run, read_trace, trace_info
+from neurosim.trace.names import neuron_name
 
 Command = Callable[..., Result]
 RUN = ("run", "small.nsim", "-i", "data.npz", "--samples", "2", "--engine", "reference", "--json")
@@ -48,3 +49,52 @@ def test_a_level_and_a_window_without_a_file_go_into_the_run_directory(neurosim:
 )
 def test_contradictions_are_refused(refuse: Callable[..., str], options: tuple[str, ...], words: str) -> None:
     assert words in refuse(*RUN, *options)
+
+
+def test_questions_to_a_run(neurosim: Command, folder: Path) -> None:
+    for name, seed in (("q1", "0"), ("q2", "0"), ("q3", "1")):
+        parsed(neurosim(*RUN, "--record-level", "events", "--jitter", "0.2", "--seed", seed, "-o", name))
+    stored = load_run("q1")
+    path = parsed(neurosim("trace", "q1", "--critical-path", "--sample", "1", "--json"))
+    assert path["latency_ps"] == stored.result.decision_ps[1] == sum(path["parts"].values()) == sum(s["lasts_ps"] for s in path["segments"])
+    text = neurosim("trace", "q1", "--critical-path").stdout
+    assert "to its decision" in text
+    assert "readout" in text
+    rows = parsed(neurosim("trace", "q1", "--back-pressure", "--json"))["back_pressure"]
+    assert neurosim("trace", "q1", "--back-pressure").exit_code == 0
+    assert sum(row["held_ps"] for row in rows) <= stored.result.server["blocked_ps"].sum()
+    links = parsed(neurosim("trace", "q1", "--links", "--limit", "3", "--json"))["links"]
+    assert [link["packets"] for link in links] == sorted((link["packets"] for link in links), reverse=True)
+    assert parsed(neurosim("trace", "q1", "--against", "q2", "--json")) == {"same_program": True, "trace": True, "equal": True, "text": None}
+    other = parsed(neurosim("trace", "q1", "--against", "q3", "--json"))
+    assert not other["equal"]
+    assert other["a"] != other["b"]
+    assert "trace row" in neurosim("trace", "q1", "--against", "q3").stdout
+    spikes = stored.result.spikes
+    q, address = int(spikes["slice"][0]), int(spikes["address"][0])
+    name = stored.program.meta["populations"][int(stored.program.slice_population[q])]["name"]
+    neuron = f"{name} {neuron_name(stored.program.slice_box[q].tolist(), address)}"
+    fired = parsed(neurosim("trace", "q1", "--why", neuron, "--program", "small.nsim", "--json"))
+    assert (fired["fired"], fired["time"]) == (True, int(spikes["time"][0]))
+    assert "contributions" in neurosim("trace", "q1", "--why", neuron, "--program", "small.nsim").stdout
+
+
+def test_sql_over_a_run(neurosim: Command) -> None:
+    pytest.importorskip("duckdb", reason="SQL needs duckdb")
+    run = parsed(neurosim(*RUN, "--record-level", "events", "-o", "sql"))
+    question = "SELECT sum(t.synops) FROM trace t JOIN servers USING (server) WHERE servers.kind = 'synapse' AND t.kind = 0"
+    assert parsed(neurosim("trace", "sql", "--sql", question, "--json"))["rows"] == [[run["synops"]]]
+    assert parsed(neurosim("trace", "sql", "--sql", "SELECT count(*) FROM spikes", "--json"))["rows"] == [[run["spikes"]]]
+    assert neurosim("trace", "sql", "--sql", "SELECT counter, sum(value) FROM counters WHERE scope = 'core' GROUP BY 1").exit_code == 0
+    assert "--sql:" in neurosim("trace", "sql", "--sql", "SELECT nothing").stderr
+
+
+def test_questions_that_cannot_be_answered(neurosim: Command, refuse: Callable[..., str]) -> None:
+    parsed(neurosim(*RUN, "-o", "bare"))
+    parsed(neurosim(*RUN, "-o", "part", "--record-level", "spikes"))
+    assert "run again with --record-level events" in refuse("trace", "bare", "--critical-path")
+    assert "keeps only a part of its trace" in refuse("trace", "part", "--critical-path")
+    assert "two questions" in refuse("trace", "bare", "--critical-path", "--links")
+    assert "there are decision, completion, first_spike" in refuse("trace", "bare", "--critical-path", "--until", "noon")
+    assert "add --program P.nsim" in refuse("trace", "bare", "--why", "mid.lif (0, 0, 0)")
+    assert "no sample 9" in refuse("trace", "part", "--back-pressure", "--sample", "9")
