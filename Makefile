@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INTEROP ?= .venv-interop
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results exactness train-mnist wheel-test clean
+.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results transformers validation exactness train-mnist wheel-test clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,12 @@ bench-sanafe: install  ## beside SANA-FE 2.2.9, in an environment of its own: ma
 
 results: install  ## accuracy, latency, energy, speed of the shipped networks (docs/results.md): make results MNIST=mnist_full.npz
 	$(BIN)/python -m tests.bench.results $(if $(MNIST),--mnist $(MNIST))
+
+transformers: install  ## the shipped spiking transformers side by side (docs/transformers.md): make transformers MNIST=mnist_full.npz
+	$(BIN)/python -m tests.bench.transformers $(if $(MNIST),--mnist $(MNIST))
+
+validation: install  ## published measurements beside the presets (docs/validation.md)
+	$(BIN)/python -m tests.validation.cases
 
 exactness: install-torch  ## spikes on the ideal chip against PyTorch in float64 (docs/results.md)
 	$(BIN)/python -m tests.bench.exactness
