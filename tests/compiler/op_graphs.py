@@ -21,7 +21,7 @@ def ones(channels: int) -> SumPool:
 OPS: dict[str, Op] = {
     "or_pool": OrPool(),
     "gate": Gate((1, 4, 4), count=2),
-    "latched": Gate((2, 2, 2), count=2, inverted=True, latched=True),
+    "latched": Gate((2, 2, 2), count=60, inverted=True, latched=True),
     "max_pool": MaxPool((4, 4, 4), (3, 3), (1, 1), (1, 1)),
     "coincidence": Coincidence(2, shift=1),
 }
