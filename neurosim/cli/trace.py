@@ -119,7 +119,7 @@ def _critical_path(run: StoredRun, sample: int, until: str | None, limit: int, j
     events = events_of(run, sample)
     if until is None:  # a free network that never left class 0 has no decision
         until = "decision" if run.result.decision_ps[sample] > run.result.start_ps[sample] else "completion"
-    path = critical_path(events, run.result, sample, until)
+    path = critical_path(events, run.result, sample, UNTIL[UNTIL.index(until)])
     totals = path.totals()
     if json_:
         print_json(
