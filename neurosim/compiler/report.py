@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from neurosim.compiler.banks import slowest_loop
 from neurosim.compiler.geometry import synapses
 from neurosim.compiler.mapping import chip_projections
@@ -17,7 +19,8 @@ from neurosim.program import R_BANKS, Program
 
 
 def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Precision]) -> dict[str, Any]:
-    """The report of one compilation as JSON; names are stable. ``exact``: populations whose numbers went to the chip as they are.
+    """The report of one compilation as JSON; names are stable. ``exact``: populations whose numbers went to the chip as they are. ``ops``:
+    populations with an extra op, their slices, and the cells of one bank of all of these.
 
     In barrier: offsets of the populations in steps, and their greatest as the latency."""
     memory, meta = program.chip.memory, program.meta
@@ -43,6 +46,7 @@ def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Preci
             "route_entries": memory.route_entries.value,
             **{name: list(figure.value) for name in ("kernel_words", "neuron_words") if (figure := getattr(memory, name)) is not None},
         },
+        "ops": _ops(program),
         "memory": meta["memory"],
         "splits": [
             {
@@ -84,3 +88,13 @@ def build_report(program: Program, graph: Graph, mapped: Mapped, snr: list[Preci
         "host": {"macs": on_host, "dense_macs": dense, "share": on_host / dense if dense else 0.0},
         "digests": meta["digests"],
     }
+
+
+def _ops(program: Program) -> list[dict[str, Any]]:
+    rows = []
+    for number, population in enumerate(program.meta["populations"]):
+        chosen = program.slice_population == number
+        if population["op"] and chosen.any():
+            cells, neurons = int(program.slice_cells[chosen].sum()), int(np.diff(program.neuron_ptr)[chosen].sum())
+            rows.append({"population": population["name"], "op": population["op"], "slices": int(chosen.sum()), "neurons": neurons, "cells": cells})
+    return rows

@@ -11,6 +11,8 @@ import pytest
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.audit import audit
 from neurosim.compiler.memory import MemoryModel
+from neurosim.compiler.place import map_graph
+from neurosim.compiler.report import build_report
 from neurosim.errors import AuditError, DoesNotFit
 from neurosim.graph import Graph, pass_rule
 from neurosim.ops import OPERANDS
@@ -186,3 +188,10 @@ def test_bits_of_cells(name: str, sync: str, bits: tuple[int, int]) -> None:
     model = MemoryModel(graph, chip, sync)
     held = model.contents(4, assemble(graph, chip, sync).slice_box[_slice(PROGRAMS[name])].tolist())
     assert (held.bank, held.kept) == bits
+
+
+def test_the_report_lists_ops() -> None:
+    mapped = map_graph(GRAPHS["gate"], CHIP, "wavefront")
+    report = build_report(assemble(GRAPHS["gate"], CHIP, "wavefront", mapped.mapping), GRAPHS["gate"], mapped, [])
+    # groups are columns of channels: each of the two slices has the masks of its own 8 pixels
+    assert report["ops"] == [{"population": "op", "op": "gate", "slices": 2, "neurons": 64, "cells": 64 + 16}]
