@@ -30,7 +30,7 @@ def neurobench_metrics(program: Program, result: Result, *, host_macs_per_sample
     * ``activation_sparsity``: 1 - spikes / (neurons * steps * samples) over the populations on the chip that fire.
     * ``dense``: synaptic operations if nothing were skipped, all steps, from the network as trained (None without a workload).
     * ``effective_macs``: multiply-accumulates on values that are not binary: the host's, zero pixels included.
-    * ``effective_acs``: synapses served for spikes; on a chip that does not skip zero weights they are in it.
+    * ``effective_acs``: synapses served for spikes and words that extra ops read; zero weights are in it on a chip that does not skip them.
     * ``membrane_updates``: neurons updated.
     """
     samples = len(result.scores)
@@ -46,6 +46,6 @@ def neurobench_metrics(program: Program, result: Result, *, host_macs_per_sample
         "activation_sparsity": 1.0 - float(result.core["fires"].sum()) / places if places else None,
         "dense": None if workload is None else workload.macs,
         "effective_macs": host_macs_per_sample,
-        "effective_acs": float(result.core["synops"].sum()) / samples,
+        "effective_acs": float(result.core["synops"].sum() + result.core["op_reads"].sum()) / samples,
         "membrane_updates": float(result.core["updates"].sum()) / samples,
     }
