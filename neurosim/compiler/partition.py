@@ -86,7 +86,8 @@ def least_banks(graph: Graph, chip: Chip, sync: str) -> dict[str, int]:
 
 
 def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
-    """Cut every population that is on the chip into boxes of at most 1 / ``share`` of a core, for cores that hold several.
+    """Cut every population that is on the chip into boxes of at most 1 / ``share`` of a core, for cores that hold several; a head of a coincidence,
+    which cannot be cut, may take up to a whole core.
 
     Raises DoesNotFit when one channel at one pixel is already too large.
     """
@@ -127,6 +128,7 @@ def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: in
             return False
         return memory.axons is None or _axons(model, population, box) * share <= memory.axons.value
 
+    share = 1 if isinstance(node.op, Coincidence) and not fits(_largest(node, (node.op.heads, 1, 1))) else share
     best: tuple[float, Grid] | None = None
     per_box = memory.bytes.value / 8
     for rows, columns in _spatial(node):

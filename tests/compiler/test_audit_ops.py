@@ -167,6 +167,14 @@ def test_a_head_stays_whole() -> None:
         assemble(graph, chip_of(32, 600), "wavefront")
 
 
+def test_layers_are_cut_finer_around_whole_heads() -> None:
+    """259 neurons on 7 cores of 40: only boxes of 8 fill up the two cores with a head of 32."""
+    graph, chip = GRAPHS["coincidence"], chip_of(40, 1 << 16, 3, "link", "memory.cores=7")
+    program = assemble(graph, chip, "wavefront")
+    audit(program, graph)
+    assert set(np.diff(program.neuron_ptr).tolist()) == {32, 8, 3}
+
+
 @pytest.mark.parametrize(
     ("name", "sync", "bits"),
     [
