@@ -54,7 +54,8 @@ def load(
 
     ``steps`` per sample: for ``.net`` and ``.nir``, which state none (``.nir``: 1 by default). ``step_time`` in seconds: for ``.nir``, whose
     equations are continuous; its ``options`` are those of ``nir_file`` (reset, floor, test, max_spikes, readout, input_shape, ...); a
-    ``nir.NIRGraph`` is read as its file. ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against the network's input shape.
+    ``nir.NIRGraph`` is read as its file. ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against
+    the network's input shape.
     ``output``: which output of a model with several; the kinds read here have one, so 0. Raises ModelError in one line.
     """
     read = _module(model, example_input, None if weights is None else Path(weights), output, steps, options)

@@ -50,11 +50,12 @@ def nir_file(
     """Read a ``.nir`` file (or a ``nir.NIRGraph``) for samples of ``steps`` steps of ``step_time`` seconds; layers are called as the nodes.
 
     ``step_time`` may be left out where nothing has a time constant: time then counts in steps, dt = 1. ``reset`` subtract takes v_threshold - v_reset
-    away. ``floor``: least membrane, in the unit of v_threshold. ``test``: above, v > v_threshold as NIR has it, or reach, v >= v_threshold; with a
-    floor or several spikes per step, which only sinabs' neurons have, reach is the default. ``readout``: scores are the spike counts of the last layer (default where it fires),
-    or its membranes after the last step, without test. ``solver``: a step keeps 1 - dt/tau of a state (euler) or exp(-dt/tau), which is exact for an
-    input that is constant during the step and what sinabs means. ``image``: the input is no spikes but uint8 images, pixel / image in every step.
-    ``input_shape`` where the file states none. ``max_spikes``: a neuron fires once per step, or up to so many times (255 is sinabs' default neuron). ``output``: the number of the Output.
+    away. ``floor``: least membrane, in the unit of v_threshold. ``max_spikes``: a neuron fires once per step, or up to so many times (sinabs' default
+    neuron: any number, for which 255 stands). ``test``: above, v > v_threshold as NIR has it, or reach, v >= v_threshold; with a floor or several
+    spikes per step, which only sinabs' neurons have, reach is the default. ``readout``: scores are the spike counts of the last layer (default where
+    it fires), or its membranes after the last step, without test. ``solver``: a step keeps 1 - dt/tau of a state (euler) or exp(-dt/tau), which is
+    exact for an input that is constant during the step and what sinabs means. ``image``: the input is no spikes but uint8 images, pixel / image in
+    every step. ``input_shape`` where the file states none. ``output``: the number of the Output.
 
     Raises ModelError (missing or broken file, shapes or parameters that contradict each other, an option), UnsupportedLayer (what a Network cannot
     express), MissingExtra without h5py. Node types outside NIR become ops of that name, which ``check`` refuses.

@@ -193,12 +193,14 @@ def _matmul(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     if not flowing or min(len(a.shape), len(b.shape)) < 2 or a.const is not None or b.const is not None:
         return LINEAR["matmul"](walk, node, args, kwargs)
     _single_steps(walk, "matmul", a, b)
+    (a, first), (b, second) = _unscaled(walk, a), _unscaled(walk, b)
+    scale, name = first * second, walk.name(op_name(node).removeprefix("aten."))
     lead = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     parts = walk.split([Value(v.ids.expand(*lead, *v.shape[-2:])) for v in (a, b)], 2)
 
     def build(ids: list[Any], extra: list[Any]) -> tuple[Source, Any]:
         left, right = (i.reshape(-1, *i.shape[-2:]) for i in ids)
-        made, positions = _attention(walk, left, right) or _product(walk, left, right, 1.0, walk.name(op_name(node).removeprefix("aten.")))
+        made, positions = _attention(walk, left, right, scale) or _product(walk, left, right, scale, name)
         return made, positions.reshape(*parts.tokens, left.shape[1], right.shape[2])
 
     return Value(walk.emit(parts, build))
@@ -228,16 +230,30 @@ def _factors(walk: Walk, ids: Any) -> tuple[Any, Any, float] | None:
     return (product.b[blocks].mT, product.a[blocks].mT, product.scale) if torch.equal(ids, plain.mT) else None
 
 
-def _attention(walk: Walk, left: Any, right: Any) -> tuple[Source, Any] | None:
+def _unscaled(walk: Walk, x: Value) -> tuple[Value, float]:
+    """(values, factor) of values that are all some layers' times one factor; (x, 1) of others."""
+    which = walk.ledger.lookup(x.ids)
+    ids, factors = x.ids.clone(), set()
+    for index in torch.unique(which).tolist():
+        source = walk.ledger.sources[index]
+        layer = walk.net.layers.get(source.name)
+        if layer is None or source.start in walk.mixes or layer.op != "scale" or layer.params["factor"].size != 1 or layer.params["bias"] is not None:
+            return x, 1.0
+        factors.add(float(layer.params["factor"]))
+        ids[which == index] += walk.source_named(layer.inputs[0]).start - source.start
+    return (Value(ids), factors.pop()) if len(factors) == 1 else (x, 1.0)
+
+
+def _attention(walk: Walk, left: Any, right: Any, scale: float) -> tuple[Source, Any] | None:
     """The product of three matrices, the first two or the last two of which are multiplied already, as attention; positions [L, i, j]."""
     first, last = _factors(walk, left), _factors(walk, right)
     if (first is None) == (last is None):
         return None
     if first is not None:
-        x, y, scale, z = *first, right
+        x, y, share, z = *first, right
     else:
         assert last is not None
-        x, (y, z, scale) = left, last
+        x, (y, z, share) = left, last
     if x.shape[1] != z.shape[1] or x.shape[2] != z.shape[2]:
         return None
     # x y z is q k^T v with tokens in rows, or v^T k q^T with tokens in columns: (q, k, v), each [L, channel, token]
@@ -248,7 +264,7 @@ def _attention(walk: Walk, left: Any, right: Any) -> tuple[Source, Any] | None:
     source = walk.ledger.sources[int(walk.ledger.lookup(q.reshape(-1)[:1])[0])]
     space = source.shape[1:] if source.name and math.prod(source.shape[1:]) == tokens else (tokens, 1)
     operands = [walk.layer_of(m, (heads * width, space[0], space[1])) for m in (q, k, v)]
-    made = _attend(walk, operands, heads, scale)
+    made = _attend(walk, operands, heads, scale * share)
     positions = torch.arange(made.size).reshape(heads, width, tokens)
     return made, positions if turned else positions.mT
 

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import pickle
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +60,12 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
         return net
     used = [n for k, n in enumerate(neurons) if k in walk.lif]
     reference = Reference(module, used, [walk.orders[k] for k in range(len(neurons)) if k in walk.lif], axes, loop, options.output, steps)
-    check_network(net, reference, lambda y: y if axis is None else y.mean(axis))
+    silent = check_network(net, reference, lambda y: y if axis is None else y.mean(axis))
+    if silent:
+        net.notes.append(
+            f"on the random input by which it was verified {len(silent)} of {len(used)} neuron layers fired nothing: {', '.join(silent[:3])}"
+            + (", ..." if len(silent) > 3 else "")
+        )
     note = check_batch(net, reference, ignore=options.batch_mixing == "ignore")
     if note:
         net.notes.append(note)
@@ -178,8 +184,8 @@ def _prune(walk: Walk) -> None:
         waiting += [x for x in net.layers[name].inputs if x not in kept]
     for name in [name for name in net.layers if name not in kept and net.layers[name].op != "lif"]:
         del net.layers[name]
-    new = {name: base for name in net.layers if net.layers[name].op == "attention" and (base := name.rpartition("_")[0]).endswith(".attention")}
-    new = {name: base for name, base in new.items() if base not in net.layers}
+    attentions = {name: re.sub(r"_\d+$", "", name) for name, layer in net.layers.items() if layer.op == "attention"}
+    new = {name: base for name, base in attentions.items() if base not in net.layers}
     if len(set(new.values())) == len(new):
         renamed = [replace(x, name=new.get(x.name, x.name), inputs=tuple(new.get(i, i) for i in x.inputs)) for x in net.layers.values()]
         net.layers = {layer.name: layer for layer in renamed}

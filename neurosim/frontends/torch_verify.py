@@ -169,8 +169,11 @@ def draw(net: Network, axes: Axes, rng: np.random.Generator) -> tuple[NDArray[An
     return events, x.movedim(0, axes.letters.replace("b", "").index("t")).unsqueeze(axes.letters.index("b"))
 
 
-def check_network(net: Network, reference: Reference, reduce: Any) -> None:
-    """Golden run of the Network against the module at batch 1. ``reduce`` turns the module's output into scores. Raises ModelError."""
+def check_network(net: Network, reference: Reference, reduce: Any) -> list[str]:
+    """Golden run of the Network against the module at batch 1; returns the neuron layers that fired nothing in it.
+
+    ``reduce`` turns the module's output into scores. Raises ModelError.
+    """
     rng = np.random.default_rng(1)
     ties = 0
     for _ in range(3 * SAMPLES):
@@ -185,7 +188,7 @@ def check_network(net: Network, reference: Reference, reduce: Any) -> None:
                     f"module {type(reference.model).__name__} and the Network read from it fire the same spikes but score differently, by "
                     f"{np.abs(scores - wanted).max():.3g}; its output is not the mean over the steps, or a state is kept outside the known neurons"
                 )
-            return
+            return [name for name, spikes in golden.spikes.items() if not spikes.any()]
         layer, step, count, margin = first
         if margin > TIE:
             raise ModelError(

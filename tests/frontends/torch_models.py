@@ -92,6 +92,35 @@ def settle(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
+def enliven(model: nn.Module, x: Tensor, rates: dict[str, float] | None = None, seed: int = 0) -> nn.Module:
+    """Batch norms such that about a quarter of what follows each is above 2, the threshold of spikingjelly's neurons at rest, on a batch ``x``.
+
+    ``rates``: other shares, by the end of the batch norm's name.
+    """
+    settle(model, seed)
+
+    def hook(name: str) -> Any:
+        rate = next((rate for end, rate in (rates or {}).items() if name.endswith(end)), 0.25)
+
+        def before(norm: Any, inputs: Any) -> None:
+            y = inputs[0].detach()
+            axes = [axis for axis in range(y.ndim) if axis != 1]
+            norm.running_mean.copy_(y.mean(axes))
+            norm.running_var.copy_(y.var(axes) + 0.01)
+            norm.bias.zero_()
+            norm.bias.add_(2.0 - float(norm.forward(y).quantile(1.0 - rate)))
+
+        return before
+
+    handles = [m.register_forward_pre_hook(hook(name)) for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    reset_all(model)
+    return model
+
+
 # -- in the style of published code: frames are tiled, time stays folded, the head fills slices, a list comes out
 
 
