@@ -100,7 +100,7 @@ class _Work:
         into = graph.into(population.name)
         self.analog = [p for p in into if graph.population(p.source).kind == "analog"]
         self.counts = [p for p in into if counts_spikes(population, p.operand)]
-        self.spiking = [p for p in into if graph.population(p.source).kind != "analog" and p not in self.counts]
+        self.spiking = [p for p in into if graph.population(p.source).kind != "analog" and not counts_spikes(population, p.operand)]
         self.reach: Reach = reach(graph, population, pixels)
         self.exact = False
         self.largest = 2 ** (chip.arithmetic.weight_bits - 1) - 1
