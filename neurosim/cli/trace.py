@@ -35,15 +35,18 @@ def trace(
     program: Annotated[Path | None, typer.Option(help="The P.nsim that the run simulated.")] = None,
     against: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="The first difference from another run.")] = None,
     sql: Annotated[str | None, typer.Option(help="A SELECT over trace, counters, spikes, servers, sources (needs duckdb).")] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write the window of a sample: .pftrace (Perfetto), .json (Chrome), .vcd, .npz (spikes of --population).")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most rows to print.")] = None,
     json_: Json = False,
 ) -> None:
-    """Look into a run: cores, event rows in a window, critical path, back-pressure, links, why a neuron fired, differences, SQL."""
+    """Look into a run: cores, event rows in a window, critical path, back-pressure, links, why a neuron fired, differences, SQL, exports."""
     from neurosim.trace import load_run
 
     asked = {
         "--critical-path": critical_path, "--back-pressure": back_pressure, "--links": links, "--why": why is not None,
-        "--against": against is not None, "--sql": sql is not None,
+        "--against": against is not None, "--sql": sql is not None, "--export": export is not None,
     }  # fmt: skip
     questions = [name for name, wanted in asked.items() if wanted]
     if len(questions) > 1:
@@ -64,6 +67,11 @@ def trace(
         _against(loaded, load_run(against), json_)
     elif sql is not None:
         _sql(loaded, sql, json_)
+    elif export is not None:
+        from neurosim.report.exports import export as write
+
+        path = write(loaded, export, sample=sample, from_ps=window[0], to_ps=window[1], core=core, population=population)
+        print_json({"export": str(path)}) if json_ else out.print(f"wrote {path}")
     elif core is None and population is None and sample is None and window == (None, None):
         _cores(loaded, json_)
     else:

@@ -97,6 +97,12 @@ class Events:
         """The services of a server, by number."""
         return self.services[self._service_at[server] : self._service_at[server + 1]]
 
+    def row_of(self, server: I64, n: I64) -> I64:
+        """Rows in ``services`` of services by server and number; -1 for those that the trace lacks."""
+        row = self._service_at[server] + n
+        inside = (n >= 0) & (row < self._service_at[np.asarray(server) + 1])
+        return np.where(inside, row, -1)
+
     def begun_by(self, server: int, time: int) -> Service:
         """The latest service of a server that had begun at an instant; there must be one."""
         first = int(self._service_at[server])

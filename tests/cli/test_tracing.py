@@ -78,6 +78,16 @@ def test_questions_to_a_run(neurosim: Command, folder: Path) -> None:
     assert (fired["fired"], fired["time"]) == (True, int(spikes["time"][0]))
     assert "contributions" in neurosim("trace", "q1", "--why", neuron, "--program", "small.nsim").stdout
 
+    before = {p.name for p in folder.iterdir()}
+    for file, more in (
+        ("w.vcd", ("--from", "1ns", "--to", "90ns")),
+        ("w.pftrace", ("--core", "0")),
+        ("w.json", ()),
+        ("w.npz", ("--population", name)),
+    ):
+        assert parsed(neurosim("trace", "q1", "--export", file, *more, "--json")) == {"export": file}
+    assert {p.name for p in folder.iterdir()} - before == {"w.vcd", "w.pftrace", "w.json", "w.npz"}
+
 
 def test_sql_over_a_run(neurosim: Command) -> None:
     pytest.importorskip("duckdb", reason="SQL needs duckdb")
