@@ -132,6 +132,31 @@ def test_weights_sums_recurrence_and_subtraction(tmp_path: Path) -> None:
     assert np.array_equal(run_graph(done.integer, DRIVE, done.program.chip).spikes["n"].reshape(STEPS, 2), np.array(wanted))
 
 
+@pytest.mark.parametrize(("most", "test", "reset"), [(3, None, "subtract"), (255, "above", "subtract"), (2, "reach", "zero")])
+def test_several_spikes_per_step(tmp_path: Path, most: int, test: Any, reset: Any) -> None:
+    """n = v / v_threshold rounded down (v above it: one less where they are equal), at most ``most``; the choice is told."""
+    weight = np.array([[2.0, 1.25], [1.0, 4.0]])
+    path = write(tmp_path / "many.nir", ("a", nir.Linear(weight)), ("n", nir.IF(r=ONE, v_threshold=ONE * 0.5)))
+    net = load(path, steps=STEPS, reset=reset, max_spikes=most, test=test)
+    v, wanted = np.zeros(2), []
+    for s in DRIVE.reshape(STEPS, 2):
+        v = v + weight @ s
+        count = np.clip(np.ceil(v / 0.5) - 1 if test == "above" else np.floor(v / 0.5), 0, most)
+        v = v - 0.5 * count if reset == "subtract" else v * (count == 0)
+        wanted.append(count)
+    assert np.max(wanted) == min(most, 10)
+    assert np.array_equal(run_network(net, DRIVE).spikes["n"].reshape(STEPS, 2), wanted)
+    assert any(f"up to {most} spikes per step" in note for note in net.notes)
+    done = compile_network(net, "ideal")
+    assert np.array_equal(run_graph(done.integer, DRIVE, done.program.chip).spikes["n"].reshape(STEPS, 2), wanted)
+
+
+@pytest.mark.parametrize("most", [0, 256, True, 2.5])
+def test_a_number_of_spikes_that_cannot_be(tmp_path: Path, most: Any) -> None:
+    with pytest.raises(ModelError, match=rf"max_spikes {most} must be a whole number from 1 to 255"):
+        load(write(tmp_path / "n.nir", ("n", NODES["LIF"])), max_spikes=most)
+
+
 def test_what_it_does_not_know_is_refused_by_node_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lif = NODES["LIF"]
     several = nir.LI(tau=np.array([0.004, 0.002]), r=ONE, v_leak=ONE * 0)

@@ -45,7 +45,9 @@ def exact(model: nn.Module, kinds: tuple[type, ...], steps: int, reset: Callable
             model = Batched(model)
     expected, _ = tm.module_spikes(model, x, kinds, steps, reset)
     expected = {name.removeprefix("inner."): spikes for name, spikes in expected.items()}
-    assert all(0 < spikes.mean() < 1 for spikes in expected.values())
+    most = max(int(layer.params["max_spikes"]) for layer in net.layers.values() if layer.op == "lif")
+    assert all(spikes.any() and spikes.min() == 0 for spikes in expected.values())
+    assert max(spikes.max() for spikes in expected.values()) >= min(most, 3)
     real = run_network(net, data, margins=True)
     assert set(expected) == set(real.spikes)
     golden = run_graph(api.compile_model(net, "ideal").integer, data, load_chip("ideal")).spikes
@@ -209,7 +211,7 @@ def test_snntorch_neurons_that_are_refused() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-@pytest.mark.parametrize("kind", ["iaf", "iaf floor", "iaf zero", "lif", "lif synapse"])
+@pytest.mark.parametrize("kind", ["iaf", "iaf floor", "iaf zero", "lif", "lif synapse", "many", "many floor", "up to 3", "many zero"])
 def test_sinabs(kind: str, steps: int) -> None:
     pytest.importorskip("sinabs")
     import sinabs.activation as sa
@@ -220,6 +222,14 @@ def test_sinabs(kind: str, steps: int) -> None:
     def make() -> nn.Module:
         options: dict[str, Any] = {"spike_fn": sa.SingleSpike, "spike_threshold": torch.tensor(0.25)}
         match kind:
+            case "many":  # sinabs' default neuron: as many spikes per step as thresholds fit into the membrane
+                return sl.IAFSqueeze(num_timesteps=steps, spike_threshold=torch.tensor(0.25))
+            case "many floor":
+                return sl.IAFSqueeze(num_timesteps=steps, spike_threshold=torch.tensor(0.125), min_v_mem=-0.5)
+            case "up to 3":
+                options["spike_fn"] = sa.MaxSpike(3)
+            case "many zero":
+                options |= {"spike_fn": sa.MultiSpike, "reset_fn": sa.MembraneReset()}
             case "iaf floor":
                 options["min_v_mem"] = -0.5
             case "iaf zero":
@@ -246,19 +256,50 @@ def test_sinabs(kind: str, steps: int) -> None:
             if isinstance(module, sl.StatefulLayer):
                 module.reset_states()
 
-    exact(Model(), (sl.StatefulLayer,), steps, reset, input_shape=(steps, 1, 6, 6))
+    net = exact(Model(), (sl.StatefulLayer,), steps, reset, input_shape=(steps, 1, 6, 6))
+    most = 3 if kind == "up to 3" else 255 if kind.startswith("many") else 1
+    assert net.layers["net.1"].params["max_spikes"] == most
+    assert any("up to 255 spikes per step" in note for note in net.notes) == (most == 255)
+
+
+def test_sinabs_default_neuron_through_nir() -> None:
+    """sinabs' own NIR file, which does not say how often a neuron may fire: with --nir-max-spikes it is the network read from the module."""
+    pytest.importorskip("sinabs")
+    import sinabs.layers as sl
+    import sinabs.nir
+
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False), sl.IAFSqueeze(num_timesteps=4, spike_threshold=torch.tensor(0.25)), sl.SumPool2d(2), nn.Flatten(),
+        nn.Linear(36, 5, bias=False), sl.IAFSqueeze(num_timesteps=4),
+    )  # fmt: skip
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Any) -> Any:
+            return self.net(x.flatten(0, 1)).unflatten(0, (x.shape[0], -1)).mean(1)
+
+    direct = load(Model().eval(), input_shape=(4, 1, 6, 6))
+    graph = sinabs.nir.to_nir(net, torch.zeros(4, 1, 6, 6))
+    read = load(graph, steps=4, reset="subtract", max_spikes=255, input_shape=(1, 6, 6))
+    data = np.random.default_rng(6).integers(0, 2, (SAMPLES, 4, 1, 6, 6), dtype=np.uint8)
+    a, b = run_network(direct, data), run_network(read, data)
+    for ours, theirs in (("net.1", "1"), ("net.5", "5")):
+        assert a.spikes[ours].max() > 1
+        np.testing.assert_array_equal(a.spikes[ours], b.spikes[theirs].reshape(a.spikes[ours].shape))
 
 
 def test_sinabs_neurons_that_are_refused() -> None:
-    """The default fires several times in a step; a fixed batch size mixes samples."""
+    """More spikes than a packet holds; a fixed batch size mixes samples."""
     pytest.importorskip("sinabs")
     import sinabs.activation as sa
     import sinabs.layers as sl
 
-    with pytest.raises(
-        UnsupportedLayer, match=r"1 \(IAFSqueeze\): a neuron fires at most once per step; value any number of spikes, limit 1; .*SingleSpike"
-    ):
-        load(nn.Sequential(nn.Linear(6, 4), sl.IAFSqueeze(batch_size=1)).eval(), input_shape=(6,))
+    with pytest.raises(UnsupportedLayer, match=r"1 \(IAFSqueeze\): a neuron fires too many spikes per step; value 300, limit 1 to 255"):
+        load(nn.Sequential(nn.Linear(6, 4), sl.IAFSqueeze(batch_size=1, spike_fn=sa.MaxSpike(300))).eval(), input_shape=(6,))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(0, 1), nn.Linear(6, 4), sl.IAFSqueeze(batch_size=1, spike_fn=sa.SingleSpike)).eval()
     with pytest.raises(ValueError, match="batch 2 is not twice batch 1"):
