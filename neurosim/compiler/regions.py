@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from neurosim.compiler.geometry import Box, volume, whole
 from neurosim.compiler.mapping import Slice
+from neurosim.errors import ModelError
 from neurosim.graph import Graph, Population, Shape
 from neurosim.ops import OPERANDS, Coincidence, Gate, MaxPool, OrPool
 from neurosim.program import (
@@ -90,10 +91,18 @@ def slice_cells(population: Population, box: Box) -> int:
 
 
 def regions_of(graph: Graph, slices: Sequence[Slice]) -> list[Region]:
-    """All regions in Program order: the slices' own, then those of operands by (slice, operand)."""
+    """All regions in Program order: the slices' own, then those of operands by (slice, operand).
+
+    Raises ModelError for a slice of a coincidence that is not of whole heads with all pixels.
+    """
     result = [Region(q, 0, piece.box, graph.populations[piece.population].shape, 0) for q, piece in enumerate(slices)]
     for q, piece in enumerate(slices):
         population = graph.populations[piece.population]
+        d, (c0, c1, *pixels) = head_size(population), piece.box
+        if isinstance(population.op, Coincidence) and (c0 % d or c1 % d or tuple(pixels) != whole(population.shape)[2:]):
+            raise ModelError(
+                f"slice {piece.box} of {population.name} {population.shape} cuts a head of {d} channels, whose pixels stay together; map whole heads"
+            )
         first = volume(piece.box)
         for name, box in operand_boxes(population, piece.box).items():
             assert population.op is not None
@@ -136,8 +145,3 @@ def op_row(population: Population) -> I64:
         case Coincidence() as op:
             row[[OP_KIND, OP_HEAD, OP_SHIFT]] = OP_COINCIDENCE, head_size(population), op.shift
     return row
-
-
-def whole_operand(population: Population, operand: str) -> Box:
-    """The box of all cells of an operand."""
-    return whole(population.op.operands(population.shape)[operand] if operand and population.op is not None else population.shape)

@@ -10,10 +10,13 @@ import pytest
 
 from neurosim.compiler.assemble import assemble
 from neurosim.compiler.audit import audit
+from neurosim.compiler.geometry import Box
+from neurosim.compiler.mapping import Slice
 from neurosim.compiler.memory import MemoryModel
 from neurosim.compiler.place import map_graph
+from neurosim.compiler.regions import regions_of
 from neurosim.compiler.report import build_report
-from neurosim.errors import AuditError, DoesNotFit
+from neurosim.errors import AuditError, DoesNotFit, ModelError
 from neurosim.graph import Graph, pass_rule
 from neurosim.ops import OPERANDS
 from neurosim.program import (
@@ -165,6 +168,13 @@ def test_a_head_stays_whole() -> None:
         assemble(graph, chip_of(31, 1 << 16), "wavefront")
     with pytest.raises(DoesNotFit, match=r"one head.*bytes"):
         assemble(graph, chip_of(32, 600), "wavefront")
+
+
+@pytest.mark.parametrize("box", [(0, 3, 0, 4, 0, 4), (0, 2, 0, 2, 0, 4), (1, 3, 0, 4, 0, 4)])
+def test_a_mapping_that_cuts_a_head_is_refused(box: Box) -> None:
+    graph = GRAPHS["coincidence"]
+    with pytest.raises(ModelError, match="cuts a head of 2 channels"):
+        regions_of(graph, [Slice(4, box)])
 
 
 def test_layers_are_cut_finer_around_whole_heads() -> None:
