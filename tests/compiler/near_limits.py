@@ -21,6 +21,7 @@ PRESETS: dict[str, list[str]] = {
     "loihi2-like": FEW_CORES,
     "truenorth-like": FEW_CORES,
     "async-mesh": ["memory.cores=16", "noc.width=4", "noc.height=4"],
+    "async-mesh-plus": ["memory.cores=16", "noc.width=4", "noc.height=4"],
     "tiny": [],
     "ideal": [],
 }

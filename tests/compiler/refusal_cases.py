@@ -259,7 +259,6 @@ CASES = {
     "pool that leaves a row of a large map": Refusal(
         lambda: pooled(2, 17), "bad", "(1, 17, 17) to (1, 8, 8)", "pools (1, 2, 4)", lambda: pooled(2, 16)
     ),
-    "max-pool": Refusal(lambda: foreign("max_pool"), "bad", "max_pool", None, lambda: pooled(2)),
     "softmax": Refusal(lambda: foreign("softmax"), "bad", "softmax", None, PLAIN),
     "layer norm": Refusal(lambda: foreign("layer_norm"), "bad", "layer_norm", None, PLAIN),
     "gelu": Refusal(lambda: foreign("gelu"), "bad", "gelu", None, PLAIN),

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from neurosim.chip import Chip, load_chip
+from neurosim.cli.main import app
 from neurosim.compiler.pipeline import compile_network
 from neurosim.compiler.supports import check
 from neurosim.engine.run import simulate_stimuli
 from neurosim.errors import DoesNotFit, NeurosimError, UnsupportedLayer
+from neurosim.golden import run_graph, run_network
 from neurosim.host import encode, load_data
 from neurosim.network import Network
-from tests.compiler.refusal_cases import CASES, LARGER, NUMERIC, SPECK, conv, dense, lif, net
+from tests.compiler.op_refusal_cases import FLAGGED, NUMERIC_OPS, OP_CASES, spikes_pooled, too_large
+from tests.compiler.refusal_cases import CASES, LARGER, NUMERIC, SPECK, pooled
+
+NUMERICS = NUMERIC | NUMERIC_OPS
+REFUSALS = CASES | OP_CASES
 
 
 def limit_of(chip: Chip, key: str) -> int:
@@ -51,9 +61,9 @@ def refused(network: Network, chip: Chip, sync: str | None = None) -> NeurosimEr
     return caught.value
 
 
-@pytest.mark.parametrize("name", NUMERIC)
+@pytest.mark.parametrize("name", NUMERICS)
 def test_a_limit_is_refused_beyond_and_runs_at_it(name: str) -> None:
-    case = NUMERIC[name]
+    case = NUMERICS[name]
     chip = load_chip(case.chip, case.overrides)
     limit = limit_of(chip, case.key)
     runs(case.build(limit), chip)
@@ -65,9 +75,9 @@ def test_a_limit_is_refused_beyond_and_runs_at_it(name: str) -> None:
         assert spec.name in error.reason or "barrier" in error.reason
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", REFUSALS)
 def test_what_cannot_run_is_refused_by_name(name: str) -> None:
-    case = CASES[name]
+    case = REFUSALS[name]
     chip = load_chip(case.chip, case.overrides)
     error = refused(case.build(), chip, case.sync)
     assert isinstance(error, UnsupportedLayer)
@@ -91,16 +101,73 @@ def test_what_is_broken_or_too_large_is_refused(name: str) -> None:
     runs(twin(), chip, sync)
 
 
-def test_remedies_that_are_settings_lead_to_acceptance() -> None:
-    """The remedy of a layer too large for any core is a setting of the chip: with it the layer is cut by channels, and its source sends twice."""
-    big = net((1, 64, 64), conv("c", 32, 1, 1, 1), lif("bad"), conv("d", 1, 32, 8, 8, stride=8), lif("m"), dense("fc", 2))
-    error = refused(big, load_chip(SPECK))
+@pytest.mark.parametrize("name", FLAGGED)
+def test_a_remedy_that_is_a_flag_leads_to_acceptance(name: str, tmp_path: Path) -> None:
+    """Through the command line: refused with the flag named, accepted, compiled and run with it; under steps it fires as the network does."""
+    case = FLAGGED[name]
+    network, model, program = case.build(), str(tmp_path / "case.nsnet"), str(tmp_path / "case.nsim")
+    network.save(model)
+    chip = ["--chip", case.chip, *(part for text in case.overrides for part in ("--set", text))]
+    refusal = command("check", model, *chip, "--json", exit_code=1)
+    (row,) = [row for row in json.loads(refusal)["layers"] if row["status"] == "refused"]
+    assert row["layer"] == case.layer
+    assert case.flag in row["remedy"]
+    error = command("compile", model, *chip, "-o", program, exit_code=2)
+    assert case.flag in error
+    assert json.loads(command("check", model, *chip, "--json", *case.flag.split()))["ok"]
+    report = json.loads(command("compile", model, *chip, "-o", program, "--json", *case.flag.split()))
+    assert case.layer in {entry["layer"] for entry in report["rewrites"]} or report["splits"]
+    data = events(network, np.random.default_rng(0), 4, 0.4)
+    np.savez(tmp_path / "data.npz", events=data)
+    assert json.loads(command("run", program, "--input", str(tmp_path / "data.npz"), "--json"))["samples"] == 4
+    if case.chip != SPECK:
+        compiled = compile_network(network, case.chip, "wavefront", rewrite=dict([case.flag.split()[1].split("=")]))
+        assert case.layer not in {p.name for p in compiled.integer.populations if p.op is not None}
+        found, wanted = run_graph(compiled.integer, data, compiled.program.chip), run_network(network, data)
+        both = set(found.spikes) & set(wanted.spikes)
+        assert len(both) > 1
+        for layer in both:
+            assert np.array_equal(found.spikes[layer], wanted.spikes[layer]), layer
+
+
+def test_sums_for_averages() -> None:
+    """``--rewrite avgpool=sum`` gives the network with sums in place of average pools."""
+    average, total = (pooled(2, op=op) for op in ("avg_pool", "sum_pool"))
+    data = events(average, np.random.default_rng(1), 4, 0.05)
+    graphs = [compile_network(average, "async-mesh", rewrite=rewrite).integer for rewrite in (None, {"avgpool": "sum"})]
+    plain, summed = (run_graph(graph, data, load_chip("async-mesh")).spikes["m"] for graph in graphs)
+    assert np.array_equal(summed, run_network(total, data).spikes["m"])
+    assert np.array_equal(plain, run_network(average, data).spikes["m"])
+    assert not np.array_equal(plain, summed)
+
+
+@pytest.mark.parametrize("flag", ["maxpool=sum", "gate=or_pool", "attention=neurons", "maxpool"])
+def test_rewritings_that_do_not_exist(flag: str, tmp_path: Path) -> None:
+    spikes_pooled(2, 4).save(tmp_path / "case.nsnet")
+    line = command("check", str(tmp_path / "case.nsnet"), "--rewrite", flag, exit_code=2).strip()
+    assert "\n" not in line
+    assert flag in line
+    assert "maxpool=or_pool" in line
+
+
+def command(*args: str, exit_code: int = 0) -> str:
+    """What a command line prints (its error line when it fails)."""
+    result = CliRunner().invoke(app, list(args))
+    assert result.exit_code == exit_code, (result.exit_code, result.output, result.exception)
+    return result.stderr if exit_code == 2 else result.stdout
+
+
+def events(network: Network, rng: np.random.Generator, samples: int, density: float) -> NDArray[np.uint8]:
+    """Binary events [n, T, c, y, x]."""
+    return (rng.random((samples, network.steps, *network.input_contract.shape)) < density).astype(np.uint8)
+
+
+def test_a_split_layer_takes_two_cores_and_runs() -> None:
+    error = refused(too_large(64), load_chip(SPECK))
     assert isinstance(error, UnsupportedLayer)
     assert (error.layer, error.value, error.limit) == ("bad", 131072, 65536)
-    setting = error.remedy.split("--set ")[1].split(")")[0]
-    assert setting == "memory.split=channels"
-    compiled = compile_network(big, load_chip(SPECK, [setting]), audit=False)
+    compiled = compile_network(too_large(64), load_chip(SPECK, ["memory.split=channels"]), audit=False)
     (split,) = compiled.report["splits"]
     assert (split["population"], split["channels"]) == ("bad", 2)
-    small = load_chip(SPECK, [setting, "memory.neuron_words=1024"])
-    runs(net((1, 8, 8), conv("c", 32, 1, 1, 1), lif("bad"), conv("d", 1, 32, 8, 8, stride=8), lif("m"), dense("fc", 2)), small)
+    small = load_chip(SPECK, ["memory.split=channels", "memory.neuron_words=1024"])
+    runs(too_large(8), small)
