@@ -188,7 +188,7 @@ class LayerModel:
         node, memory, name = self.graph.populations[part.population], self.chip.memory, self.chip.name
         remedy = "use fewer channels or a smaller map"
         if memory.split == "none" and self.cores_for(self.part(part.population, (0, 1, *whole(node.shape)[2:]))):
-            remedy += ", or cut it by channels (--set memory.split=channels)"
+            remedy += ", or cut it by channels (--split channels)"
         formula = "; kernel size, features, height and width count as the next power of two" if memory.rounding == "power_of_two" else ""
         kernels, neurons = (max((words for c in self._kind(node) if (words := memory.words_of(what, c)) is not None), default=None) for what in WORDS)
         for what, words, limit in (("kernel_words", part.kernel_words, kernels), ("neuron_words", part.neuron_words, neurons)):
