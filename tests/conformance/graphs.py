@@ -32,7 +32,7 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False, ops: boo
     for k in range(spiking):
         earlier = [p for p in populations if p.kind in ("input", "spiking")][-3:]
         if k == special or (ops and draw(st.booleans())):
-            layer, into_it = draw(op_layers(draw(st.sampled_from(OPS)), f"layer{k}", earlier, sync, chip, scale, weights))
+            layer, into_it = draw(op_layers(draw(st.sampled_from([*OPS, "coincidence"])), f"layer{k}", earlier, sync, chip, scale, weights))
         else:
             layer, into_it = draw(_layers(f"layer{k}", earlier, sync, chip, scale, weights))
         populations.append(layer)
