@@ -33,7 +33,8 @@ def export(
 ) -> Path:
     """Write a window of a sample (of a streamed run: of all samples) to ``path``, whole or not at all; returns it.
 
-    ``sample``: None is sample 0, for ``.npz`` all. ``core``: only its stations and FIFOs. ``population``: whose spikes, for ``.npz`` alone (arrays sample, step, time_ps, c, y, x, value, shape).
+    ``sample``: None is sample 0, for ``.npz`` all. ``core``: only its stations and FIFOs. ``population``: whose spikes, for ``.npz`` alone (arrays
+    sample, step, time_ps, c, y, x, value, shape).
     Raises DataError: another suffix, no whole trace (``.npz``: no spikes kept), an empty window; RunError: the file cannot be written.
     """
     target = Path(path)
