@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -119,6 +120,12 @@ def event_layer(graph: Graph, population: Population) -> str:
     return next((r.layer for r in graph.rewrites if r.op in ("max_pool", "attention") and r.layer in carried), population.name)
 
 
+def _unused(graph: Graph, name: str) -> str:
+    """The name, with a number behind it where a layer has it already."""
+    taken = {p.name for p in graph.populations}
+    return next(free for k in itertools.count(1) if (free := name if k == 1 else f"{name}.{k}") not in taken)
+
+
 def _or_neurons(graph: Graph, population: Population) -> Graph:
     name = population.name
     text = "or_pool as ordinary neurons that fire on any spike and keep nothing"
@@ -132,7 +139,7 @@ def _forgetful(graph: Graph, threshold: float = 1.0) -> NeuronRule:
 
 def _pool_after(graph: Graph, population: Population, op: MaxPool) -> Graph:
     name = population.name
-    whole = replace(population, name=f"{name}.unpooled", shape=op.source, op=None)
+    whole = replace(population, name=_unused(graph, f"{name}.unpooled"), shape=op.source, op=None)
     pooled = replace(population, rule=_forgetful(graph), op=None)
     into = [replace(p, target=whole.name, operand="") for p in graph.into(name)]
     pool = SumPool(np.ones(op.source[0]), op.kernel, op.stride, op.padding)
@@ -149,7 +156,7 @@ def _gate_neurons(graph: Graph, population: Population, op: Gate) -> Graph:
     data = [p for p in graph.into(name) if not p.operand]
     spread = _spread(op, population.shape)
     sign = -1.0 if op.inverted else 1.0
-    parts = [name] if len(data) < 2 else [f"{name}.{k + 1}" for k in range(len(data))]
+    parts = [name] if len(data) < 2 else [_unused(graph, f"{name}.{k + 1}") for k in range(len(data))]
     rule = _forgetful(graph, 1.0 if op.inverted else 2.0)
     added: list[Population] = []
     onto: list[Projection] = []  # the mask, onto every part
@@ -160,7 +167,7 @@ def _gate_neurons(graph: Graph, population: Population, op: Gate) -> Graph:
         onto = [replace(masks[0], map=_times(composed[0], sign), operand="")]
         how = "its mask's spikes"
     else:
-        mask = Population(f"{name}.mask", op.groups, "spiking", _mask_rule(graph, op))
+        mask = Population(_unused(graph, f"{name}.mask"), op.groups, "spiking", _mask_rule(graph, op))
         added.append(mask)
         into += [replace(p, target=mask.name, operand="") for p in masks]
         onto = [Projection(mask.name, name, _times(spread, sign), layers=(name,))]
