@@ -48,6 +48,7 @@ SWITCHES = (
     "capabilities.recurrence", "capabilities.readout", "capabilities.neuron.leak", "capabilities.neuron.floor", "capabilities.neuron.strict",
     "capabilities.neuron.bias", "capabilities.neuron.per_channel_threshold", "capabilities.neuron.reset_by", "capabilities.neuron.current",
 )  # fmt: skip
+REWRITES = {"maxpool": "or_pool", "gate": "neurons", "avgpool": "sum"}
 LIMITS = {
     "conv2d": ("kernel", "padding", "dilation", "groups", "map_size", "channels"),
     "sum_pool": ("kernel", "padding", "map_size"),
@@ -57,24 +58,27 @@ LIMITS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pair:
-    """A network, a chip by its preset and what is set on it, and one of its disciplines."""
+    """A network, a chip by its preset and what is set on it, one of its disciplines, and rewritings asked for."""
 
     network: Network
     chip: Chip
     settings: tuple[str, ...]
     sync: str
+    rewrite: dict[str, str]
 
     def __repr__(self) -> str:
-        return f"{self.network}\n on {self.chip.name} with {' '.join(self.settings)}, ops {', '.join(self.chip.capabilities.ops)}, sync {self.sync}"
+        ops = ", ".join(self.chip.capabilities.ops)
+        return f"{self.network}\n on {self.chip.name} with {' '.join(self.settings)}, ops {ops}, sync {self.sync}, rewrite {self.rewrite}"
 
 
 @st.composite
 def pairs(draw: st.DrawFn) -> Pair:
     """A network and a chip."""
     chip, settings = draw(limited_chips())
-    return Pair(draw(networks()), chip, settings, draw(st.sampled_from(chip.sync)))
+    rewrite = {name: form for name, form in REWRITES.items() if draw(st.integers(0, 3)) == 3}
+    return Pair(draw(networks()), chip, settings, draw(st.sampled_from(chip.sync)), rewrite)
 
 
 @st.composite

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 
+from neurosim.compiler.op_rewrites import read_rewrites
 from neurosim.compiler.pipeline import Compilation, compile_network
 from neurosim.compiler.supports import check
 from neurosim.engine.run import simulate_stimuli
@@ -23,11 +24,11 @@ ASKED = os.environ.get("NEUROSIM_EXAMPLES")
 @given(pairs())
 def test_what_compiles_passes_the_audit_and_runs(pair: Pair) -> None:
     """A network compiles and then runs as the clock-driven model says, or is refused in one line with a remedy, and ``check`` says the same."""
-    refused = [row for row in check(pair.network, pair.chip) if row.status == "refused"]
+    refused = [row for row in check(pair.network, pair.chip, read_rewrites(pair.rewrite)) if row.status == "refused"]
     assert all(row.reason and row.remedy for row in refused), refused
     if refused:
         with pytest.raises(UnsupportedLayer) as caught:
-            compile_network(pair.network, pair.chip, pair.sync)
+            compile_network(pair.network, pair.chip, pair.sync, rewrite=pair.rewrite)
         assert (caught.value.layer, caught.value.value, caught.value.limit) == (refused[0].layer, refused[0].value, refused[0].limit)
     found = compiled(pair)
     event("refused" if refused else f"runs {pair.sync}" if found is not None else "fits not, or not in this discipline")
@@ -39,7 +40,7 @@ def test_what_compiles_passes_the_audit_and_runs(pair: Pair) -> None:
 def compiled(pair: Pair) -> Compilation | None:
     """What compiling gives, audited; None for a refusal in one line with a remedy."""
     try:
-        return compile_network(pair.network, pair.chip, pair.sync)
+        return compile_network(pair.network, pair.chip, pair.sync, rewrite=pair.rewrite)
     except (UnsupportedLayer, DoesNotFit) as error:
         text = str(error)
     assert "\n" not in text
