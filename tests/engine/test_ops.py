@@ -82,13 +82,19 @@ def test_gate_in_steps(sync: str) -> None:
     # neurons 0, 1 are group 0, neurons 2, 3 group 1; own cells of 0 and 2, and two spikes for mask 0. Four packets: 11, 24, 37, 50 .. 63
     wires = {"": [(k, k, 1) for k in range(4)], "mask": [(4, 0, 1), (5, 0, 1)]}
     given = [(0, 0), (0, 2), (0, 4), (0, 5)]
-    program = op_program(Gate((2, 1, 1), 2), (4, 1, 1), wires, sync)
+    program = op_program(Gate((2, 1, 1), 2), (4, 1, 1), wires, sync, arithmetic__lanes=2)
     result = run_reference(program, [spikes(program, given)], RECORD)
-    # both groups have a touched neuron: two bursts of one word, 6. Neuron 0: 6 + 2 + 5 + 7 = 20; then 2, 2 + 5 and 2 without a spike: 31
+    # both groups have a touched neuron: two bursts of one word, 6, lanes or no. Neuron 0: 6 + 2 + 5 + 7 = 20; then 2, 2 + 5 and 2 without a spike: 31
     t0 = 63 + START[sync]
     assert services(program, result, "core 0 soma") == [(t0, t0 + 31)]
     assert fires(program, result) == [(0, t0 + 20, 1)]
     assert (counted(result), words_of_steps(result), result.scores.tolist()) == ((4, 0, 2), [2], [[1]])
+    # a group without a touched neuron is not read: 3, then neuron 1 at 3 + 2 + 2 + 5
+    result = run_reference(program, [spikes(program, [(0, 1), (0, 4)])], RECORD)
+    assert (services(program, result, "core 0 soma")[0][1] - services(program, result, "core 0 soma")[0][0], counted(result)) == (
+        3 + 8 + 5,
+        (2, 0, 1),
+    )
     # inverted: group 1 is open. Neuron 2 at 6 + 7 + 2 + 14
     program = op_program(Gate((2, 1, 1), 2, inverted=True), (4, 1, 1), wires, sync)
     assert fires(program, run_reference(program, [spikes(program, given)], RECORD)) == [(2, t0 + 29, 1)]
@@ -303,6 +309,15 @@ def test_words_of_faulty_programs_wrap_around() -> None:
     assert result.state_v.tolist() == [[-8, 0, 0, 1]]  # neuron 1 has 12 and fires
     with pytest.raises(AssertionError, match="24 overflows acc_bits"):
         run_reference(program, given, RECORD)
+    # a row of the table: own 12 + 1 * 12; a latched sum of 12, then of 24, which closes the gate again
+    wires = {"": [(0, 0, 12)], "k": [(0, 0, 1)], "v": [(0, 0, 12)], "q": [(0, 0, 1)]}
+    program = op_program(Coincidence(1), (1, 1, 1), wires, "barrier", rule(5), arithmetic__acc_bits=5)
+    result = run_reference(replace(program, meta={**program.meta, "faulty": True}), [spikes(program, [(0, 0)])], RECORD)
+    assert result.state_v.tolist() == [[-8, 0]]
+    gate = Gate((1, 1, 1), 2, latched=True)
+    program = op_program(gate, (1, 1, 1), {"": [(0, 0, 1)], "mask": [(0, 0, 12)]}, "barrier", steps=2, arithmetic__acc_bits=5)
+    result = run_reference(replace(program, meta={**program.meta, "faulty": True}), [spikes(program, [(0, 0), (1, 0)])], RECORD)
+    assert result.spikes["step"].tolist() == [0]
 
 
 @pytest.mark.parametrize("sync", ["wavefront", "barrier"])
