@@ -67,7 +67,7 @@ def pooled_graph() -> Graph:
 
 
 def test_max_pool_and_several_spikes_on_the_host() -> None:
-    graph, chip = pooled_graph(), load_chip("ideal")
+    graph, chip = pooled_graph(), load_chip("ideal", ["capabilities.neuron.max_spikes=1"])
     input_contract = {"kind": "image", "name": "image", "shape": [2, 8, 8], "dtype": "uint8"}
     program = assemble(graph, chip, "wavefront", host=build_host(graph), meta={"input": input_contract})
     _, spikes = run_host(program, images())
