@@ -12,8 +12,8 @@ MOST_EVENTS = 255
 
 
 def most_events(graph: Graph, chip: Chip, pixels: tuple[int, int] = (0, 1)) -> int:
-    """The greatest k (at most 255) for which no cell of the integer graph, and nothing that an op makes of cells, can overflow when every input neuron
-    has k events in every step and every other neuron fires what it can. At least 1: quantising has proven that."""
+    """The greatest k (at most 255) for which no cell of the integer graph, and nothing that an op makes of cells, can overflow when every input
+    neuron has k events in every step and every other neuron fires what it can. At least 1: quantising has proven that."""
     inputs = {p.name for p in graph.populations if p.kind == "input"}
     result = MOST_EVENTS
     for population in graph.populations:
