@@ -24,7 +24,7 @@ def step_ended(par: A, st: A, cal: A, buckets: A, sv: A, sl: A, up: A, ring: A, 
 
 
 @jit
-def fired(reg: A, par: A, spk: A, smp: A, sspk: A, cc: A, core: int, sample: int, step: int, q: int, address: int, time: int) -> None:
+def fired(reg: A, par: A, spk: A, smp: A, sspk: A, cc: A, core: int, sample: int, step: int, q: int, address: int, time: int, value: int) -> None:
     """Count a fire and keep it where wanted."""
     cc[core, N_FIRES] += 1
     smp[sample, X_SPIKES] += 1
@@ -37,6 +37,7 @@ def fired(reg: A, par: A, spk: A, smp: A, sspk: A, cc: A, core: int, sample: int
         spk[k, 2] = q
         spk[k, 3] = address
         spk[k, 4] = time
+        spk[k, 5] = value
 
 
 @jit
@@ -69,11 +70,12 @@ def burst(
             v.repeat = 0
             v.result += 1
         k = new_packet(reg, spare)
+        value = buf[b, U_VALUE]
         p = pk[k]
         p.item = item
         p.slice = q
         p.address = address
-        p.value = 1 if address >= 0 else 0
+        p.value = value
         p.step = step
         p.dest = -1
         p.origin = n
@@ -81,7 +83,7 @@ def burst(
         p.sample = sample
         deliver(par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, s, ready, put, k)
         if item == SPIKE:
-            fired(reg, par, spk, smp, sspk, cc, core, sample, step, q, address, happened)
+            fired(reg, par, spk, smp, sspk, cc, core, sample, step, q, address, happened, value)
         else:
             step_ended(par, st, cal, buckets, sv, sl, up, ring, q, step, happened)
     end = max(v.start + v.duration + v.shift, v.last_put)

@@ -76,8 +76,8 @@ HOP, FORWARD, ACK, FIGURES = range(4)
     P_FREE, P_BARRIER, P_WINDOW, P_STEPS, P_GLOBAL_STEPS, P_RUN_STEPS, P_SLICES, P_CORES, P_PORTS, P_ROUTER0, P_STREAMED,
     P_SAMPLE, P_SAMPLE_INDEX, P_LAST_SAMPLE, P_AMPLITUDE, P_SEED, P_MAX_TIME, P_RECORD, P_SPIKES, P_MARGIN,
     P_OWN, P_TREE, P_LOSS, P_UNUSUAL, P_KEEP, P_UNTIL, P_WINDOW_PS, P_TIMED, P_BARRIER_PS, P_WORDS, P_BIT_WORDS,
-    P_SPARSE, P_COLUMNS,
-) = range(54)  # fmt: skip
+    P_SPARSE, P_OP_WINDOW, P_COLUMNS,
+) = range(55)  # fmt: skip
 
 # reg: what changes and is single. G_NOW: start of the bucket of wakes in hand; G_SPARE: unused rows of pk; G_GLOBAL,
 # G_BEGAN: global step of the barrier and its S; G_SCORED: windows of a streamed free run whose scores are kept
@@ -94,13 +94,14 @@ PHASE_STEP, PHASE_STIMULI, PHASE_MARKERS, PHASE_DONE = range(4)
 # wc: windows, one row per (sender or port, destination core) that a route or current joins
 W_PUTS, W_TAKES, W_WAITING, W_SENDER, W_COLUMNS = range(5)
 
-# sl: slices
+# sl: slices. S_CELLS: cells of one bank, its own neurons first; S_OP: OP_* of neurosim.program; S_MOST: most spikes per step; S_PERIOD: free, the
+# op_window in which its op was last served
 (
     S_CORE, S_C0, S_C1, S_Y0, S_Y1, S_X0, S_X1, S_DECAY_V, S_DECAY_I, S_STRICT, S_RESET, S_READOUT, S_BANKS,
     S_NEURON, S_SIZE, S_BANK, S_RING, S_UP, S_UP_END, S_DOWN, S_DOWN_END, S_OFFSET, S_BIASED, S_WINDOW,
-    S_HISTORY, S_NEXT, S_ENDED,
+    S_HISTORY, S_CELLS, S_OP, S_MOST, S_NEXT, S_ENDED, S_PERIOD,
     S_COLUMNS,
-) = range(28)  # fmt: skip
+) = range(32)  # fmt: skip
 
 # so: sources. O_LIST: row of lp of its address 0, -1 where the boxes of its routes are looked through
 (O_C0, O_C1, O_Y0, O_Y1, O_X0, O_X1, O_CHANNELS, O_HEIGHT, O_WIDTH, O_ROUTE, O_ROUTE_END, O_LIST, O_COLUMNS) = range(13)
@@ -114,8 +115,20 @@ K_SLICE, K_SLICE_END, K_AXON_IN, K_AXON_OUT, K_BUFFER, K_START, K_COLUMNS = rang
 # ring: S_HISTORY rows per slice, by step. B_READY: when the soma sees the bank complete; B_END: end of the last step of the row
 B_END, B_READY, B_CAUSE_SERVER, B_CAUSE_SERVICE, B_MARKERS, B_COLUMNS = range(6)
 
-# buf: results of an open burst of a core
-U_SLICE, U_ADDRESS, U_NOMINAL, U_COUNT, U_COLUMNS = range(5)
+# op: extra ops of slices. Q_OPERAND, Q_K, Q_V, Q_Q, Q_TABLE: first cell within a bank of the mask or window, of k, v and q, and of the table of
+# pairs; Q_NUMBER: cells of the mask or window. Q_READS: row of ox of the pointers of neuron 0 to the cells of mask or window that it reads;
+# Q_READERS: of those of cell 0 to the neurons that read it. Q_CELL: what a place within the bank lacks to be one in ``cell``, which holds what ops
+# keep: in free their operands' cells, else the sums of latched masks
+(
+    Q_COUNT, Q_INVERTED, Q_LATCHED, Q_HEAD, Q_SHIFT, Q_CHANNELS, Q_OPERAND, Q_NUMBER, Q_K, Q_V, Q_Q, Q_TABLE, Q_READS, Q_READERS, Q_CELL,
+    Q_COLUMNS,
+) = range(16)  # fmt: skip
+
+# what a synapse of an entry does besides adding to a bank or membrane
+ACT_NONE, ACT_OR, ACT_GATE, ACT_MASK, ACT_WINDOW, ACT_K, ACT_V, ACT_Q = range(8)
+
+# buf: results of an open burst of a core; each is put U_COUNT times, with value U_VALUE
+U_SLICE, U_ADDRESS, U_NOMINAL, U_COUNT, U_VALUE, U_COLUMNS = range(6)
 
 # cc: counters of cores, in the order of events.CORE_COUNTERS
 (
@@ -136,4 +149,4 @@ I_DUE, I_STEP, I_ITEM, I_SLICE, I_ADDRESS, I_VALUE, I_COLUMNS = range(7)
 
 ROW_COLUMNS = 17
 """Trace rows as int64, in the order of TRACE_DTYPE without the sample."""
-SPIKE_COLUMNS = 5
+SPIKE_COLUMNS = 6

@@ -12,10 +12,14 @@ from neurosim.engine.fast.calendar import schedule
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit, part
 from neurosim.engine.fast.fabric import begin, charged, finish, sample_at, scaled, take, wake_after
-from neurosim.engine.fast.maps import Y_DELAY, Y_SHIFT, Y_SLICE
+from neurosim.engine.fast.maps import Y_ACT, Y_DELAY, Y_FIRST, Y_SHIFT, Y_SLICE
+from neurosim.engine.fast.ops import accumulate_pairs
+from neurosim.engine.fast.opsfree import forget, integrate_cells, pass_on
+from neurosim.engine.fast.simd import wide
 from neurosim.engine.fast.stations import no_room, return_window, sample_of, steps_allow
 from neurosim.engine.fast.steps import complete_at, run_step, start_item
 from neurosim.engine.fast.synapses import TOUCHED, accumulate_narrow, accumulate_wide, expect, integrate_narrow, integrate_wide, lift, place_of
+from neurosim.program import OP_GATE, OP_OR
 
 A = NDArray[Any]
 
@@ -48,7 +52,7 @@ def first_spike(smp: A, sample: int, time: int) -> None:
 @part
 def synapse(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, wc: A, wf: A, rows: A, smp: A, cc: A, sl: A, so: A,
-    rt: A, en: A, axis: A, index: A, w8: A, w32: A, mk: A, need: A, ring: A, co: A, acc32: A, acc64: A, touched: A, s: int, time: int,
+    op: A, rt: A, en: A, axis: A, index: A, w8: A, w32: A, mk: A, need: A, ring: A, co: A, acc32: A, acc64: A, touched: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Synapse station of a stepped discipline: packets into banks, markers into counts. It puts nothing, so its end is known at once."""
     core = sv[s].owner
@@ -74,7 +78,7 @@ def synapse(
             cc[core, N_CURRENT_PACKETS] += 1
             cc[core, N_CURRENT_WRITES] += 1
             duration += par[P_SYNOP]
-            at = sl[source, S_BANK] + (g % sl[source, S_BANKS]) * sl[source, S_SIZE] + address
+            at = sl[source, S_BANK] + (g % sl[source, S_BANKS]) * sl[source, S_CELLS] + address
             if par[P_SMALL] != 0:
                 acc32[at] = (acc32[at] + value) | TOUCHED
             else:
@@ -87,9 +91,11 @@ def synapse(
             for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
                 q = en[e, Y_SLICE]
                 add = step + en[e, Y_DELAY] < par[P_STEPS]
-                at = sl[q, S_BANK] + ((g + en[e, Y_DELAY]) % sl[q, S_BANKS]) * sl[q, S_SIZE]
+                at = sl[q, S_BANK] + ((g + en[e, Y_DELAY]) % sl[q, S_BANKS]) * sl[q, S_CELLS] + en[e, Y_FIRST]
                 factor = value << en[e, Y_SHIFT]
-                if par[P_SMALL] != 0:
+                if en[e, Y_ACT] != 0:
+                    count = accumulate_pairs(par, cc, sl, op, en, axis, index, w8, w32, acc32, acc64, touched, e, c, y, x, at, factor, add)
+                elif par[P_SMALL] != 0:
                     count = accumulate_narrow(en, axis, index, w8, acc32, e, c, y, x, at, factor, par[P_SKIP], add)
                 else:
                     count = accumulate_wide(en, axis, index, w32, acc64, touched, e, c, y, x, at, factor, par[P_SKIP], add)
@@ -112,8 +118,8 @@ def synapse(
 @part
 def soma(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, rows: A, spk: A, smp: A,
-    sspk: A, cc: A, sl: A, up: A, dn: A, ring: A, need: A, co: A, csl: A, buf: A, v: A, cur: A, v32: A, cur32: A, thr: A, bias: A, flo: A, rby: A,
-    flat: A, high: A, floor32: A, bias32: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int, time: int,
+    sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, up: A, dn: A, ring: A, need: A, co: A, csl: A, buf: A, v: A, cur: A, v32: A, cur32: A, thr: A,
+    bias: A, flo: A, rby: A, flat: A, high: A, floor32: A, bias32: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires.
 
@@ -154,8 +160,9 @@ def soma(
         begin(par, sv, s, time, s)
         sv[s].open = 1
         run_step(
-            par, sv, pk, sl, ring, co, cc, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched, buf, s, best
-        )
+            par, sv, pk, sl, op, ox, cell, ring, co, cc, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched,
+            buf, s, best,
+        )  # fmt: skip
         step = sl[best, S_NEXT] - 1
         if sl[best, S_READOUT] != 0 and step % par[P_STEPS] == par[P_STEPS] - 1:
             sample = sample_of(par, step)
@@ -198,14 +205,14 @@ def serve_start(par: A, sl: A, v: A, v32: A, tlast: A, thr: A, bias: A, flo: A, 
 
 @part
 def serve_packet(
-    par: A, sl: A, so: A, rt: A, en: A, axis: A, index: A, w8: A, w32: A, v: A, v32: A, tlast: A, thr: A, flo: A, rby: A, flat: A, high: A,
-    floor32: A, cc: A, smp: A, sv: A, pk: A, co: A, buf: A, s: int, packet: int, sample: int, time: int,
+    par: A, sl: A, op: A, ox: A, cell: A, so: A, rt: A, en: A, axis: A, index: A, w8: A, w32: A, v: A, v32: A, tlast: A, thr: A, flo: A, rby: A,
+    flat: A, high: A, floor32: A, cc: A, smp: A, sv: A, pk: A, co: A, buf: A, s: int, packet: int, sample: int, time: int,
 ) -> tuple[int, bool]:  # fmt: skip
     """All synapses of a packet at core station ``s`` at once: (next place in ``buf``, whether a readout was touched)."""
     core = sv[s].owner
     at = co[core, K_BUFFER]
     p = pk[packet]
-    source, address, value = p.slice, p.address, p.value
+    source, address, value = wide(p.slice), wide(p.address), p.value  # of one type: else all that they go to is compiled twice
     sv[s].duration = par[P_DECODE]
     period = time // par[P_LEAK] if par[P_LEAK] > 0 else 0
     if p.item == CURRENT:
@@ -213,7 +220,9 @@ def serve_packet(
         cc[core, N_CURRENT_WRITES] += 1
         sv[s].duration = par[P_DECODE] + par[P_SYNOP]
         nominal = par[P_DECODE] + par[P_SYNOP] + par[P_FIRE]
-        if par[P_SMALL] != 0:
+        if sl[source, S_OP] == OP_OR or sl[source, S_OP] == OP_GATE:
+            at = pass_on(par, sl, op, ox, cell, v, v32, thr, cc, buf, source, address, value, nominal, at)
+        elif par[P_SMALL] != 0:
             at = lift(par, sl, v32, tlast, thr, flo, rby, cc, buf, source, address, value, period, nominal, at)
         else:
             at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, period, nominal, at)
@@ -224,10 +233,16 @@ def serve_packet(
     cc[core, N_SPIKE_PACKETS] += 1
     c, y, x = place_of(so, source, address)
     served, touched = 0, False
+    if par[P_OP_WINDOW] != 0:
+        forget(par, sl, op, cell, v, v32, rt, en, p.route, time)
     for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
         q, before = en[e, Y_SLICE], served
         factor = value << en[e, Y_SHIFT]
-        if par[P_SMALL] != 0:
+        if en[e, Y_ACT] != 0:
+            served, at = integrate_cells(
+                par, sl, op, ox, cell, v, v32, tlast, thr, flo, rby, cc, buf, en, axis, index, w8, w32, e, c, y, x, factor, period, served, at
+            )
+        elif par[P_SMALL] != 0:
             served, at = integrate_narrow(
                 par, sl, flat, v32, tlast, high, floor32, thr, flo, rby, cc, buf, en, axis, index, w8, e, c, y, x, q, factor, period, served, at
             )
@@ -246,8 +261,8 @@ def serve_packet(
 @part
 def core_station(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, wc: A, wf: A, rows: A,
-    spk: A, smp: A, sspk: A, cc: A, sl: A, so: A, rt: A, en: A, up: A, ring: A, co: A, csl: A, buf: A, v: A, v32: A, tlast: A, thr: A, bias: A,
-    flo: A, rby: A, flat: A, high: A, floor32: A, axis: A, index: A, w8: A, w32: A, readout: A, scores: A, s: int, time: int,
+    spk: A, smp: A, sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, so: A, rt: A, en: A, up: A, ring: A, co: A, csl: A, buf: A, v: A, v32: A, tlast: A,
+    thr: A, bias: A, flo: A, rby: A, flat: A, high: A, floor32: A, axis: A, index: A, w8: A, w32: A, readout: A, scores: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Core station of ``free``: one packet (or the start item) per service, fires put as they come."""
     core = sv[s].owner
@@ -279,8 +294,8 @@ def core_station(
             return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
             sample = charged(par, pk, packet, time)
             at, touched = serve_packet(
-                par, sl, so, rt, en, axis, index, w8, w32, v, v32, tlast, thr, flo, rby, flat, high, floor32, cc, smp, sv, pk, co, buf, s, packet,
-                sample, time,
+                par, sl, op, ox, cell, so, rt, en, axis, index, w8, w32, v, v32, tlast, thr, flo, rby, flat, high, floor32, cc, smp, sv, pk, co, buf,
+                s, packet, sample, time,
             )  # fmt: skip
         if touched and st[s].ordered != 0:
             winner = argmax(v32, readout) if par[P_SMALL] != 0 else argmax(v, readout)

@@ -40,9 +40,9 @@ def rules_digest() -> int:
 
 def _build(rules: int) -> Callable[..., int]:
     def kernel(  # type: ignore[no-untyped-def]  # seventy arrays, typed by numba
-        budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, so, rt, en, axis,
-        index, w8, w32, mk, up, dn, co, csl, need, ring, v, cur, v32, cur32, tlast, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64,
-        touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,
+        budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, op, ox, cell, so, rt,
+        en, axis, index, w8, w32, mk, up, dn, co, csl, need, ring, v, cur, v32, cur32, tlast, thr, bias, flo, rby, flat, high, floor32, bias32, acc32,
+        acc64, touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,
     ):  # fmt: skip
         left = budget + rules * 0  # the one use that makes the digest part of numba's key
         margin, router0, free = par[P_MARGIN], par[P_ROUTER0], par[P_FREE]
@@ -86,9 +86,9 @@ def _build(rules: int) -> Callable[..., int]:
                 )  # fmt: skip
             elif kind == SOMA:
                 soma(
-                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, sl, up, dn, ring, need, co,
-                    csl, buf, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched, scores, rank, station,
-                    time,
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, sl, op, ox, cell, up, dn,
+                    ring, need, co, csl, buf, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched, scores,
+                    rank, station, time,
                 )  # fmt: skip
             elif kind == PORT:
                 port(
@@ -97,13 +97,14 @@ def _build(rules: int) -> Callable[..., int]:
                 )  # fmt: skip
             elif free == 0:
                 synapse(
-                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, wc, wf, rows, smp, cc, sl, so, rt, en, axis, index, w8, w32, mk, need,
-                    ring, co, acc32, acc64, touched, station, time,
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, wc, wf, rows, smp, cc, sl, so, op, rt, en, axis, index, w8, w32, mk,
+                    need, ring, co, acc32, acc64, touched, station, time,
                 )  # fmt: skip
             else:
                 core_station(
-                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, wc, wf, rows, spk, smp, sspk, cc, sl, so, rt, en, up,
-                    ring, co, csl, buf, v, v32, tlast, thr, bias, flo, rby, flat, high, floor32, axis, index, w8, w32, readout, scores, station, time,
+                    par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, wc, wf, rows, spk, smp, sspk, cc, sl, op, ox, cell,
+                    so, rt, en, up, ring, co, csl, buf, v, v32, tlast, thr, bias, flo, rby, flat, high, floor32, axis, index, w8, w32, readout,
+                    scores, station, time,
                 )  # fmt: skip
         return LATE if reg[G_LAST_END] > par[P_MAX_TIME] else MORE
 

@@ -12,11 +12,12 @@ from neurosim.engine.events import CORE_COUNTERS, CURRENT, Options
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.ahead import eager_stations
 from neurosim.engine.fast.calendar import awake_at_start
+from neurosim.engine.fast.cells import most_fires
 from neurosim.engine.fast.maps import maps_of
 from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
 from neurosim.engine.fast.simd import padded
 from neurosim.engine.fast.wiring import lists, markers, needs, neighbours, port_table, windows
-from neurosim.program import C_AXON_IN, C_AXON_OUT, E_MAP, E_REGION, M_SPARSE, Program
+from neurosim.program import C_AXON_IN, C_AXON_OUT, E_MAP, E_REGION, M_SPARSE, OP_KIND, R_MAX_SPIKES, Program
 
 A = NDArray[Any]
 ROWS, SPIKES = 1 << 16, 1 << 15
@@ -50,6 +51,9 @@ class Tables:
     lp: A
     lr: A
     sl: A
+    op: A
+    ox: A
+    cell: A
     so: A
     rt: A
     en: A
@@ -129,7 +133,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
     servers, slots = len(fabric.sv), len(fabric.slot)
     bit_words = (int(np.diff(program.route_ptr).max(initial=1)) + 63) // 64 if noc.multicast == "tree" else 1
     room = slots + 2 * servers  # a packet lies in a slot or is being served; a head that branches may hold one more per output
-    banks = int((slices[:, c.S_BANKS] * slices[:, c.S_SIZE]).sum())
+    banks = int((slices[:, c.S_BANKS] * slices[:, c.S_CELLS]).sum())
     neurons = int(program.neuron_ptr[-1])
     readout = readout_neurons(program)
     rank = np.full(max(1, neurons), -1, np.int64)
@@ -163,6 +167,9 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         lp=lp,
         lr=lr,
         sl=slices,
+        op=maps.ops,
+        ox=maps.joins,
+        cell=np.zeros(max(1, maps.kept), np.int64),
         so=so,
         rt=_table(
             program.route_core, *program.route_box.T, program.entry_ptr[:-1], program.entry_ptr[1:], route_mark[:-1], route_mark[1:], route_window
@@ -224,6 +231,7 @@ def _parameters(
     ):  # fmt: skip
         par[column] = figure.value
     par[c.P_LEAK] = time.leak.value if time.leak is not None else 0
+    par[c.P_OP_WINDOW] = time.op_window.value if time.op_window is not None else 0
     par[c.P_LANES] = arithmetic.lanes
     par[c.P_SKIP] = arithmetic.skip_zero_weights
     par[c.P_VISIT_ALL] = arithmetic.visit == "all"
@@ -270,7 +278,8 @@ def _slices(program: Program, options: Options, steps: int) -> A:
     table[:, c.S_DECAY_V : c.S_BANKS + 1] = program.slice_rule[:, :6]
     table[:, c.S_NEURON] = program.neuron_ptr[:-1]
     table[:, c.S_SIZE] = np.diff(program.neuron_ptr)
-    table[:, c.S_BANK] = np.cumsum(table[:, c.S_BANKS] * table[:, c.S_SIZE]) - table[:, c.S_BANKS] * table[:, c.S_SIZE]
+    table[:, c.S_CELLS], table[:, c.S_OP], table[:, c.S_MOST] = program.slice_cells, program.slice_op[:, OP_KIND], program.slice_rule[:, R_MAX_SPIKES]
+    table[:, c.S_BANK] = np.cumsum(table[:, c.S_BANKS] * table[:, c.S_CELLS]) - table[:, c.S_BANKS] * table[:, c.S_CELLS]
     # A slice whose banks need no markers may run far ahead of its upstream. The end of a step is kept until its wire has been heard: further steps
     # overwrite it, and no soma service is shorter than ``shortest``.
     timing, shortest = program.chip.timing, np.ones(program.slices, np.int64)
@@ -297,7 +306,7 @@ def _cores(program: Program, slices: A, free: bool) -> tuple[A, A, int]:
     most = np.ones(program.cores, np.int64)
     sizes = slices[:, c.S_SIZE]
     if free:
-        total = np.concatenate([[0], np.cumsum(sizes[program.entry[:, E_REGION]])])
+        total = np.concatenate([[0], np.cumsum(most_fires(program)[program.entry[:, E_REGION]])])
         np.maximum.at(most, program.route_core, total[program.entry_ptr[1:]] - total[program.entry_ptr[:-1]])
         biased = np.zeros(program.cores, np.int64)
         np.add.at(biased, program.slice_core, sizes * slices[:, c.S_BIASED])
@@ -328,7 +337,7 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     """The chip in its initial state, ready for samples [sample, last) of the run; counters of servers and channels begin at zero."""
     t = tables
     t.par[c.P_SAMPLE], t.par[c.P_SAMPLE_INDEX], t.par[c.P_LAST_SAMPLE] = hash_sample, sample, last
-    for array in (t.reg, t.wf, t.v, t.cur, t.v32, t.cur32, t.tlast, t.acc32, t.acc64, t.touched, t.ring, t.mask):
+    for array in (t.reg, t.wf, t.v, t.cur, t.v32, t.cur32, t.tlast, t.acc32, t.acc64, t.touched, t.ring, t.mask, t.cell):
         array.fill(0)
     t.wc[:, : c.W_SENDER] = 0
     t.reg[c.G_SCORED] = sample
@@ -336,7 +345,7 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     t.pt[:, c.J_SAMPLE], t.pt[:, [c.J_PREVIOUS, c.J_ROUTE]] = sample, -1
     t.ring[:, c.B_READY] = c.INF
     t.ring[:, [c.B_CAUSE_SERVER, c.B_CAUSE_SERVICE]] = -1
-    t.sl[:, [c.S_NEXT, c.S_ENDED]] = 0
+    t.sl[:, [c.S_NEXT, c.S_ENDED, c.S_PERIOD]] = 0
     clear_fabric(t.st, t.cal, t.buckets, t.sv, t.ch, t.cw, t.slot, t.rr)
     for field in ("cause_server", "cause_service", "route", "row"):
         t.pk[field][: len(t.sv)] = -1

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.engine.fast.cells import acts, op_tables
 from neurosim.engine.fast.simd import padded
 from neurosim.program import (
     E_CIG,
@@ -46,6 +47,7 @@ from neurosim.program import (
     M_DENSE,
     M_MIX,
     M_SPARSE,
+    R_MAX_SPIKES,
     R_READOUT,
     R_STRICT,
     Program,
@@ -59,10 +61,11 @@ NARROW_BITS = 30
 
 (
     Y_SLICE, Y_DELAY, Y_SHIFT, Y_SPARSE, Y_WEIGHT, Y_INDEX, Y_CHANNEL, Y_ROW, Y_COLUMN,
-    Y_ROW_T, Y_ROW_W, Y_COL_T, Y_COL_W, Y_MERGED, Y_COLUMNS,
-) = range(15)  # fmt: skip
-"""Columns of ``Maps.entry``. Y_CHANNEL, Y_ROW, Y_COLUMN: lines of ``axis`` of the source's first channel, row and column. Sparse: the walk's weight
-is a row of pointers behind Y_INDEX in ``index``, and Y_WEIGHT is what a place in ``index`` lacks to be one in the weights."""
+    Y_ROW_T, Y_ROW_W, Y_COL_T, Y_COL_W, Y_MERGED, Y_FIRST, Y_ACT, Y_COLUMNS,
+) = range(17)  # fmt: skip
+"""Columns of ``Maps.entry``. Y_FIRST: first cell of the region within the slice's bank; Y_ACT: ACT_* of ``columns.py``. Y_CHANNEL, Y_ROW, Y_COLUMN:
+lines of ``axis`` of the source's first channel, row and column. Sparse: the walk's weight is a row of pointers behind Y_INDEX in ``index``, and
+Y_WEIGHT is what a place in ``index`` lacks to be one in the weights."""
 
 A_TARGET, A_NUMBER, A_WEIGHT = range(3)
 Z_FLAT, Z_THRESHOLD, Z_FLOOR, Z_BIAS, Z_COLUMNS = range(5)
@@ -90,6 +93,12 @@ class Maps:
     """[neurons] narrow: a neuron fires from this membrane on; out of reach for readouts."""
     floor: NDArray[np.int32]
     bias: NDArray[np.int32]
+    ops: I64
+    """[S, Q_COLUMNS] of ``columns.py``"""
+    joins: I64
+    """Pointers and lists of which neuron of an op reads which cell."""
+    kept: int
+    """Cells that ops keep from step to step, in free from service to service."""
 
 
 _kept: dict[int, tuple[weakref.ref[Program], Maps]] = {}
@@ -109,7 +118,9 @@ def build_maps(program: Program) -> Maps:
     """All tables for a Program."""
     narrow = is_narrow(program)
     walks = _Walks(program)
-    entry = np.array([walks.entry(e) for e in range(len(program.entry))] or [[0] * Y_COLUMNS], np.int64)
+    entry = np.array([walks.entry(e) for e in range(len(program.entry))] or [[0] * (Y_COLUMNS - 2)], np.int64)
+    region = program.entry[:, E_REGION] if len(program.entry) else np.zeros(1, np.int64)
+    entry = np.ascontiguousarray(np.column_stack([entry, program.region_first[region], acts(program)[region]]))
     weights = np.concatenate([program.weights, *walks.kernels]) if walks.kernels else program.weights
     w8, w32 = padded(len(weights) if narrow else 1, np.int8), padded(1 if narrow else len(weights), np.int32)
     (w8 if narrow else w32)[: len(weights)] = weights
@@ -128,14 +139,16 @@ def build_maps(program: Program) -> Maps:
             flat[q] = [all(low == high for low, high in values), *(low for low, _ in values)]
     index = np.ascontiguousarray(program.index, np.int32) if len(program.index) else np.zeros(1, np.int32)
     axis = np.concatenate(walks.lines) if walks.lines else np.zeros((1, 3), np.int64)
-    return Maps(narrow, entry, np.ascontiguousarray(axis), index, w8, w32, flat, threshold, floor, bias)
+    return Maps(narrow, entry, np.ascontiguousarray(axis), index, w8, w32, flat, threshold, floor, bias, *op_tables(program))
 
 
 def is_narrow(program: Program) -> bool:
     """Whether every sum of the Program fits the int32 path."""
     rule, half = program.chip.arithmetic, 2 ** (NARROW_BITS - 1)
     banks = program.sync == "free" or rule.acc_bits <= NARROW_BITS
-    small = bool(np.all(np.abs(program.bias) < half) and np.all((program.reset_by >= 0) & (program.reset_by < half)))
+    owner = np.repeat(np.arange(program.slices), np.diff(program.neuron_ptr))
+    least = np.minimum(0, program.threshold - program.reset_by) * program.slice_rule[owner, R_MAX_SPIKES]  # of a membrane after its spikes
+    small = bool(np.all(np.abs(program.bias) < half) and np.all((program.reset_by >= 0) & (program.reset_by < half) & (least > -half)))
     return program.weights.dtype == np.int8 and rule.state_bits <= NARROW_BITS and banks and small
 
 
@@ -145,7 +158,8 @@ class _Walks:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.entries = program.entry.tolist()
-        self.boxes = program.slice_box.tolist()
+        self.boxes = program.region_box.tolist()
+        self.owner = program.region_slice.tolist()
         self.lines: list[I64] = []
         self.kernels: list[A] = []
         self._known: dict[tuple[Any, ...], int] = {}
@@ -191,7 +205,7 @@ class _Walks:
         source = self.source[e]
         o, (channels, _, width) = self.source_box[source], self.source_shape[source]
         box = self.boxes[row[E_REGION]]
-        head = [row[E_REGION], row[E_DELAY], row[E_SHIFT], int(row[E_MAP] == M_SPARSE)]
+        head = [self.owner[row[E_REGION]], row[E_DELAY], row[E_SHIFT], int(row[E_MAP] == M_SPARSE)]
         first_source = (o[2] * width + o[4]) * channels + o[0]
         if row[E_MAP] == M_SPARSE:
             places = (self._linear(o[1] - o[0], 1), self._linear(o[3] - o[2], width * channels), self._linear(o[5] - o[4], channels))

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import fires, reset, step_current, step_membrane
+from neurosim.arithmetic import fires, reset, spike_count, step_current, step_membrane
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit
 from neurosim.engine.fast.maps import Z_BIAS, Z_FLAT, Z_FLOOR, Z_THRESHOLD
@@ -51,20 +51,22 @@ def decayed(x: Any, factor: int, rounding: int) -> Any:
 
 
 @jit
-def result_row(buf: A, at: int, q: int, address: int, nominal: int) -> int:
+def result_row(buf: A, at: int, q: int, address: int, nominal: int, value: int) -> int:
     """One spike among the results of a step; returns the next place."""
     buf[at, U_SLICE] = q
     buf[at, U_ADDRESS] = address
     buf[at, U_NOMINAL] = nominal
     buf[at, U_COUNT] = 1
+    buf[at, U_VALUE] = value
     return at + 1
 
 
 @jit
 def step_narrow(
-    par: A, sl: A, flat: A, v: A, cur: A, high: A, floor32: A, bias32: A, rby: A, bank: A, buf: A, q: int, first: int, fresh: bool, at: int
-) -> tuple[int, int, int, int, int]:
-    """Step of slice ``q`` on the int32 bank that begins at ``first``, which is left clear.
+    par: A, sl: A, flat: A, v: A, cur: A, high: A, floor32: A, bias32: A, thr: A, rby: A, bank: A, buf: A, q: int, first: int, fresh: bool,
+    late: int, at: int,
+) -> tuple[int, int, int, int, int]:  # fmt: skip
+    """Step of slice ``q`` on the int32 bank that begins at ``first``, of which its own cells are left clear; ``late``: its neurons' first share.
 
     Returns (next place in ``buf``, nominal duration without jitter, neurons visited, active, saturations). An inactive neuron computes too: nothing
     in, nothing out.
@@ -73,7 +75,7 @@ def step_narrow(
     decay_v, decay_i, mode, rounding = sl[q, S_DECAY_V], sl[q, S_DECAY_I], sl[q, S_RESET], par[P_ROUNDING]
     visit_all, access, update, fire = par[P_VISIT_ALL] != 0, par[P_ACCESS], par[P_UPDATE], par[P_FIRE]
     nothing, bottom, top, wrap = splat(0), splat(par[P_LOW]), splat(par[P_HIGH]), splat(par[P_WRAP] - 32)
-    same = flat[q, Z_FLAT] != 0
+    same, strict, most = flat[q, Z_FLAT] != 0, sl[q, S_STRICT], sl[q, S_MOST]
     limit, floor, bias = splat(flat[q, Z_THRESHOLD]), splat(flat[q, Z_FLOOR]), splat(flat[q, Z_BIAS])
     active, saturated, begin, j = 0, 0, at, 0
     while j < size:
@@ -108,19 +110,22 @@ def step_narrow(
         while hit != 0:
             k = lowest(hit)
             hit &= hit - 1
-            v[m + k] = reset(wide(v[m + k]), mode, rby[m + k])
+            value = 1
+            if most > 1:
+                value = spike_count(wide(v[m + k]), thr[m + k], strict, most)
+            v[m + k] = reset(wide(v[m + k]), mode, value * rby[m + k])
             up_to = active + ones(touched & ((2 << k) - 1))
             visited = j + k + 1 if visit_all else up_to
-            at = result_row(buf, at, q, j + k, access * visited + update * up_to + fire * (at - begin + 1))
+            at = result_row(buf, at, q, j + k, late + access * visited + update * up_to + fire * (at - begin + 1), value)
         active += ones(touched)
         j += LANES
     visited = size if visit_all else active
-    return at, access * visited + update * active + fire * (at - begin), visited, active, saturated
+    return at, late + access * visited + update * active + fire * (at - begin), visited, active, saturated
 
 
 @jit
 def step_wide(
-    par: A, sl: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, bank: A, touched: A, buf: A, q: int, first: int, fresh: bool, at: int
+    par: A, sl: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, bank: A, touched: A, buf: A, q: int, first: int, fresh: bool, late: int, at: int
 ) -> tuple[int, int, int, int, int]:
     """``step_narrow`` on int64, one neuron at a time."""
     n0, size = sl[q, S_NEURON], sl[q, S_SIZE]
@@ -128,7 +133,7 @@ def step_wide(
     decay_v, decay_i = sl[q, S_DECAY_V], sl[q, S_DECAY_I]
     rounding, low, high, wrap = par[P_ROUNDING], par[P_LOW], par[P_HIGH], par[P_WRAP]
     visit_all, access, update, fire = par[P_VISIT_ALL] != 0, par[P_ACCESS], par[P_UPDATE], par[P_FIRE]
-    nominal, visited, active, saturated = 0, 0, 0, 0
+    nominal, visited, active, saturated = late, 0, 0, 0
     for j in range(size):
         m = n0 + j
         vm = 0 if fresh else v[m]
@@ -147,9 +152,10 @@ def step_wide(
         vm, sat_v = step_membrane(vm, current, bias[m], decay_v, flo[m], rounding, low, high)
         saturated += sat_i + sat_v
         if not readout and fires(vm, thr[m], strict):
-            vm = reset(vm, mode, rby[m])
+            value = spike_count(vm, thr[m], strict, sl[q, S_MOST])
+            vm = reset(vm, mode, value * rby[m])
             nominal += fire
-            at = result_row(buf, at, q, j, nominal)
+            at = result_row(buf, at, q, j, nominal, value)
         v[m] = vm
         if decay_i >= 0:
             cur[m] = current

@@ -141,10 +141,9 @@ class Collector:
 
     def _spike_rows(self, raw: A) -> A:
         rows = np.zeros(len(raw), SPIKE_DTYPE)
-        rows["value"] = 1
         rows["sample"] = raw[:, 0] + self.options.first_sample
         rows["step"] = raw[:, 1] % self.program.steps
-        rows["slice"], rows["address"], rows["time"] = raw[:, 2], raw[:, 3], raw[:, 4]
+        rows["slice"], rows["address"], rows["time"], rows["value"] = raw[:, 2], raw[:, 3], raw[:, 4], raw[:, 5]
         return rows
 
     def _open_rows(self) -> A:

@@ -11,7 +11,9 @@ from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit
 from neurosim.engine.fast.fabric import scaled
 from neurosim.engine.fast.neurons import step_narrow, step_wide
+from neurosim.engine.fast.ops import op_inputs
 from neurosim.engine.fast.stations import sample_of
+from neurosim.program import OP_OR
 
 A = NDArray[Any]
 
@@ -30,20 +32,26 @@ def complete_at(sl: A, ring: A, need: A, par: A, p: int) -> int:
 
 @jit
 def run_step(
-    par: A, sv: A, pk: A, sl: A, ring: A, co: A, cc: A, v: A, cur: A, v32: A, cur32: A, thr: A, bias: A, flo: A, rby: A, flat: A, high: A,
-    floor32: A, bias32: A, acc32: A, acc64: A, touched: A, buf: A, s: int, p: int,
+    par: A, sv: A, pk: A, sl: A, op: A, ox: A, cell: A, ring: A, co: A, cc: A, v: A, cur: A, v32: A, cur32: A, thr: A, bias: A, flo: A, rby: A,
+    flat: A, high: A, floor32: A, bias32: A, acc32: A, acc64: A, touched: A, buf: A, s: int, p: int,
 ) -> None:  # fmt: skip
     """The soma runs the next step of slice p: membranes, fires into ``buf``, nominal times."""
     g = sl[p, S_NEXT]
     sl[p, S_NEXT] = g + 1
     core = sl[p, S_CORE]
-    first = sl[p, S_BANK] + (g % sl[p, S_BANKS]) * sl[p, S_SIZE]
+    first = sl[p, S_BANK] + (g % sl[p, S_BANKS]) * sl[p, S_CELLS]
     at = co[core, K_BUFFER]
-    fresh = g % par[P_STEPS] == 0
+    fresh, late = g % par[P_STEPS] == 0, 0
+    if sl[p, S_OP] > OP_OR:
+        late, words = op_inputs(par, sl, op, ox, cell, acc32, acc64, touched, p, first, fresh)
+        sv[s].synops = words
+        cc[core, N_OP_READS] += words
     if par[P_SMALL] != 0:
-        at, nominal, visited, active, saturated = step_narrow(par, sl, flat, v32, cur32, high, floor32, bias32, rby, acc32, buf, p, first, fresh, at)
+        at, nominal, visited, active, saturated = step_narrow(
+            par, sl, flat, v32, cur32, high, floor32, bias32, thr, rby, acc32, buf, p, first, fresh, late, at
+        )
     else:
-        at, nominal, visited, active, saturated = step_wide(par, sl, v, cur, thr, bias, flo, rby, acc64, touched, buf, p, first, fresh, at)
+        at, nominal, visited, active, saturated = step_wide(par, sl, v, cur, thr, bias, flo, rby, acc64, touched, buf, p, first, fresh, late, at)
     if sv[s].jitter != 0:
         for k in range(co[core, K_BUFFER], at):
             buf[k, U_NOMINAL] = scaled(sv, s, buf[k, U_NOMINAL])
@@ -54,7 +62,7 @@ def run_step(
     ring[slot, B_READY], ring[slot, B_CAUSE_SERVER], ring[slot, B_CAUSE_SERVICE], ring[slot, B_MARKERS] = INF, -1, -1, 0
     duration = scaled(sv, s, max(1, nominal))
     if par[P_BARRIER] == 0:  # the marker
-        buf[at, U_SLICE], buf[at, U_ADDRESS], buf[at, U_NOMINAL], buf[at, U_COUNT] = p, -1, duration, 1
+        buf[at, U_SLICE], buf[at, U_ADDRESS], buf[at, U_NOMINAL], buf[at, U_COUNT], buf[at, U_VALUE] = p, -1, duration, 1, 0
         at += 1
     sv[s].duration = duration
     sv[s].results = at - co[core, K_BUFFER]

@@ -212,6 +212,7 @@ def fire_at(par: A, sl: A, rby: A, v: A, thr: A, buf: A, q: int, m: int, value: 
     buf[at, U_ADDRESS] = m - sl[q, S_NEURON]
     buf[at, U_NOMINAL] = nominal
     buf[at, U_COUNT] = count
+    buf[at, U_VALUE] = 1
     return at + 1
 
 
