@@ -83,7 +83,8 @@ def compare(
 
     Energies are per inference; ``energy_dynamic_fj`` has idle or static power subtracted. low and high are the 5 % and 95 % quantiles over the ranges
     of all constants (the value itself may lie outside, where it was chosen in the device's favour); ``ratio_total`` and ``ratio_chip`` are the gross
-    energy over the simulated chip's with and without its host, ``ratio_low`` and ``ratio_high`` the quantiles of the former with both sides drawn.
+    energy over the simulated chip's with and without its host; ``energy_window_fj``, at batch 1, the dynamic energy and idle power for as long as the
+    chip works on a sample (in real time: the recording); ``ratio_low`` and ``ratio_high`` the quantiles of the former with both sides drawn.
     The first row is the chip itself. ``acs`` and ``macs`` per sample feed the papers' formula. Raises DataError for an unknown baseline or precision.
     """
     wanted = list(names or DEFAULT)
@@ -159,6 +160,7 @@ class _Table:
             "ratio_chip": gross / self.per["chip"] if gross is not None and self.per["chip"] else None,
             "ratio_low": None if ratios is None else ratios.low,
             "ratio_high": None if ratios is None else ratios.high,
+            "energy_window_fj": None,
             "note": "",
         } | rest
 
@@ -168,7 +170,7 @@ class _Table:
         return self.row(
             device.name, "analytic", estimate.energy_gross_fj, estimate.energy_dynamic_fj, energy_draws(device, self.workload, batch, DRAWS, seed=1),
             batch=batch, precision=device.precision, latency_ps=estimate.latency_ps, throughput_per_s=batch * 1e12 / estimate.latency_ps,
-            note=f"{estimate.bound}-bound",
+            energy_window_fj=self._kept_on(device["idle_w"], estimate.energy_dynamic_fj) if batch == 1 else None, note=f"{estimate.bound}-bound",
         )  # fmt: skip
 
     def measured(self, record: Record) -> list[dict[str, Any]]:
@@ -177,10 +179,17 @@ class _Table:
         return [
             self.row(
                 record.device, "measured", p.energy_gross_fj, p.energy_dynamic_fj, batch=p.batch, precision=record.precision,
-                latency_ps=p.latency_ps, throughput_per_s=p.throughput_per_s, note=f"{record.kind}, {record.steps} step(s), {p.window_s:.0f} s",
+                latency_ps=p.latency_ps, throughput_per_s=p.throughput_per_s,
+                energy_window_fj=self._kept_on(record.idle_w, p.energy_dynamic_fj) if p.batch == 1 else None, note=f"{record.kind}, {record.steps} step(s), {p.window_s:.0f} s",
             )
             for p in points.values()
         ]  # fmt: skip
+
+    def _kept_on(self, idle_w: float | None, dynamic_fj: float | None) -> float | None:
+        """Energy of a device that is on for as long as the chip works on one sample: a sensor in real time has no batches and no pauses."""
+        if idle_w is None or dynamic_fj is None:
+            return None
+        return dynamic_fj + idle_w * 1e3 * self.energy.window_ps / self.energy.samples
 
     def crossover(self, device: Device, single_fj: float, best_fj: float) -> dict[str, Any]:
         """Where chip and device cost the same.

@@ -103,3 +103,10 @@ def test_neurobench_counts() -> None:
     assert (m["dense"], m["effective_macs"], m["effective_acs"], m["membrane_updates"]) == (72, 7, 15.0, 4.0)
     stored = dataclasses.replace(p, weights=np.zeros(0, np.int8))
     assert neurobench_metrics(stored, r)["connection_sparsity"] is None
+
+
+def test_a_device_kept_on_for_the_chips_window_pays_its_idle_power(run: StoredRun) -> None:
+    energy = price(run.program, run.result, host_macs_per_sample=10)
+    row = compare_run(run, ["h200"]).rows[1]
+    seconds = energy.window_ps / energy.samples * 1e-12
+    assert row["energy_window_fj"] == pytest.approx(row["energy_dynamic_fj"] + load_device("h200")["idle_w"] * seconds * 1e15)
