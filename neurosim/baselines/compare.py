@@ -180,7 +180,8 @@ class _Table:
             self.row(
                 record.device, "measured", p.energy_gross_fj, p.energy_dynamic_fj, batch=p.batch, precision=record.precision,
                 latency_ps=p.latency_ps, throughput_per_s=p.throughput_per_s,
-                energy_window_fj=self._kept_on(record.idle_w, p.energy_dynamic_fj) if p.batch == 1 else None, note=f"{record.kind}, {record.steps} step(s), {p.window_s:.0f} s",
+                energy_window_fj=self._kept_on(record.idle_w, p.energy_dynamic_fj) if p.batch == 1 else None,
+                note=f"{record.kind}, {record.steps} step(s), {p.window_s:.0f} s",
             )
             for p in points.values()
         ]  # fmt: skip
