@@ -82,6 +82,8 @@ class Run:
     """Events of recordings that lie after the last step or the span asked for."""
     repaired: dict[str, int] = field(default_factory=dict)
     """What the repair of recordings did: events_outside, events_unsorted, samples_empty; only those that occurred."""
+    realtime: bool = False
+    """Whether the input was due at the times of the recordings."""
     _energy: Energy | None = field(default=None, repr=False)
 
     @property
@@ -114,10 +116,14 @@ class Run:
         """The figures of ``neurosim run --json``; the names are stable. ``neurobench``: its metrics by its definitions (docs/baselines.md)."""
         summary = summarise(
             self.program, self.result, self.energy(), labels=self.labels, engine=self.engine, streamed=self.options.streamed,
-            wall_s=self.wall_s, run_dir=None if self.run_dir is None else str(self.run_dir),
+            wall_s=self.wall_s, run_dir=None if self.run_dir is None else str(self.run_dir), realtime=self.realtime, trace=self.trace_path,
         )  # fmt: skip
         rows = self.program.meta.get("workload")
-        workload = Workload.from_rows(str(self.program.meta.get("network", "")), self.program.steps, rows) if any(row["macs"] for row in rows or ()) else None
+        workload = (
+            Workload.from_rows(str(self.program.meta.get("network", "")), self.program.steps, rows)
+            if any(row["macs"] for row in rows or ())
+            else None
+        )
         macs = host_macs(self.program)
         return summary | {"neurobench": neurobench_metrics(self.program, self.result, host_macs_per_sample=macs, workload=workload)}
 
@@ -201,10 +207,10 @@ def simulate(
     """Run the program on data: a DATA.npz, an array of images, a user's copy of an event data set (``frontends.recordings``), Recordings, or what
     ``load_data`` gave.
 
-    ``record`` writes the event trace to a Parquet file, ``keep`` says which of its rows; ``observe`` is called with every chunk of trace rows instead. ``jitter`` is the relative
-    spread of service times in 1/65536. ``window`` (ps, or text such as "2 ms") ends a sample in free, where a network that feeds itself would never
-    come to rest, and paces streamed samples there. ``faults``: lost spikes, cores that died, weight bits (``neurosim.Faults``).
-    ``events``: how recordings are used (``neurosim.host.event_options``).
+    ``record`` writes the event trace to a Parquet file, ``keep`` says which of its rows; ``observe`` is called with every chunk of trace rows instead.
+    ``jitter`` is the relative spread of service times in 1/65536. ``window`` (ps, or text such as "2 ms") ends a sample in free, where a network that
+    feeds itself would never come to rest, and paces streamed samples there. ``faults``: lost spikes, cores that died, weight bits
+    (``neurosim.Faults``). ``events``: how recordings are used (``neurosim.host.event_options``).
     Raises DataError, Deadlock, Livelock, RunError.
     """
     if record is not None and observe is not None:
@@ -243,6 +249,7 @@ def simulate(
         data_name=loaded.name,
         events_left_out=loaded.events_left_out,
         repaired=loaded.repaired,
+        realtime=events is not None and events.pace == "realtime",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,8 @@ import typer
 
 from neurosim.cli.console import Json, err, friendly, out, print_json, progress, refuse_overwriting, table
 from neurosim.cli.options import with_recording_options
-from neurosim.cli.tracing import trace_file, trace_plan, with_trace_options
+from neurosim.cli.tracing import tell_deadlock, trace_file, trace_plan, with_trace_options
+from neurosim.errors import Deadlock
 from neurosim.units import format_count, format_energy, format_time
 
 if TYPE_CHECKING:
@@ -65,11 +67,16 @@ def run(
         refuse_foreign(output)  # before a long run, not after it
     options = dict(recordings)
     events = event_options(bin=options.pop("bin_"), **options)
+    simulate = functools.partial(
+        api.simulate, loaded, input_, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, window=window, faults=faults,
+        events=events,
+    )  # fmt: skip
     with trace_file(traced, record), progress("simulating", quiet=json_) as update:
-        result = api.simulate(
-            loaded, input_, samples=samples, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, window=window,
-            faults=faults, events=events, record=traced, keep=kept, workers=jobs, progress=update,
-        )  # fmt: skip
+        try:
+            result = simulate(samples=samples, record=traced, keep=kept, workers=jobs, progress=update)
+        except Deadlock as error:
+            tell_deadlock(loaded, error, simulate, json_)
+            raise
         if output is not None:
             result.save(output, command=["run", str(program), "--input", str(input_)])
     if result.repaired:
@@ -105,6 +112,8 @@ def print_summary(s: dict[str, Any]) -> None:
     out.print(f"waiting for credits: {format_time(s['stalls_ps'] / n)} per sample, summed over stations; saturations {s['saturations']}")
     if s["drops"] or s["losses"] or s["cut"]:
         out.print(f"dropped by full FIFOs {s['drops']}, lost on links {s['losses']}, samples cut by their window {s['cut']}", style="yellow")
+    for finding in s["findings"]:
+        out.print(f"finding: {finding['text']}; {finding['remedy']}", style="yellow", markup=False)
     out.print(f"simulated in {s['wall_s']:.1f} s" + (f"; run directory {s['run_dir']}" if s["run_dir"] else ""))
 
 

@@ -30,6 +30,7 @@ def trace(
     critical_path: Annotated[bool, typer.Option("--critical-path", help="Where the latency of a sample went, part by part.")] = False,
     until: Annotated[str | None, typer.Option(help="Critical path: to decision, completion or first_spike.")] = None,
     back_pressure: Annotated[bool, typer.Option("--back-pressure", help="Where back-pressure began and what it held up.")] = False,
+    findings: Annotated[bool, typer.Option("--findings", help="What is wrong with the run, with its trace: also since when.")] = False,
     links: Annotated[bool, typer.Option("--links", help="The busiest links.")] = False,
     why: Annotated[str | None, typer.Option(help='Why a neuron fired: "POPULATION (c, y, x)"; needs --program.')] = None,
     program: Annotated[Path | None, typer.Option(help="The P.nsim that the run simulated.")] = None,
@@ -45,7 +46,7 @@ def trace(
     from neurosim.trace import load_run
 
     asked = {
-        "--critical-path": critical_path, "--back-pressure": back_pressure, "--links": links, "--why": why is not None,
+        "--critical-path": critical_path, "--back-pressure": back_pressure, "--links": links, "--findings": findings, "--why": why is not None,
         "--against": against is not None, "--sql": sql is not None, "--export": export is not None,
     }  # fmt: skip
     questions = [name for name, wanted in asked.items() if wanted]
@@ -59,6 +60,8 @@ def trace(
         _critical_path(loaded, sample or 0, until, limit or MOST_SEGMENTS, json_)
     elif back_pressure:
         _back_pressure(loaded, sample or 0, limit or MOST_SEGMENTS, json_)
+    elif findings:
+        _findings(loaded, json_)
     elif links:
         _links(loaded, limit or MOST_SEGMENTS, json_)
     elif why is not None:
@@ -167,6 +170,21 @@ def _back_pressure(run: StoredRun, sample: int, limit: int, json_: bool) -> None
         right=(1, 2, 3),
     )  # fmt: skip
     _more(len(rows) - limit)
+
+
+def _findings(run: StoredRun, json_: bool) -> None:
+    from neurosim.energy import price
+    from neurosim.trace.findings import findings
+
+    energy = price(run.program, run.result, host_macs_per_sample=run.host_macs_per_sample, streamed=run.streamed)
+    realtime = bool(run.info["summary"].get("realtime", False))
+    found = findings(run.program, run.result, energy, realtime=realtime, trace=run.trace_path)
+    if json_:
+        print_json({"findings": [finding.plain() for finding in found]})
+    elif not found:
+        out.print("no findings")
+    for finding in found if not json_ else ():
+        out.print(f"{finding.kind}: {finding.text}; {finding.remedy}", markup=False)
 
 
 def _links(run: StoredRun, limit: int, json_: bool) -> None:

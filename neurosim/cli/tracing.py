@@ -1,19 +1,21 @@
-"""Options of ``run`` that say what the trace keeps."""
+"""What ``run`` does about traces: options that say what is kept, the file, a deadlock looked into."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neurosim.cli.console import out, print_json
 from neurosim.cli.options import with_options
-from neurosim.errors import RunError
+from neurosim.errors import Deadlock, RunError
 from neurosim.units import parse_time_ps
 
 if TYPE_CHECKING:
+    from neurosim.program import Program
     from neurosim.trace import Selection
 
 TRACE_OPTIONS: dict[str, tuple[Any, Any]] = {
@@ -70,3 +72,19 @@ def trace_file(traced: Path | None, record: Path | None) -> Iterator[None]:
         yield
     finally:
         traced.unlink(missing_ok=True)
+
+
+def tell_deadlock(program: Program, error: Deadlock, simulate: Callable[..., Any], json_: bool) -> None:
+    """Print the deadlock as a finding, with what its FIFOs hold: the sample is simulated again to see it (jitter and faults repeat)."""
+    from neurosim.trace.findings import deadlock_finding
+
+    rows: list[Any] = []
+    with suppress(Deadlock):
+        simulate(samples=error.sample + 1, observe=lambda chunk: rows.append(chunk[chunk["sample"] == error.sample]))
+    import numpy as np
+
+    finding = deadlock_finding(program, error, np.concatenate(rows) if rows else None)
+    if json_:
+        print_json({"findings": [finding.plain()]})
+    else:
+        out.print(f"finding: {finding.text}", markup=False)

@@ -139,23 +139,9 @@ def clipped(times: I64, values: I64, from_ps: int, to_ps: int) -> tuple[I64, I64
     return np.append(from_ps, times[inside]), np.append(first, values[inside])
 
 
-def puts_into(events: Events, channel: int) -> tuple[I64, I64]:
-    """(times, addresses) of the puts into a channel, in order."""
-    program = events.program
-    writer = int(program.channel[channel, 1])
-    if int(program.server_kind[writer]) in (PORT, ROUTER):
-        rows = events.of(writer)
-        rows = rows[rows["end"] >= 0]
-        lost = events.lost["service"][events.lost["server"] == writer]
-        rows = rows[~np.isin(rows["index"], lost)]
-        return rows["end"].astype(np.int64), rows["address"].astype(np.int64)
-    rows = events.puts[events.puts["server"] == writer]
-    return rows["time"].astype(np.int64), rows["address"].astype(np.int64)
-
-
 def occupancy(events: Events, channel: int) -> tuple[I64, I64]:
     """(times, items from then on): arrived and not yet taken, net of each instant."""
-    arrivals = puts_into(events, channel)[0] + int(events.program.channel[channel, FORWARD])
+    arrivals = events.puts_into(channel)[0] + int(events.program.channel[channel, FORWARD])
     taken = events.takes(channel)
     times = np.concatenate([arrivals, taken])
     change = np.concatenate([np.ones(len(arrivals), np.int64), -np.ones(len(taken), np.int64)])

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from neurosim.report.timeline import Timeline, puts_into
+from neurosim.report.timeline import Timeline
 
 DEPTH_BITS, ADDRESS_BITS = 16, 32
 SIGNALS = (("req", 1), ("ack", 1), ("depth", DEPTH_BITS), ("address", ADDRESS_BITS))
@@ -49,7 +49,8 @@ def scope_name(channel: str) -> str:
 def _changes(timeline: Timeline, channel: int) -> Iterator[tuple[int, int, str, int]]:
     """(time, channel, signal, value) in order of time, the values at the beginning of the window first."""
     first, last = timeline.from_ps, timeline.to_ps
-    times, addresses = puts_into(timeline.events, channel)
+    times, rows = timeline.events.puts_into(channel)
+    addresses = rows["address"]
     inside = (times >= first) & (times < last)
     before = addresses[times < first]
     taken = timeline.events.takes(channel)

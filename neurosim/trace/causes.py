@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,10 @@ from neurosim.engine.events import CURRENT, ROW_PUT, ROW_SERVICE, STEP
 from neurosim.errors import DataError
 from neurosim.program import R_BANKS, Program
 from neurosim.trace.names import PORT, ROUTER, SENDER
-from neurosim.trace.rundir import StoredRun
 from neurosim.trace.store import read_trace, trace_info
+
+if TYPE_CHECKING:
+    from neurosim.trace.rundir import StoredRun
 
 ACK, DEPTH, FORWARD = 6, 4, 5  # columns of Program.channel
 I64 = NDArray[np.int64]
@@ -141,6 +143,21 @@ class Events:
             raise _lacking(f"the put of server {server} that service {service.n} of server {service.server} took")
         row = rows[0]
         return Put(server, n, int(row["time"]), int(row["end"]), int(row["index"]))
+
+    def puts_into(self, channel: int) -> tuple[I64, NDArray[Any]]:
+        """(times, rows) of the puts into a channel, in order: of ports and routers the rows of their services, else ``put`` rows."""
+        writer = int(self.program.channel[channel, 1])
+        if int(self.program.server_kind[writer]) in (PORT, ROUTER):
+            rows = self.of(writer)
+            lost = self.lost["service"][self.lost["server"] == writer]
+            rows = rows[(rows["end"] >= 0) & ~np.isin(rows["index"], lost)]
+            return rows["end"].astype(np.int64), rows
+        rows = self.puts[self._put_at[writer] : self._put_at[writer + 1]]
+        return rows["time"].astype(np.int64), rows
+
+    def left_in(self, channel: int) -> NDArray[Any]:
+        """Rows of the puts whose items nobody took, the oldest first: what is in a FIFO, or under way to it, when the rows end."""
+        return self.puts_into(channel)[1][len(self.takes(channel)) :]
 
     def waits(self, service: Service, until: int) -> Iterator[Put]:
         """The puts of a service up to ``until`` (its end, or one of its puts) that had to wait, in order; a put waited from ``ready`` to ``time``."""

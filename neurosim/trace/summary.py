@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from neurosim.engine.events import Result
 from neurosim.errors import DataError
 from neurosim.program import Program
+from neurosim.trace.findings import findings
 
 ROUTER_OUTPUT = 4
 
@@ -37,13 +39,16 @@ def summarise(
     streamed: bool = False,
     wall_s: float = 0.0,
     run_dir: str | None = None,
+    realtime: bool = False,
+    trace: Path | None = None,
 ) -> dict[str, Any]:
     """One JSON object; other people's scripts read its names (docs/trace.md).
 
     ``spikes``, ``synops`` (``pairs`` of them increments of activity-written synapses), ``op_reads`` (words that extra ops read), ``packets``,
     ``hops``, ``stalls_ps`` (waiting for credits, summed over all stations), ``saturations``, ``drops`` (spikes that a full FIFO discarded),
     ``losses`` (spikes that faulty links lost) and ``cut`` (samples that their window ended) are totals of the run; ``predictions`` is empty without a
-    readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service); ``energy_fj`` is per sample.
+    readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service); ``energy_fj`` is per sample; ``findings``
+    says in words what is wrong with the run (``neurosim.trace.findings``, for which ``realtime`` and ``trace`` are).
     Raises DataError when the labels do not fit the samples.
     """
     samples = len(result.scores)
@@ -71,9 +76,11 @@ def summarise(
         "drops": int(result.channel["drops"].sum()),
         "losses": int(result.channel["losses"].sum()),
         "cut": int(result.sample["cut"].sum()),
+        "findings": [finding.plain() for finding in findings(program, result, energy, realtime=realtime, trace=trace)],
         "engine": engine,
         "sync": program.sync,
         "streamed": streamed,
+        "realtime": realtime,
         "chip": program.chip.name,
         "wall_s": wall_s,
         "run_dir": run_dir,

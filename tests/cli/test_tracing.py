@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from neurosim.api import _Observer
+from neurosim.cli.tracing import tell_deadlock
+from neurosim.engine.events import Options
+from neurosim.engine.reference import run_reference
+from neurosim.errors import Deadlock
 from neurosim.trace import load_run, read_trace, trace_info
 from neurosim.trace.names import neuron_name
+from tests.engine.networks import chain, spikes
 
 Command = Callable[..., Result]
 RUN = ("run", "small.nsim", "-i", "data.npz", "--samples", "2", "--engine", "reference", "--json")
@@ -108,3 +114,28 @@ def test_questions_that_cannot_be_answered(neurosim: Command, refuse: Callable[.
     assert "there are decision, completion, first_spike" in refuse("trace", "bare", "--critical-path", "--until", "noon")
     assert "add --program P.nsim" in refuse("trace", "bare", "--why", "mid.lif (0, 0, 0)")
     assert "no sample 9" in refuse("trace", "part", "--back-pressure", "--sample", "9")
+
+
+def test_findings_of_a_run(neurosim: Command) -> None:
+    run = parsed(neurosim(*RUN, "--record-level", "events", "-o", "told"))
+    assert parsed(neurosim("trace", "told", "--findings", "--json"))["findings"] == run["findings"]
+
+
+@pytest.mark.parametrize("json_", [True, False])
+def test_a_deadlock_is_told_with_what_its_fifos_hold(json_: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    program = chain([8, 8, 8, 8, 1], [5] * 4, [2, 1, 3, 0], "free", mesh=(4, 1), noc__ports=[2])  # of tests/engine/test_machine.py
+    stuck = spikes(program, [(0, k) for k in range(8)])
+    quiet = spikes(program, [])
+
+    def simulate(samples: int = 3, observe: Any = None) -> None:
+        sink = None if observe is None else _Observer(observe)
+        run_reference(program, [quiet, stuck, quiet][:samples], Options(record=sink is not None), sink=sink)
+
+    with pytest.raises(Deadlock) as caught:
+        simulate()
+    tell_deadlock(program, caught.value, simulate, json_)
+    told = capsys.readouterr().out
+    text = json.loads(told)["findings"][0]["text"] if json_ else " ".join(told.split())
+    depth = program.chip.noc.axon_out
+    assert "of sample 1: core 1 waits for axon-out of core 1" in text
+    assert f"axon-out of core 1 holds {depth} of {depth}: spike of p1" in text
