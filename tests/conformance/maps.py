@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from neurosim.chip import Chip
 from neurosim.graph import Conv2d, Dense, NeuronRule, Shape, Sparse, SumPool, TokenMix
 
-SPIKES = (1,)
+SPIKES = (1, 1, 2, 3, 4)
 """Most spikes per step of drawn neurons."""
 
 

@@ -25,7 +25,7 @@ EXAMPLES = int(ASKED or "240")
 BLOCKS = (1,) if ASKED else (1, 2)
 """Random draws when many are asked for; else fixed seeds, several of them, because the draws of one seed resemble each other."""
 SYNCS = ("free", *STEPPED)
-GRAPHS = ("base",)
+GRAPHS = ("base", "ops")
 
 
 def drawn(share: float, syncs: Sequence[str], *more: Any, **kind: bool) -> Callable[[Callable[..., None]], Callable[[str, str, int], None]]:
