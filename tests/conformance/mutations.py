@@ -3,7 +3,8 @@
     python -m tests.conformance.mutations [NAME ...] [--examples 2000]        (``make mutations``; each costs a compilation of the engine)
 
 Each defect is a text patch on a copy of the package in a temporary folder; a patch whose text is not found exactly once stops the run, so that the
-list follows the code. A child process draws cases, of all disciplines in turn, until the engines disagree. docs/conformance.md records the result.
+list follows the code. A child process draws cases, of all disciplines and without and with extra ops in turn, until the engines disagree.
+docs/conformance.md records the result.
 """
 
 from __future__ import annotations
@@ -82,6 +83,49 @@ MUTATIONS = (
     Mutation("leak one picosecond early", "cores.py", "period = time // par[P_LEAK]", "period = (time + 1) // par[P_LEAK]"),
     Mutation("barrier: slices one step early", "cores.py", "reg[G_GLOBAL] - sl[p, S_OFFSET] and", "reg[G_GLOBAL] - max(0, sl[p, S_OFFSET] - 1) and"),
     Mutation("barrier opens from the step's begin", "barrier.py", "max(reg[G_LAST_END], reg[G_BEGAN])", "reg[G_BEGAN]"),
+    Mutation("value dropped on the way", "burst.py", "p.value = value", "p.value = min(value, 1)"),
+    Mutation("several spikes subtract once", "neurons.py", "mode, value * rby[m + k])", "mode, rby[m + k])"),
+    Mutation("pairs counted twice", "ops.py", "cc[sl[q, S_CORE], N_PAIRS] += pairs", "cc[sl[q, S_CORE], N_PAIRS] += 2 * pairs"),
+    Mutation("pairs served in no time", "ops.py", "return served + pairs", "return served"),
+    Mutation(
+        "pairs beyond the sample's end", "ops.py", "        if not add:\n            continue\n", "        if not add:\n            served += 0\n"
+    ),
+    Mutation("table of a coincidence transposed", "ops.py", "op[q, Q_TABLE] + head * d + a, d)", "op[q, Q_TABLE] + channel * d, 1)"),
+    Mutation(
+        "table of a coincidence not cleared",
+        "ops.py",
+        "first + sl[p, S_CELLS]):",
+        "first + (op[p, Q_TABLE] if sl[p, S_OP] == OP_COINCIDENCE else sl[p, S_CELLS])):",
+    ),
+    Mutation(
+        "rows of a coincidence read in one burst",
+        "ops.py",
+        "rows * ((d + par[P_LANES] - 1) // par[P_LANES])",
+        "((rows * d + par[P_LANES] - 1) // par[P_LANES])",
+    ),
+    Mutation("latched gate forgets", "ops.py", "            cell[kept] = total\n", "            cell[kept] = 0\n"),
+    Mutation("latched gate remembers the sample before", "ops.py", "if not fresh:\n                total", "if total > -1:\n                total"),
+    Mutation("inverted gate off by one", "ops.py", "(total >= op[p, Q_COUNT])", "(total >= op[p, Q_COUNT] + op[p, Q_INVERTED])"),
+    Mutation(
+        "padding counted in max", "ops.py", "was_touched(par, acc32, touched, first + j), -MOST", "was_touched(par, acc32, touched, first + j), 0"
+    ),
+    Mutation(
+        "window touched by what is not 0 alone",
+        "ops.py",
+        "found |= was_touched(par, acc32, touched, at)",
+        "found |= cell_value(par, acc32, acc64, at) != 0",
+    ),
+    Mutation("free: or_pool fires again", "opsfree.py", "if ripe and not fires(old, thr[m], sl[q, S_STRICT]):", "if ripe:"),
+    Mutation(
+        "free: what waited at a gate keeps its membrane",
+        "opsfree.py",
+        "            set_membrane(par, v, v32, m, 0)\n            at = fire_once",
+        "            at = fire_once",
+    ),
+    Mutation("free: a window sends its largest, not the change", "opsfree.py", "max(rest, new) - max(rest, old)", "max(rest, new)"),
+    Mutation("free: cells saturate one later", "opsfree.py", "np.int64(MOST) >> par[P_WRAP]\n", "(np.int64(MOST) >> par[P_WRAP]) + 1\n"),
+    Mutation("free: op_window clears the masks of latched gates", "opsfree.py", "if kind != OP_GATE or op[q, Q_LATCHED] == 0:", "if kind != 0:"),
+    Mutation("free: op_window one picosecond early", "opsfree.py", "time // par[P_OP_WINDOW]", "(time + 1) // par[P_OP_WINDOW]"),
 )
 
 
@@ -140,7 +184,7 @@ def child(examples: int, seed: int) -> dict[str, object]:
     quick = settings(max_examples=20, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     block = seed
     while drawn < examples:  # short runs of many seeds: one long run draws cases that resemble each other
-        strategy = cases(syncs[block % len(syncs)])
+        strategy = cases(syncs[block % len(syncs)], ops=block // len(syncs) % 2 == 1)
         try:
             seeded(block)(quick(given(strategy, st.integers(0, 2**32 - 1))(look)))()
         except Exception:
