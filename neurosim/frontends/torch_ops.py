@@ -24,6 +24,8 @@ MOVES = (
     "view_as", "diagonal", "tensor_split", "unsafe_split", "alias", "clone", "detach", "contiguous", "lift_fresh_copy", "numpy_T", "rot90",
 )  # fmt: skip
 """Their output holds elements of their first argument only."""
+VIEWS = ("aten.view", "aten._unsafe_view")
+"""Among them those that want memory in order, which ids need not have."""
 MERGES = (
     "cat",
     "concat",
@@ -66,8 +68,9 @@ def _move(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     value, *rest = args
     if not isinstance(value, Value) or any(isinstance(leaf, Value) for leaf in pytree.tree_leaves((rest, kwargs))):
         return _unknown(walk, node, args, kwargs)
-    ids = node.target(value.ids, *rest, **kwargs)
-    const = None if value.const is None else node.target(value.const, *rest, **kwargs)
+    move = torch.reshape if op_name(node) in VIEWS else node.target
+    ids = move(value.ids, *rest, **kwargs)
+    const = None if value.const is None else move(value.const, *rest, **kwargs)
     if isinstance(ids, tuple | list):
         return tuple(Value(part, None if const is None else const[k]) for k, part in enumerate(ids))
     return Value(ids, const, value.steps)

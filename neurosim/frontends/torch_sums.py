@@ -148,20 +148,20 @@ def _over_features(walk: Walk, x: Value, dims: list[int], mean: bool) -> Value:
 
     def build(ids: list[Any], extra: list[Any]) -> tuple[Source, Any]:
         rows = ids[0].reshape(-1, count)
-        known = walk.ledger.source_of(rows)
-        if mean and known is not None and known.name:
+        order, known = walk.natural(rows.reshape(-1))
+        in_order = known is not None and torch.equal(order, torch.arange(rows.numel()))
+        if known is not None and in_order:
             shape = known.shape if known.shape[0] == len(rows) else (len(rows), count, 1)
-            source = walk.shaped(known, shape)
-            made = walk.layer((), "mean", [source], lambda name: walk.net.mean(name, source.name))
-        elif (heads := _by_head(walk, rows)) is not None:
-            source, positions = heads
+            source = walk.layer_of(rows, shape)
+            if mean:
+                made = walk.layer((), "mean", [source], lambda name: walk.net.mean(name, source.name))
+            else:
+                made = walk.layer(shape, "sum", [source], lambda name: walk.net.sum_pool(name, source.name, shape[1:]))
+        elif known is not None and (positions := _by_head(known, rows)) is not None:
+            source = walk.layer_of(rows.reshape(-1)[order], known.shape)
             weight = np.full((source.shape[0] // count, count, 1, 1), factor)
             made = walk.layer((count, mean), "sum", [source], lambda name: walk.net.conv2d(name, source.name, weight, groups=len(weight)))
             return made, positions.reshape(parts.tokens)
-        elif not mean and known is not None and known.name:
-            shape = known.shape if known.shape[0] == len(rows) else (len(rows), count, 1)
-            source = walk.shaped(known, shape)
-            made = walk.layer(shape, "sum", [source], lambda name: walk.net.sum_pool(name, source.name, shape[1:]))
         elif len(rows) * count == rows.unique().numel():
             source = walk.layer_of(rows, (len(rows), count, 1))
             made = walk.layer(mean, "mean", [source], lambda name: walk.net.mean(name, source.name))
@@ -177,17 +177,12 @@ def _over_features(walk: Walk, x: Value, dims: list[int], mean: bool) -> Value:
     return Value(walk.emit(parts, build).reshape(kept), const)
 
 
-def _by_head(walk: Walk, rows: Any) -> tuple[Source, Any] | None:
-    """(layer, position of each row in (groups, y, x)) when a row is one pixel of neighbouring channels of a layer: a grouped 1x1 convolution."""
-    source = walk.ledger.sources[int(walk.ledger.lookup(rows.reshape(-1)[:1])[0])]
-    pixels, count = source.shape[1] * source.shape[2], rows.shape[1]
-    own = (rows - source.start).sort(1).values
-    inside = bool(((own >= 0) & (own < source.size)).all()) and rows.numel() == source.size
-    if not source.name or source.start in walk.mixes or pixels < 2 or not inside:
-        return None
-    if not torch.equal(own, own[:, :1] + pixels * torch.arange(count)) or bool((own[:, 0] // pixels % count != 0).any()):
-        return None
-    return source, own[:, 0] // (pixels * count) * pixels + own[:, 0] % pixels
+def _by_head(known: Source, rows: Any) -> Any:
+    """Position of each row in (groups, y, x) when a row is one pixel of neighbouring channels: a grouped 1x1 convolution. None if not."""
+    pixels, count = known.shape[1] * known.shape[2], rows.shape[1]
+    own = (rows - known.start).sort(1).values
+    aligned = torch.equal(own, own[:, :1] + pixels * torch.arange(count)) and bool((own[:, 0] // pixels % count == 0).all())
+    return own[:, 0] // (pixels * count) * pixels + own[:, 0] % pixels if pixels > 1 and aligned else None
 
 
 def _pool(dims: int) -> Handler:

@@ -307,12 +307,18 @@ class Walk:
         return Value((result[call : call + 1] if per_step else result).reshape(shape))
 
     def natural(self, flat: Any) -> tuple[Any, Source | None]:
-        """(order, layer): the order that turns these normalised ids into the layer whose values they are; (as they are, None) if they are not one."""
+        """(order, layer): the order that turns these normalised ids into the layer whose values they are, or into neighbouring channels of one.
+
+        (as they are, None) if they are neither.
+        """
         order = torch.argsort(flat)
-        source = self.ledger.source_of(flat[order])
-        if source is None or not source.name:
+        ids = flat[order]
+        source = self.ledger.sources[int(self.ledger.lookup(ids[:1])[0])]
+        first, pixels = int(ids[0]) - source.start, source.shape[1] * source.shape[2]
+        whole = not first % pixels and not len(ids) % pixels and first + len(ids) <= source.size
+        if not source.name or not whole or not torch.equal(ids, torch.arange(len(ids)) + ids[0]):
             return torch.arange(len(flat)), None
-        return order, source
+        return order, Source(source.name, (len(ids) // pixels, *source.shape[1:]), int(ids[0]), source.dynamic)
 
 
 def per_neuron(value: Any, inner: tuple[int, ...], form: Shape, order: Any) -> Any:

@@ -104,11 +104,13 @@ def enliven(model: nn.Module, x: Tensor, rates: dict[str, float] | None = None, 
 
         def before(norm: Any, inputs: Any) -> None:
             y = inputs[0].detach()
+            if getattr(norm, "step_mode", "s") == "m":  # spikingjelly's, of [T, B, C, ...]
+                y = y.flatten(0, 1)
             axes = [axis for axis in range(y.ndim) if axis != 1]
             norm.running_mean.copy_(y.mean(axes))
             norm.running_var.copy_(y.var(axes) + 0.01)
             norm.bias.zero_()
-            norm.bias.add_(2.0 - float(norm.forward(y).quantile(1.0 - rate)))
+            norm.bias.add_(2.0 - float(norm.forward(inputs[0]).quantile(1.0 - rate)))
 
         return before
 
