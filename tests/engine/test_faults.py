@@ -13,7 +13,6 @@ from neurosim.compiler.assemble import assemble
 from neurosim.compiler.mapping import Mapping, Slice
 from neurosim.engine.events import CURRENT, Engine, Options, Stimulus
 from neurosim.engine.faults import Faults, apply_faults, faulty_words, silence
-from neurosim.engine.reference import run_reference
 from neurosim.errors import RunError
 from neurosim.graph import Graph, Population, Projection, SumPool
 from neurosim.ops import Coincidence, Gate
@@ -98,23 +97,25 @@ def test_banks_wrap_around_in_acc_bits(run: Engine) -> None:
     assert result.scores.tolist() == [[-2]]
 
 
+@pytest.mark.parametrize("run", ENGINES)
 @pytest.mark.parametrize(("bits", "membrane"), [(6, -16), (4, 0)])
-def test_registers_with_faulty_weights_follow_the_same_rules(bits: int, membrane: int) -> None:
+def test_registers_with_faulty_weights_follow_the_same_rules(run: Engine, bits: int, membrane: int) -> None:
     # every weight 1 flips to -2: k = -2 - 2, v = -2, M = 4 + 4; q = -2 of the other token reads -16. In 4 bits M is -8 and the input 0
     wires = {"k": [(0, 0, 1), (1, 0, 1)], "v": [(2, 0, 1)], "q": [(3, 1, 1)]}
     program = op_program(Coincidence(1), (1, 1, 2), wires, "wavefront", rule(100), arithmetic__acc_bits=bits)
     broken = apply_faults(program, Faults(weight_flip=1))
-    result = run_reference(broken, [spikes(broken, [(0, k) for k in (2, 0, 1, 3)])], Options(state=True))
+    result = run(broken, [spikes(broken, [(0, k) for k in (2, 0, 1, 3)])], Options(state=True))
     assert result.core["pairs"][0] == 2
     assert result.state_v[0, :2].tolist() == [0, membrane]
 
 
-def test_a_dead_core_with_an_open_gate_is_silent() -> None:
+@pytest.mark.parametrize("run", ENGINES)
+def test_a_dead_core_with_an_open_gate_is_silent(run: Engine) -> None:
     gate = Gate((1, 1, 1), inverted=True)
     program = op_program(gate, (1, 1, 2), {"": [(0, 0, 1), (1, 1, 1)], "mask": [(2, 0, 1)]}, "wavefront", steps=2)
     stimuli = [spikes(program, [(0, 0), (1, 1)])]
-    assert run_reference(program, stimuli, Options()).core["fires"][0] == 2
-    result = run_reference(apply_faults(program, Faults(dead_cores=(0,))), stimuli, Options())
+    assert run(program, stimuli, Options()).core["fires"][0] == 2
+    result = run(apply_faults(program, Faults(dead_cores=(0,))), stimuli, Options())
     assert result.core["fires"][0] == result.core["op_reads"][0] == 0
 
 
