@@ -68,6 +68,11 @@ def _check_least(program: Program, graph: Graph, arcs: list[tuple[int, int, int]
         source, target = (int(program.slice_population[s]) if s >= 0 else -1), int(program.slice_population[q])
         if offsets.get(source, 0) + 1 - d == offsets[target]:
             tight.setdefault(source, set()).add(target)
+    numbers = {population.name: k for k, population in enumerate(graph.populations)}
+    for p in graph.projections:  # one whose map reaches nothing has no route, but counts
+        target = numbers[p.target]
+        if target in offsets and offsets.get(numbers[p.source], 0) + 1 - p.delay == offsets[target]:
+            tight.setdefault(numbers[p.source] if numbers[p.source] in offsets else -1, set()).add(target)
     held = {number for number, offset in offsets.items() if offset == 0} | {-1}
     waiting = list(held)
     while waiting:

@@ -72,6 +72,9 @@ class Pair:
         ops = ", ".join(self.chip.capabilities.ops)
         return f"{self.network}\n on {self.chip.name} with {' '.join(self.settings)}, ops {ops}, sync {self.sync}, rewrite {self.rewrite}"
 
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(repr(self))  # hypothesis would print every array of the network
+
 
 @st.composite
 def pairs(draw: st.DrawFn) -> Pair:

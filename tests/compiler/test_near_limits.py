@@ -15,6 +15,7 @@ from neurosim.engine.run import simulate_stimuli
 from neurosim.errors import DoesNotFit, UnsupportedLayer
 from neurosim.golden import run_graph
 from neurosim.host import encode, load_data
+from neurosim.network import Network
 from tests.compiler.near_limits import Pair, pairs
 
 ASKED = os.environ.get("NEUROSIM_EXAMPLES")
@@ -66,3 +67,14 @@ def assert_runs(pair: Pair, found: Compilation) -> None:
     for k, population in enumerate(found.integer.populations):
         if population.kind == "spiking" and not population.host:
             assert fires[k] == (golden.spikes[population.name] > 0).sum(), population.name
+
+
+def test_a_layer_that_reads_nothing_but_padding_passes_the_audit() -> None:
+    # drawn: a 1x1 kernel with stride 2 and padding 1 sees none of a single pixel, so the projection has no route, but its delay counts
+    network = Network("padding")
+    x = network.lif("lif", network.conv2d("conv", network.spikes_input("in", (1, 1, 1)), np.ones((1, 1, 1, 1)), stride=2, padding=1))
+    network.output(network.linear("head", network.flatten("flat", x), np.ones((1, 4))))
+    for sync in ("wavefront", "free", "barrier"):
+        compiled = compile_network(network, "ideal", sync)
+        assert compiled.audit is not None
+        assert compiled.audit.synapses == 4  # of the head
