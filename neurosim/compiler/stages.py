@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.compiler.sparse_maps import sparse_map
 from neurosim.golden.maps import apply_map, transpose_map
 from neurosim.graph import Conv2d, Dense, LinearMap, Shape, Sparse, SumPool, TokenMix
 
@@ -76,7 +77,7 @@ def append(chain: Chain, stage: Stage, source: Shape) -> Chain:
 
 
 def finish(chain: Chain, source: Shape) -> tuple[LinearMap, int] | None:
-    """(map, channel offset of its output), or None where neither fusing nor a matrix of MATRIX_LIMIT entries expresses the chain."""
+    """(map, channel offset of its output), or None where neither fusing nor a matrix of MATRIX_LIMIT entries nor a sparse map expresses the chain."""
     compact = _single(chain, source)
     if compact is not None:
         return compact
@@ -86,8 +87,20 @@ def finish(chain: Chain, source: Shape) -> tuple[LinearMap, int] | None:
     if fused is not None and (fused[0].weight.size <= outputs * inputs or outputs * inputs > MATRIX_LIMIT):
         return fused
     if outputs * inputs > MATRIX_LIMIT:
-        return None
+        return _sparsely(chain, source)
     return matrix_map(written_out(chain, source), after[-1]), 0
+
+
+def _sparsely(chain: Chain, source: Shape) -> tuple[LinearMap, int] | None:
+    """The chain synapse by synapse; a Place may end it."""
+    place = chain[-1] if chain and isinstance(chain[-1], Place) else None
+    stages = chain[:-1] if place is not None else chain
+    if any(isinstance(stage, Place) for stage in stages):
+        return None
+    after = shapes(stages, source)
+    maps = [(stage, shape) for stage, shape in zip(stages, after[:-1], strict=True) if not isinstance(stage, Place | Reshape)]
+    found = sparse_map(maps, source, after[-1])
+    return None if found is None else (found, 0 if place is None else place.offset)
 
 
 def matrix_map(matrix: Array, shape: Shape) -> LinearMap:
