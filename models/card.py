@@ -120,6 +120,14 @@ def _training(config: dict[str, Any]) -> list[str]:
     init = f", started from the weights of `{t['init']}`" if t["init"] else ""
     branches = "surrogate-module branches (dropped at export), " if stmixer else ""
     live = f"a price on more than {100 * t['live_share']:g} % of the token-block-steps being live, " if t.get("live_weight") else ""
+    then = ""
+    if "then" in t:
+        more = t["then"]
+        stronger = more["rate_weight"] / t["rate_weight"]
+        then = (
+            f"Then {more['epochs']:g} more with peak learning rate {more['lr']:g} and a penalty {stronger:g} times as strong "
+            f"on rates outside {100 * more['rate_low']:g} to {100 * more['rate_high']:g} %, because of the rates that the first training gave. "
+        )
     return [
         "",
         "## Training",
@@ -129,9 +137,9 @@ def _training(config: dict[str, Any]) -> list[str]:
         f"peak learning rate {t['lr']:g}, batch {t['batch']}, small turns, shifts and changes of scale, "
         f"{branches}{live}a penalty on firing rates outside "
         f"{100 * t['rate_low']:g} to {100 * t['rate_high']:g} %. Mixed precision (bfloat16 and float32), "
-        f"at the end float32 alone for {t['float32_epochs']:g} of the epochs. No quantisation-aware training. "
+        f"at the end float32 alone for {t['float32_epochs']:g} of the epochs. {then}No quantisation-aware training. "
         f"{t['minutes']:.0f} minutes with {t['threads']} CPU thread{'s' if t['threads'] > 1 else ''}. "
-        "The last checkpoint is the one exported; no figure above was used to choose it.",
+        f"The last checkpoint is the one exported; no {'accuracy' if then else 'figure'} above was used to choose it.",
         "",
         "To train it again (CPUs, thread counts and versions round differently, so the weights come out slightly different):",
         "",

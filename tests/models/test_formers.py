@@ -245,6 +245,8 @@ def test_shipped_checkpoint(name: str) -> None:
     assert asdict(model.config).items() <= config.items()
     assert config["architecture"] == PLANS[name].architecture
     assert config["training"].items() >= asdict(PLANS[name].recipe).items()
+    then = PLANS[name].then
+    assert config["training"].get("then") == (None if then is None else asdict(then))
     assert sum(p.numel() for p in model.parameters()) == config["parameters"] <= 200_000
     tensors = load_file(str(path.with_name(config["weights"])))
     assert all(t.dtype == torch.float32 and bool(t.isfinite().all()) for t in tensors.values())
