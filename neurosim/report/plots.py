@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 
 from neurosim.baselines import Comparison, compare_run
 from neurosim.energy import COMPONENTS, Energy, price
+from neurosim.errors import DataError
+from neurosim.report.latency import accuracy_figure, latency_figure
 from neurosim.report.mesh import mesh_figure
 from neurosim.report.raster import raster_figure
+from neurosim.report.state import fifo_figure
 from neurosim.report.style import COMPONENT_COLOURS, GREY, LIGHT, STATE_COLOURS, micro, new_figure, shortened, tidy
 from neurosim.trace import StoredRun, core_summary
 from neurosim.units import format_energy, format_time
@@ -26,16 +30,17 @@ _PLATFORM_NAMES = {
 
 
 def draw_all(run: StoredRun, folder: str | os.PathLike[str], *, suffix: str = ".png") -> list[Path]:
-    """Draw every picture that the run has data for into ``folder``: energy, mesh, raster, cores. Returns their paths.
-
-    Raises MissingExtra without matplotlib.
+    """Draw every picture that the run has data for into ``folder``: energy, mesh, raster, cores, with labels accuracy, with a whole trace latency and
+    fifos of sample 0. Returns their paths. Raises MissingExtra without matplotlib.
     """
     paths = []
-    for name, draw in (("energy", energy_figure), ("mesh", mesh_figure), ("raster", raster_figure), ("cores", cores_figure)):
-        if name == "raster" and run.trace_path is None and not len(run.result.spikes):
+    for name, draw in PICTURES.items():
+        try:
+            figure = draw(run)
+        except DataError:  # each raises it when the run does not have what it draws
             continue
         path = Path(folder) / f"{name}{suffix}"
-        draw(run).savefig(path)
+        figure.savefig(path)
         paths.append(path)
     return paths
 
@@ -176,3 +181,15 @@ def cores_figure(run: StoredRun) -> Any:
     panels[-1].set_xlim(-0.6, len(cores) - 0.4)
     figure.suptitle(f"what the cores of {program.chip.name} ({program.sync}) did in {micro(format_time(window))} of simulated time", fontsize=11)
     return figure
+
+
+PICTURES: dict[str, Callable[[StoredRun], Any]] = {
+    "energy": energy_figure,
+    "mesh": mesh_figure,
+    "raster": raster_figure,
+    "cores": cores_figure,
+    "accuracy": accuracy_figure,
+    "latency": latency_figure,
+    "fifos": fifo_figure,
+}
+"""What ``draw_all`` draws, by the name of the file."""

@@ -9,14 +9,29 @@ from numpy.typing import NDArray
 
 from neurosim.engine.events import ROW_SERVICE, STEP, TRACE_DTYPE
 from neurosim.errors import DataError
-from neurosim.report.style import BLUE, GREEN, GREY, LIGHT, ORANGE, PURPLE, SKY, VERMILION, layer_order, micro, module_of, new_figure, shortened, tidy
+from neurosim.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    layer_order,
+    micro,
+    module_of,
+    new_figure,
+    shortened,
+    tidy,
+    time_unit,
+)  # fmt: skip
 from neurosim.trace import StoredRun, read_trace
 from neurosim.units import format_time
 
 _COLOURS = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, "#999933", "#882255")
 _MOST_DOTS = 60_000
 SYNAPSE = 1  # value of Program.server_kind
-_UNITS = ((1e9, "ms"), (1e6, "µs"), (1e3, "ns"), (1.0, "ps"))
 
 
 def raster_figure(run: StoredRun, sample: int = 0) -> Any:
@@ -36,7 +51,7 @@ def raster_figure(run: StoredRun, sample: int = 0) -> Any:
     names = [str(program.meta["populations"][p]["name"]) for p in shown]
     modules = layer_order(names)
     start, last = int(run.result.start_ps[sample]), int(run.result.completion_ps[sample])
-    scale, unit = next((s, u) for s, u in _UNITS if last >= s or s == 1.0)
+    scale, unit = time_unit(last)
 
     figure = new_figure(11.5, 1.6 + 0.36 * len(shown))
     axes = figure.add_subplot()

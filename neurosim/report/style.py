@@ -28,6 +28,13 @@ def new_figure(width: float, height: float) -> Any:
     return pyplot().figure.Figure(figsize=(width, height), layout="constrained", dpi=130)
 
 
+def time_unit(largest_ps: int) -> tuple[float, str]:
+    """(ps per unit, the unit) for axes up to ``largest_ps``."""
+    return next(
+        (scale, unit) for scale, unit in ((1e9, "ms"), (1e6, "\N{MICRO SIGN}s"), (1e3, "ns"), (1.0, "ps")) if largest_ps >= scale or scale == 1.0
+    )
+
+
 def tidy(axes: Any, *, grid: str | None = None) -> None:
     """Remove the frame's upper and right side, put a pale grid behind the data."""
     for side in ("top", "right"):

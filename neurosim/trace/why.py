@@ -57,11 +57,7 @@ def why_fired(run: StoredRun, program: Program, neuron: str, sample: int = 0, to
     step, weight (None for currents), value, contribution, membrane (after it; in steps: after the step in which it acts), since the fire before.
     Raises DataError: no whole trace, another program, a neuron that does not exist, lives on the host or computes an extra op with operands.
     """
-    if run.info["digests"]["program"] != program.digest():
-        raise DataError(f"run {run.path} simulated another program than the one given (its weights may have been faulty); give the one that was run")
-    q, address, name = _find(program, neuron)
-    if int(program.slice_op[q, OP_KIND]) not in (OP_NONE, OP_OR) or (int(program.slice_op[q, OP_KIND]) == OP_OR and program.sync == "free"):
-        raise DataError(f"{neuron}: {name} computes an extra op, whose input is no sum of synapses alone; ask about the populations that feed it")
+    q, address, name = find_neuron(run, program, neuron)
     replay = replay_neuron(program, events_of(run, sample), q, address, sample if run.streamed else None)
     touches, fired = replay.touches, replay.fired
     if not replay.agrees:
@@ -95,8 +91,21 @@ def replay_neuron(program: Program, events: Events, q: int, address: int, sample
     return kind(program, events, q, address, sample)
 
 
+def find_neuron(run: StoredRun, program: Program, text: str) -> tuple[int, int, str]:
+    """(slice, address, population) of ``"population (c, y, x)"`` in the program that was run.
+
+    Raises DataError: another program, a neuron that does not exist or computes an extra op with operands.
+    """
+    if run.info["digests"]["program"] != program.digest():
+        raise DataError(f"run {run.path} simulated another program than the one given (its weights may have been faulty); give the one that was run")
+    q, address, name = _find(program, text)
+    kind = int(program.slice_op[q, OP_KIND])
+    if kind not in (OP_NONE, OP_OR) or (kind == OP_OR and program.sync == "free"):
+        raise DataError(f"{text}: {name} computes an extra op, whose input is no sum of synapses alone; ask about the populations that feed it")
+    return q, address, name
+
+
 def _find(program: Program, text: str) -> tuple[int, int, str]:
-    """(slice, address, population) of ``"population (c, y, x)"``."""
     match = re.fullmatch(r"\s*(\S+)\s*\(?\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\)?\s*", text)
     if match is None:
         raise DataError(f'neuron {text!r} is not understood; write for example "blocks.0.lif1 (3, 0, 2)": population, channel, row, column')
@@ -120,6 +129,8 @@ class Replay:
     """(time, step within the sample, membrane before the reset) of every fire."""
     membrane: int
     """The last one."""
+    history: list[tuple[int, int, int]]
+    """(time, membrane before the reset, and after it) of every step (at the start of its service), in free of every touch."""
 
     def __init__(self, program: Program, events: Events, q: int, address: int, sample: int | None) -> None:
         self.program, self.q, self.address, self.events = program, q, address, events
@@ -225,6 +236,7 @@ class _Stepped(Replay):
         steps = self.program.steps
         touches = [t for t in self.served() if self.mine(t.step) and t.acts - self.base < steps]
         times, fired = self.recorded(), list[tuple[int, int, int]]()
+        self.history = []
         v = i = 0
         for step in range(steps):
             now = [t for t in touches if t.acts - self.base == step]
@@ -233,9 +245,12 @@ class _Stepped(Replay):
             v, _ = step_membrane(v, current, self.bias, self.rule[R_DECAY_V], self.floor, self.rounding, self.low, self.high)
             for t in now:
                 t.membrane = v
+            highest = v
             if not self.rule[R_READOUT] and (spikes := spike_count(v, self.threshold, self.rule[R_STRICT], self.rule[R_MAX_SPIKES])):
                 fired.append((times[len(fired)] if len(fired) < len(times) else -1, step, v))
                 v = reset(v, self.rule[R_RESET], spikes * self.reset_by)
+            if (row := self.events.steps.get((self.q, self.base + step))) is not None:
+                self.history.append((int(self.events.services["time"][row]), highest, v))
         self.touches, self.fired, self.membrane = sorted(touches, key=lambda t: t.acts), fired, v
 
     def between(self, touches: list[_Touch], last: tuple[int, int, int] | None, this: tuple[int, int, int]) -> list[_Touch]:
@@ -257,6 +272,7 @@ class _Free(Replay):
         times, v, last = self.recorded(), 0, 0
         period = self.program.chip.timing.leak
         fired: list[tuple[int, int, int]] = []
+        self.history = []
         for number, touch in enumerate(touches):
             if self.rule[R_DECAY_V] and period is not None:
                 for _ in range(touch.time // period.value - last // period.value):
@@ -273,6 +289,7 @@ class _Free(Replay):
                 fired.append((times[len(fired)] if len(fired) < len(times) else -1, 0, v))
                 self.at.append(number + 1)
                 v = reset(v, self.rule[R_RESET], self.reset_by)
+            self.history.append((touch.time, touch.membrane, v))
         self.touches, self.fired, self.membrane = touches, fired, v
 
     def between(self, touches: list[_Touch], last: tuple[int, int, int] | None, this: tuple[int, int, int]) -> list[_Touch]:

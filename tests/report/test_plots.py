@@ -43,7 +43,7 @@ def widths(axes: Any) -> float:
 
 def test_every_picture_is_drawn_and_the_run_can_be_replaced_afterwards(run: StoredRun) -> None:
     paths = draw_all(run, run.path)
-    assert [path.name for path in paths] == ["energy.png", "mesh.png", "raster.png", "cores.png"]
+    assert [path.stem for path in paths] == ["energy", "mesh", "raster", "cores", "accuracy", "fifos"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     write(run.path, handmade.program(), handmade.busy(handmade.program()))
 
