@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from neurosim.frontends.torch_gather import Product
+from neurosim.frontends.torch_gather import Product, operand
 from neurosim.frontends.torch_linear import HANDLERS as LINEAR
 from neurosim.frontends.torch_sums import Handler, bound, named, pair
 from neurosim.frontends.torch_values import Source, Split, Value, digest, layer_shape
@@ -125,11 +125,11 @@ def _gated(walk: Walk, a: Value, b: Value) -> Value | None:
         flat, over = (i.reshape(-1) for i in ids)
         order, known = walk.natural(flat)
         form = known.shape if known is not None else layer_shape(tuple(n for n in ids[0].shape if n > 1))
-        source = walk.layer_of(flat[order], form)
+        source = operand(walk, flat[order], form)
         full = over[order].reshape(form)
         groups = _groups(full)
         c, y, x = (n // g for n, g in zip(form, groups, strict=True))
-        mask = walk.layer_of(full[::c, ::y, ::x], groups)
+        mask = operand(walk, full[::c, ::y, ::x], groups)
         made = walk.layer(inverted, "gate", [source, mask], lambda name: walk.net.gate(name, source.name, mask.name, inverted=inverted))
         return made, torch.argsort(order).reshape(ids[0].shape)
 
@@ -263,7 +263,7 @@ def _attention(walk: Walk, left: Any, right: Any, scale: float) -> tuple[Source,
     heads, width, tokens = q.shape
     source = walk.ledger.sources[int(walk.ledger.lookup(q.reshape(-1)[:1])[0])]
     space = source.shape[1:] if source.name and math.prod(source.shape[1:]) == tokens else (tokens, 1)
-    operands = [walk.layer_of(m, (heads * width, space[0], space[1])) for m in (q, k, v)]
+    operands = [operand(walk, m, (heads * width, space[0], space[1])) for m in (q, k, v)]
     made = _attend(walk, operands, heads, scale * share)
     positions = torch.arange(made.size).reshape(heads, width, tokens)
     return made, positions if turned else positions.mT

@@ -49,6 +49,18 @@ def layer_of(walk: Walk, ids: Any, shape: Shape, const: Any = None) -> Source:
     return walk.layer(digest(bias), "bias", [source], lambda name: walk.net.scale(name, source.name, 1.0, bias=bias))
 
 
+def operand(walk: Walk, ids: Any, shape: Shape) -> Source:
+    """As ``layer_of``, for what takes spikes as they are: some channels of a layer get there by one weight each, not by a 1x1 convolution of all."""
+    flat = _resolved(walk, _multiplied(walk, ids.reshape(-1)))
+    source = _source_at(walk, flat, 0)
+    first = int(flat[0]) - source.start
+    part = bool(source.name) and len(flat) < source.size - first + 1 and torch.equal(flat, torch.arange(len(flat)) + flat[0])
+    if not part or len(flat) == source.size:
+        return layer_of(walk, flat, shape)
+    targets = torch.arange(len(flat))
+    return walk.sparse(source, targets + first, targets, torch.ones(len(flat), dtype=torch.float64), shape, "part")
+
+
 def _source_at(walk: Walk, flat: Any, at: int) -> Source:
     return walk.ledger.sources[int(walk.ledger.lookup(flat[at : at + 1])[0])]
 

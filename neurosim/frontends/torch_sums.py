@@ -13,10 +13,13 @@ import numpy as np
 import torch
 
 from neurosim.errors import ModelError
+from neurosim.frontends.torch_gather import operand
 from neurosim.frontends.torch_values import MixedStepsError, Source, Value, digest, layer_shape
 from neurosim.frontends.torch_walk import SPARSE_LIMIT, Walk, op_name
 
 Handler = Callable[..., Any]
+WINDOW = 8
+"""Longest side of a map whose sum is a pool; chips have no longer windows, so a longer one's is a sparse map."""
 
 
 def plus(value: Value, const: Any) -> Value:
@@ -152,13 +155,16 @@ def _over_features(walk: Walk, x: Value, dims: list[int], mean: bool) -> Value:
         in_order = known is not None and torch.equal(order, torch.arange(rows.numel()))
         if known is not None and in_order:
             shape = known.shape if known.shape[0] == len(rows) else (len(rows), count, 1)
-            source = walk.layer_of(rows, shape)
+            source = operand(walk, rows, shape)
             if mean:
                 made = walk.layer((), "mean", [source], lambda name: walk.net.mean(name, source.name))
+            elif max(shape[1:]) <= WINDOW:
+                made = walk.layer(shape, "sum", [source], lambda name: walk.net.sum_pool(name, source.name, shape[1:], 1))
             else:
-                made = walk.layer(shape, "sum", [source], lambda name: walk.net.sum_pool(name, source.name, shape[1:]))
+                every = torch.arange(source.size)
+                made = walk.sparse(source, every, every // count, torch.ones(source.size, dtype=torch.float64), (len(rows), 1, 1), "sum")
         elif known is not None and (positions := _by_head(known, rows)) is not None:
-            source = walk.layer_of(rows.reshape(-1)[order], known.shape)
+            source = operand(walk, rows.reshape(-1)[order], known.shape)
             weight = np.full((source.shape[0] // count, count, 1, 1), factor)
             made = walk.layer((count, mean), "sum", [source], lambda name: walk.net.conv2d(name, source.name, weight, groups=len(weight)))
             return made, positions.reshape(parts.tokens)

@@ -23,7 +23,7 @@ PATTERNS = 64
 """Most different patterns of one operation: as many layers of the Network may come from one node."""
 PARTIAL = ("add", "view", "reshape", "squeeze", "unsqueeze", "clone", "alias", "detach", "contiguous", "_to_copy", "to")
 """Ops that a sum over some of the steps may pass."""
-HELPERS = ("reshape", "concat", "gather", "select", "pad", "bias", "add")
+HELPERS = ("reshape", "concat", "gather", "select", "part", "pad", "bias", "add")
 """Layers that only arrange the input of another."""
 SPARSE_LIMIT = 2**24
 """Most weights of a sparse map that stands for an operation without a compact form."""
@@ -240,7 +240,8 @@ class Walk:
         targets, values = rows.numpy()[order], weight.numpy()[order]
 
         def build(name: str) -> str:
-            self.net.notes.append(f"{name}: has no compact form, read as a sparse map of {len(targets)} weights")
+            if op != "part":
+                self.net.notes.append(f"{name}: has no compact form, read as a sparse map of {len(targets)} weights")
             return self.net.sparse(name, source.name, indptr, targets, values, shape)
 
         return self.layer((shape, digest(indptr), digest(targets), digest(values)), op, [source], build)
