@@ -116,8 +116,9 @@ def _within(coordinates: NDArray[np.int64], low: NDArray[np.int64], high: NDArra
 
 def _sparse_hulls(linear: Sparse, offset: int, source: Shape, insides: NDArray[np.int64], box: Box) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Per source box the hull of its neurons with a synapse into the target box, and whether there are any."""
-    c, y, x = np.unravel_index(linear.targets, linear.shape)
-    hits = np.flatnonzero(contains(box, c + offset, y, x))
+    inside = np.zeros(linear.shape, np.bool_)
+    inside[max(box[0] - offset, 0) : max(box[1] - offset, 0), box[2] : box[3], box[4] : box[5]] = True
+    hits = np.flatnonzero(inside.ravel()[linear.targets])
     origin = np.unique(np.searchsorted(linear.indptr, hits, side="right") - 1)
     owner = np.full(source, -1, np.int64)
     for k, (c0, c1, y0, y1, x0, x1) in enumerate(insides.tolist()):

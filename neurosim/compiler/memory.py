@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.chip import Chip
-from neurosim.compiler.geometry import Box, contains, covered_channels, volume
+from neurosim.compiler.geometry import Box, covered_channels, volume
 from neurosim.compiler.layered import LayerModel
 from neurosim.compiler.mapping import Mapping, chip_projections
 from neurosim.compiler.regions import operand_box, operand_boxes, regions_of, table_cells
-from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, Sparse, TokenMix
 from neurosim.ops import REGISTER_BITS, Coincidence, Gate, OrPool
 from neurosim.program import E_INDEX, E_PROJECTION, E_REGION, E_WEIGHT
 
@@ -55,6 +55,7 @@ class MemoryModel:
     def __init__(self, graph: Graph, chip: Chip, sync: str) -> None:
         self.graph, self.chip, self.sync = graph, chip, sync
         self.into: dict[str, list[tuple[Projection, Shape]]] = {p.name: [] for p in graph.populations}
+        self._fan_in: dict[int, NDArray[np.int64]] = {}
         for k in chip_projections(graph):
             projection = graph.projections[k]
             self.into[projection.target].append((projection, graph.population(projection.source).shape))
@@ -92,7 +93,20 @@ class MemoryModel:
         low, high = covered_channels(projection, source, box)
         if low >= high:
             return 0
+        if isinstance(projection.map, Sparse):
+            hits = int(self._synapses_into(projection.map)[low:high, box[2] : box[3], box[4] : box[5]].sum())
+            return hits * (self.chip.arithmetic.weight_bits + TARGET_BITS) + len(projection.map.indptr) * POINTER_BITS
         return _block_bits(projection, source, box, low, high, self.chip.arithmetic.weight_bits)
+
+    def _synapses_into(self, linear: Sparse) -> NDArray[np.int64]:
+        """Synapses into each target, (c, y, x), parallel ones being merged; counted once per map, for partitioning asks about many boxes."""
+        found = self._fan_in.get(id(linear))
+        if found is None:
+            size = int(np.prod(linear.shape))
+            origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))
+            pairs = np.unique(origin * np.int64(size) + linear.targets)
+            found = self._fan_in[id(linear)] = np.bincount(pairs % size, minlength=size).reshape(linear.shape)
+        return found
 
 
 def _block_bits(projection: Projection, source: Shape, box: Box, low: int, high: int, weight_bits: int) -> int:
@@ -112,13 +126,7 @@ def _block_bits(projection: Projection, source: Shape, box: Box, low: int, high:
         heads, tokens, _ = linear.weight.shape
         per_head = source[0] // heads
         return int((high - 1) // per_head + 1 - low // per_head) * int(tokens) * pixels * weight_bits
-    if isinstance(linear, SumPool):
-        return (box[1] - box[0]) * weight_bits
-    c, y, x = np.unravel_index(linear.targets, linear.shape)
-    inside = contains(box, c + projection.channel_offset, y, x)
-    origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))
-    hits = len(np.unique(origin[inside] * np.int64(np.prod(linear.shape)) + linear.targets[inside]))  # parallel synapses are merged
-    return hits * (weight_bits + TARGET_BITS) + (len(linear.indptr)) * POINTER_BITS
+    return (box[1] - box[0]) * weight_bits  # a weight per channel
 
 
 def _parameter_words(population: Population, box: Box) -> int:
