@@ -11,6 +11,7 @@ from neurosim.cli.baselines import baseline
 from neurosim.cli.demo import demo
 from neurosim.cli.energy import energy
 from neurosim.cli.models import check, chips, compile_command
+from neurosim.cli.report import report
 from neurosim.cli.runs import compare, run
 from neurosim.cli.trace import trace
 
@@ -42,6 +43,7 @@ app.command()(run)
 app.command()(trace)
 app.command()(compare)
 app.command()(energy)
+app.command()(report)
 app.command()(chips)
 app.add_typer(baseline, name="baseline")
 
