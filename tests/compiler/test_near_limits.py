@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, event, given, settings
 from neurosim.compiler.op_rewrites import read_rewrites
 from neurosim.compiler.pipeline import Compilation, compile_network
 from neurosim.compiler.supports import check
+from neurosim.engine.compare import first_difference
 from neurosim.engine.run import simulate_stimuli
 from neurosim.errors import DoesNotFit, UnsupportedLayer
 from neurosim.golden import run_graph
@@ -50,7 +51,7 @@ def compiled(pair: Pair) -> Compilation | None:
 
 
 def assert_runs(pair: Pair, found: Compilation) -> None:
-    """It simulates, and under steps scores and fires are those of its integer graph."""
+    """Both engines simulate it alike, and under steps scores and fires are those of its integer graph."""
     contract, program = pair.network.input_contract, found.program
     rng = np.random.default_rng(0)
     if contract.kind == "image":
@@ -58,7 +59,9 @@ def assert_runs(pair: Pair, found: Compilation) -> None:
     else:
         data = (rng.random((2, pair.network.steps, *contract.shape)) < 0.5).astype(np.uint8)
     window = 10**9 if pair.sync == "free" else 0
-    result = simulate_stimuli(program, encode(program, load_data(data, program)), engine="reference", window_ps=window)
+    stimuli = encode(program, load_data(data, program))
+    result, other = (simulate_stimuli(program, stimuli, engine=engine, window_ps=window, record=True) for engine in ("reference", "fast"))
+    assert first_difference(result, other) is None
     if pair.sync == "free":
         return
     golden = run_graph(found.integer, data, pair.chip)
