@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import ModelError
-from neurosim.ops import Op
+from neurosim.ops import MaxPool, Op
 from neurosim.ops import Shape as Shape
 
 Array = NDArray[Any]
@@ -162,7 +162,8 @@ class Population:
     Kinds: ``analog`` real-valued input (exists on the host only), ``input`` spikes from outside, ``spiking``, ``readout`` (accumulates, never fires).
     ``host`` is True for a spiking population that the host section computes. ``scale`` (channels,): real value of one integer unit.
     ``op`` of a spiking population: what makes its neurons' input from its cells (neurosim.ops); or_pool and gate have ``pass_rule``. The host section
-    knows max_pool alone.
+    knows max_pool alone. ``window_bias`` (the op's source shape) of such a host population: what every cell of its windows begins with, as the mean
+    of an image leaves beside a padded border; what does not depend on the pixel is in the rule's bias.
     """
 
     name: str
@@ -172,6 +173,7 @@ class Population:
     host: bool = False
     scale: NDArray[np.float64] | None = None
     op: Op | None = None
+    window_bias: Array | None = None
 
     @property
     def size(self) -> int:
@@ -286,6 +288,10 @@ class Graph:
                         f"population {population.name} has the op {population.op.name}, which belongs to spiking populations on the chip"
                     )
                 population.op.operands(population.shape)  # checks the shapes
+            if population.window_bias is not None and not (
+                population.host and isinstance(population.op, MaxPool) and population.window_bias.shape == population.op.source
+            ):
+                raise ModelError(f"population {population.name} has a bias per cell of its windows, which only max_pool on the host has")
             if rule is not None and not 1 <= rule.max_spikes <= 255:
                 raise ModelError(f"population {population.name}: max_spikes {rule.max_spikes} must lie in 1..255")
             if rule is not None and rule.max_spikes > 1 and rule.reset == "subtract" and rule.reset_by is not None:

@@ -51,7 +51,7 @@ class State:
                 value=reader.op, limit="lif, scale", remedy="put the lif layer directly behind the attention",
             )  # fmt: skip
         counts = None
-        if name == pending.layer and not np.any(value.bias):
+        if name == pending.layer and not np.any(value.bias) and pending.bias is None:
             counts = self.counts(name, pending.op.source, pending.operands[0][1], "window")
         if counts is None:
             raise UnsupportedLayer(
@@ -103,7 +103,8 @@ class State:
             )  # fmt: skip
         if isinstance(pending.op, MaxPool):
             name, terms = pending.operands[0]
-            return replace(pending, operands=((name, through(terms, [factor], self.populations, layer.name)),))
+            bias = None if pending.bias is None else pending.bias * factor.weight[:, None, None]
+            return replace(pending, operands=((name, through(terms, [factor], self.populations, layer.name)),), bias=bias)
         if least != most:
             raise UnsupportedLayer(
                 layer.name, layer.op, f"{pending.layer} has one scale for all channels", value=f"{least:.6g} to {most:.6g}", limit="one factor",
@@ -132,6 +133,12 @@ def realise(state: State, layer: Layer, value: Expression) -> tuple[list[Project
             assert counts is not None, "attention has tested its operands"
             found = counts
         into += found
+    if pending.bias is not None and not all(state.populations[t.source].kind == "analog" for t in value.terms):
+        raise UnsupportedLayer(
+            pending.layer, "max_pool", f"a bias that differs from pixel to pixel enters it, and {layer.name} reads spikes beside it",
+            value=float(np.abs(pending.bias - pending.bias[:, :1, :1]).max()), limit=0,
+            remedy="train without the mean of the image, or without padding before the max-pool",
+        )  # fmt: skip
     hosted = [p for p in into if state.populations[p.source].kind == "analog"]
     own_hosted = all(state.populations[t.source].kind == "analog" for t in value.terms)
     if hosted and not (len(hosted) == len(into) and own_hosted):
@@ -162,15 +169,16 @@ def _max_pool(state: State, layer: Layer) -> Expression:
         state.notes[layer.name] = Rewrite(layer.name, "max_pool", "native", "or_pool: the first spike of a window passes in each step")
         return spikes_of(layer.name, layer.shape)
     first = value.bias[:, :1, :1]
-    if np.any(value.bias != first):
+    uneven = bool(np.any(value.bias != first))
+    if uneven and not all(state.populations[t.source].kind == "analog" for t in value.terms):
         raise UnsupportedLayer(
-            layer.name, "max_pool", "a bias that differs from pixel to pixel enters it, as the mean of an image does beside a padded border",
-            value=float(np.abs(value.bias - first).max()), limit=0,
-            remedy="train without the mean of the image, or without padding before the max-pool",
+            layer.name, "max_pool", "a bias that differs from pixel to pixel enters it together with spikes",
+            value=float(np.abs(value.bias - first).max()), limit=0, remedy="train without that bias, or without padding before the max-pool",
         )  # fmt: skip
     op = MaxPool(value.shape, p["kernel"], p["stride"], p["padding"])
     terms = through(value.terms, [], state.populations, layer.name)
-    return Expression((), np.array(np.broadcast_to(first, layer.shape)), Pending(op, layer.name, (("window", terms),)))
+    bias = np.zeros(layer.shape) if uneven else np.array(np.broadcast_to(first, layer.shape))
+    return Expression((), bias, Pending(op, layer.name, (("window", terms),), value.bias if uneven else None))
 
 
 def _gate(state: State, layer: Layer) -> Expression:

@@ -31,11 +31,15 @@ class Term:
 
 @dataclass(frozen=True)
 class Pending:
-    """A max-pool or an attention whose neuron is still to come: its op, and the terms of each operand. ``layer``: its name."""
+    """A max-pool or an attention whose neuron is still to come: its op, and the terms of each operand. ``layer``: its name.
+
+    ``bias`` (source shape of a max-pool): what enters the windows beside the terms where that depends on the pixel, else None.
+    """
 
     op: MaxPool | Coincidence
     layer: str
     operands: tuple[tuple[str, tuple[Term, ...]], ...]
+    bias: Floats | None = None
 
 
 @dataclass(frozen=True)

@@ -141,10 +141,11 @@ class _Lowering:
         self.state.driven[layer.name] = value
         projections = self.state.project(layer.name, layer.shape, value.terms)
         operands, op = realise(self.state, layer, value) if value.pending is not None else ([], None)
+        bias = None if value.pending is None else value.pending.bias
         projections += operands
         rule = self._rule(layer, value.bias)
         host = bool(projections) and all(self.populations[q.source].kind == "analog" for q in projections)
-        self.populations[layer.name] = Population(layer.name, layer.shape, "spiking", rule, host=host, op=op)
+        self.populations[layer.name] = Population(layer.name, layer.shape, "spiking", rule, host=host, op=op, window_bias=bias)
         self.state.projections += projections
         return spikes_of(layer.name, layer.shape)
 

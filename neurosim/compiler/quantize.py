@@ -297,7 +297,8 @@ class _Work:
         op = self.population.op
         if isinstance(op, Coincidence):
             op = replace(op, shift=max(0, round(math.log2(op.scale / float(scale[0])))))
-        return replace(self.population, rule=integer, scale=scale, op=op)
+        window_bias = None if self.population.window_bias is None else whole(self.population.window_bias)
+        return replace(self.population, rule=integer, scale=scale, op=op, window_bias=window_bias)
 
     def _warn_of_saturation(self, scale: Floats) -> None:
         limit = 2 ** (self.chip.arithmetic.state_bits - 1) - 1

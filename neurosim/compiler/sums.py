@@ -39,9 +39,9 @@ def counts_spikes(population: Population, operand: str) -> bool:
 def cell_bounds(
     graph: Graph, population: Population, into: Iterable[Projection], pixels: tuple[int, int], events: int = 1, *, safe: bool = False
 ) -> dict[str, Bound]:
-    """Bounds of the cells of each operand ("": the neurons' own) over all possible spikes and pixels, without bias; real or integer projections.
+    """Bounds of the cells of each operand ("": the neurons' own) over all possible spikes and pixels, without the rule's bias.
 
-    ``events``: most events of an input neuron in one step. ``safe``: currents count with either sign, and one more for their rounding.
+    ``into``: real or integer. ``events``: most events of an input neuron in one step. ``safe``: currents count with either sign, and one more for their rounding.
     """
     shapes = {"": population.shape, **({} if population.op is None else population.op.operands(population.shape))}
     result = {operand: (np.zeros(shape), np.zeros(shape)) for operand, shape in shapes.items()}
@@ -56,6 +56,10 @@ def cell_bounds(
             least = -most
         up[channels] += most * factor
         down[channels] -= least * factor
+    if population.window_bias is not None:
+        up, down = result["window"]
+        up += population.window_bias
+        down -= population.window_bias
     return {operand: (np.maximum(up, 0), np.maximum(down, 0)) for operand, (up, down) in result.items()}
 
 

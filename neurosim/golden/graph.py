@@ -147,6 +147,8 @@ class _Run:
                     history[population.name].append(data[population.name][:, step].astype(np.uint8))
                     continue
                 cells = empty_cells(population.op, population.shape, n, self.kind)
+                if population.window_bias is not None:
+                    cells["window"] += population.window_bias
                 for k, (p, _, _) in enumerate(self.maps):
                     if p.target != population.name:
                         continue

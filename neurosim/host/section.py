@@ -2,7 +2,7 @@
 
 ``meta["host"]``: {"input", "steps", "maps": [{source, target, operand, op, shape, weight, stride, ..., fraction_bits, channel_offset}],
 "populations": [{name, shape, decay, decay_current, reset, strict, max_spikes, pool, ...}], "macs"}; ``pool``: the max_pool of a population or None;
-values named ``weight``, ``threshold``, ... are names of arrays in ``Program.host``.
+``window_bias``: what its windows' cells begin with, or None; values named ``weight``, ``threshold``, ... are names of arrays in ``Program.host``.
 Everything is integer: pixels times int64 weights in int64, bounded below 2**62 by the compiler, so no result depends on machine, order or threads.
 """
 
@@ -62,7 +62,10 @@ def build_host(graph: Graph) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         entry = {
             "name": population.name, "shape": list(population.shape), "decay": rule.decay, "decay_current": rule.decay_current, "reset": rule.reset,
             "strict": rule.strict, "max_spikes": rule.max_spikes, "pool": None,
+            "window_bias": None if population.window_bias is None else f"population{k}.window_bias",
         }  # fmt: skip
+        if population.window_bias is not None:
+            arrays[f"population{k}.window_bias"] = np.asarray(population.window_bias, np.int64)
         if isinstance(population.op, MaxPool):
             entry["pool"] = asdict(population.op)
         for key in ("threshold", "bias", "reset_by", "floor"):
@@ -105,6 +108,8 @@ def run_host(program: Program, images: NDArray[Any]) -> tuple[dict[str, I64], di
         current = sums.pop(p["name"], np.zeros((len(pixels), *p["shape"]), np.int64))
         if p["name"] in pools:
             wide = seen.get(p["name"], np.zeros((len(pixels), *pools[p["name"]].source), np.int64))
+            if p["window_bias"] is not None:
+                wide = wide + arrays[p["window_bias"]]
             current = current + windows(wide, pools[p["name"]], shapes[p["name"]])
         spikes[p["name"]] = _fire(p, arrays, current, meta["steps"])
     return sums, spikes

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from neurosim.chip import load_chip
 from neurosim.compiler.lower import lower
 from neurosim.compiler.op_rewrites import Rewrites, lower_for
+from neurosim.compiler.pipeline import compile_network
 from neurosim.compiler.quantize import quantize
 from neurosim.errors import UnsupportedLayer
 from neurosim.golden import run_graph, run_network
 from neurosim.graph import Graph
+from neurosim.host import run_host
 from neurosim.network import Network
 from neurosim.ops import Coincidence, Gate, MaxPool, OrPool
 from tests.op_networks import lif, op_networks
@@ -81,16 +83,25 @@ def test_populations_are_named_like_their_layers() -> None:
     assert_same(net, graph, np.random.default_rng(0).integers(0, 2, (4, 4, 4, 4, 4), dtype=np.uint8))
 
 
-def test_a_host_layer_pools_its_own_values() -> None:
+@pytest.mark.parametrize("mean", [0.0, 0.5])
+def test_a_host_layer_pools_its_own_values(mean: float) -> None:
+    """The mean of an image is a bias of every window's cells, for it does not reach the padding."""
     net = Network("host", steps=2)
-    x = net.conv2d("conv", net.input("in", (1, 6, 6), scale=256.0), np.ones((2, 1, 3, 3)) / 8, [0.25, -0.5], padding=1)
-    net.output(net.mean("mean", lif(net, "lif", net.max_pool("pool", x, 3, 2, 1), threshold=1.0)))
+    image = net.input("in", (1, 6, 6), scale=256.0, mean=[mean])
+    x = net.conv2d("conv", image, np.stack([np.ones((1, 3, 3)) / 8, -np.eye(3)[None]]), [0.25, -0.5], padding=1)
+    x = net.scale("scale", net.max_pool("pool", x, 3, 2, 1), [2.0, 0.5], bias=0.125)
+    net.output(net.mean("mean", lif(net, "lif", x, threshold=0.5)))
     graph = lower(net)
     population = graph.population("lif")
     assert population.host
     assert isinstance(population.op, MaxPool)
+    assert (population.window_bias is None) == (mean == 0)
     assert {r.layer: r.status for r in graph.rewrites}["pool"] == "host"
-    assert_same(net, graph, np.random.default_rng(1).integers(0, 256, (6, 1, 6, 6), dtype=np.uint8))
+    data = np.random.default_rng(1).integers(0, 256, (6, 1, 6, 6), dtype=np.uint8)
+    assert_same(net, graph, data)
+    result = compile_network(net, "async-mesh")
+    _, spikes = run_host(result.program, data)
+    np.testing.assert_array_equal(spikes["lif"], run_network(net, data).spikes["lif"])
 
 
 def image_beside_spikes(net: Network) -> str:
@@ -106,10 +117,7 @@ REFUSED = {
     "mask of values": (lambda n: n.lif("lif", n.gate("bad", spikes(n), conv(n))), "gate"),
     "factor below 0": (lambda n: n.lif("lif", n.scale("bad", n.max_pool("pool", conv(n), 2), -1.0)), "scale"),
     "factors of an attention": (lambda n: n.lif("lif", n.scale("bad", attend(n, "a"), [1.0, 2.0])), "scale"),
-    "mean of an image at a border": (
-        lambda n: n.lif("lif", n.max_pool("bad", n.conv2d("c", n.input("in", (2, 4, 4), mean=9.0), np.ones((1, 2, 3, 3)), padding=1), 2)),
-        "max_pool",
-    ),
+    "bias by pixel": (lambda n: n.lif("lif", n.max_pool("bad", n.scale("s", conv(n), 1.0, bias=np.arange(32.0).reshape(2, 4, 4)), 2)), "max_pool"),
     "image beside spikes": (image_beside_spikes, "max_pool"),
 }
 
