@@ -20,7 +20,7 @@ from neurosim.compiler.supports import CheckRow
 from neurosim.compiler.supports import check as check_network
 from neurosim.energy import Energy, price
 from neurosim.engine.events import Options, Progress, Result
-from neurosim.engine.run import simulate_stimuli
+from neurosim.engine.run import Watch, simulate_stimuli
 from neurosim.errors import DataError
 from neurosim.frontends import load
 from neurosim.frontends.recordings import is_recordings, read_recordings
@@ -118,7 +118,7 @@ class Run:
             self.program, self.result, self.energy(), labels=self.labels, engine=self.engine, streamed=self.options.streamed,
             wall_s=self.wall_s, run_dir=None if self.run_dir is None else str(self.run_dir), realtime=self.realtime, trace=self.trace_path,
         )  # fmt: skip
-        rows = self.program.meta.get("workload")
+        rows: list[dict[str, Any]] = self.program.meta.get("workload") or []
         workload = (
             Workload.from_rows(str(self.program.meta.get("network", "")), self.program.steps, rows)
             if any(row["macs"] for row in rows or ())
@@ -203,14 +203,16 @@ def simulate(
     max_time_ps: int = 10**15,
     progress: Progress | None = None,
     observe: Callable[[NDArray[Any]], None] | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Run the program on data: a DATA.npz, an array of images, a user's copy of an event data set (``frontends.recordings``), Recordings, or what
     ``load_data`` gave.
 
-    ``record`` writes the event trace to a Parquet file, ``keep`` says which of its rows; ``observe`` is called with every chunk of trace rows instead.
-    ``jitter`` is the relative spread of service times in 1/65536. ``window`` (ps, or text such as "2 ms") ends a sample in free, where a network that
-    feeds itself would never come to rest, and paces streamed samples there. ``faults``: lost spikes, cores that died, weight bits
-    (``neurosim.Faults``). ``events``: how recordings are used (``neurosim.host.event_options``).
+    ``record`` writes the event trace to a Parquet file, ``keep`` says which of its rows; ``observe`` is called with every chunk of trace rows
+    instead. ``jitter`` is the relative spread of service times in 1/65536. ``window`` (ps, or text such as "2 ms") ends a sample in free, where a
+    network that feeds itself would never come to rest, and paces streamed samples there. ``faults``: lost spikes, cores that died, weight bits
+    (``neurosim.Faults``). ``events``: how recordings are used (``neurosim.host.event_options``). ``watch`` is called with the result of every part of
+    isolated samples as it comes, the samples done and those in all.
     Raises DataError, Deadlock, Livelock, RunError.
     """
     if record is not None and observe is not None:
@@ -233,10 +235,12 @@ def simulate(
     began = time.perf_counter()
     if record is not None:
         with TraceWriter(Path(record), program, selection=keep) as writer:
-            result = simulate_stimuli(program, stimuli, **asdict(options), engine=engine, workers=workers, sink=writer, progress=progress)
+            result = simulate_stimuli(
+                program, stimuli, **asdict(options), engine=engine, workers=workers, sink=writer, progress=progress, watch=watch
+            )
     else:
         sink = _Observer(observe) if observe is not None else None
-        result = simulate_stimuli(program, stimuli, **asdict(options), engine=engine, workers=workers, sink=sink, progress=progress)
+        result = simulate_stimuli(program, stimuli, **asdict(options), engine=engine, workers=workers, sink=sink, progress=progress, watch=watch)
     wall_s = time.perf_counter() - began
     return Run(
         program,

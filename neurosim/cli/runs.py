@@ -12,7 +12,8 @@ import typer
 from neurosim.cli.console import Json, err, friendly, out, print_json, progress, refuse_overwriting, table
 from neurosim.cli.options import with_recording_options
 from neurosim.cli.tracing import tell_deadlock, trace_file, trace_plan, with_trace_options
-from neurosim.errors import Deadlock
+from neurosim.cli.watch import live_view
+from neurosim.errors import Deadlock, RunError
 from neurosim.units import format_count, format_energy, format_time
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def run(
     stuck_at_1: Annotated[float, typer.Option(min=0, max=1, help="Share of the stored weight bits that are stuck at 1.")] = 0.0,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes; the result does not depend on them.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a run directory.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show progress, spikes, energy and the busiest cores while it runs.")] = False,
     json_: Json = False,
     *,
     recordings: dict[str, Any],
@@ -71,9 +73,11 @@ def run(
         api.simulate, loaded, input_, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, window=window, faults=faults,
         events=events,
     )  # fmt: skip
-    with trace_file(traced, record), progress("simulating", quiet=json_) as update:
+    if watch and stream:
+        raise RunError("--watch looks at samples as they end, a streamed run is one simulation; leave one of --watch and --stream out")
+    with trace_file(traced, record), progress("simulating", quiet=json_ or watch) as update, live_view(loaded, shown=watch) as look:
         try:
-            result = simulate(samples=samples, record=traced, keep=kept, workers=jobs, progress=update)
+            result = simulate(samples=samples, record=traced, keep=kept, workers=jobs, progress=update, watch=look)
         except Deadlock as error:
             tell_deadlock(loaded, error, simulate, json_)
             raise

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import fields, replace
+from itertools import pairwise
 from typing import Any
 
 import networkx as nx
@@ -18,8 +19,14 @@ from neurosim.program import E_REGION, Program
 
 ENGINES = ("fast", "reference")
 SYNCS = ("free", "wavefront", "barrier")
+WATCHED_PARTS = 200
+"""Parts into which a watched run of isolated samples is cut, at most."""
 CHUNKS_PER_WORKER = 4
 """Parts that each worker is dealt, so that slow samples even out."""
+
+
+Watch = Callable[[Result, int, int], None]
+"""Called with the result of the next part of the samples, the number of samples done and that in all."""
 
 
 def engine_of(name: str) -> Engine:
@@ -53,11 +60,13 @@ def simulate_stimuli(
     workers: int = 1,
     sink: Sink | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     """Simulate one stimulus per sample; the options are those of ``events.Options``.
 
     ``workers`` > 1 spreads isolated samples over that many processes (spawned, so the caller's script needs ``if __name__ == "__main__"``). The
-    result is the same for every number of workers; ``sink`` then receives the trace part by part, in order of samples.
+    result is the same for every number of workers; ``sink`` then receives the trace part by part, in order of samples. ``watch`` is called with the
+    result of every part of the isolated samples as it comes, in order, and with the samples done and in all; not in streamed runs.
     Raises RunError: unknown engine, discipline not simulated, streaming without steps or over workers, nothing to simulate, jitter out of range;
     Deadlock and Livelock (also RunErrors); DataError for a malformed stimulus.
     """
@@ -89,9 +98,26 @@ def simulate_stimuli(
         link_loss=link_loss, window_ps=window_ps, first_sample=first_sample,
     )  # fmt: skip
     workers = min(workers, len(stimuli))
-    if workers == 1:
-        return run(program, list(stimuli), options, sink=sink, progress=progress)
-    return _spread(program, stimuli, options, engine, workers, sink, progress)
+    if workers > 1:
+        return _spread(program, stimuli, options, engine, workers, sink, progress, watch)
+    if watch is not None and not streamed:
+        return _in_parts(program, stimuli, options, run, sink, progress, watch)
+    return run(program, list(stimuli), options, sink=sink, progress=progress)
+
+
+def _in_parts(
+    program: Program, stimuli: Sequence[Stimulus], options: Options, run: Engine, sink: Sink | None, progress: Progress | None, watch: Watch
+) -> Result:
+    """Isolated samples in consecutive parts, one after the other in this process."""
+    bounds = np.linspace(0, len(stimuli), min(len(stimuli), WATCHED_PARTS) + 1).astype(int).tolist()
+    parts = []
+    for a, b in pairwise(bounds):
+        part = run(program, list(stimuli[a:b]), replace(options, first_sample=options.first_sample + a), sink=sink)
+        parts.append(part)
+        if progress is not None:
+            progress(b, len(stimuli))
+        watch(part, b, len(stimuli))
+    return join_results(parts)
 
 
 def feeds_itself(program: Program) -> str | None:
@@ -107,8 +133,9 @@ def feeds_itself(program: Program) -> str | None:
 
 
 def _spread(
-    program: Program, stimuli: Sequence[Stimulus], options: Options, engine: str, workers: int, sink: Sink | None, progress: Progress | None
-) -> Result:
+    program: Program, stimuli: Sequence[Stimulus], options: Options, engine: str, workers: int, sink: Sink | None, progress: Progress | None,
+    watch: Watch | None,
+) -> Result:  # fmt: skip
     """Deal the samples out in consecutive parts, gather the results in order of samples."""
     bounds = np.linspace(0, len(stimuli), min(len(stimuli), workers * CHUNKS_PER_WORKER) + 1).astype(int)
     parts = list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
@@ -129,6 +156,8 @@ def _spread(
                     sink.write(part.trace)
                     part.trace = part.trace[:0]
                 written += 1
+                if watch is not None:
+                    watch(part, parts[written - 1][1], len(stimuli))
             if progress is not None:
                 progress(done, len(stimuli))
     except BaseException:  # an error or Ctrl-C: nobody wants the rest
