@@ -26,9 +26,9 @@ from neurosim.frontends import load
 from neurosim.frontends.recordings import is_recordings, read_recordings
 from neurosim.host import EventOptions, Recordings, Samples, encode, host_macs, load_data
 from neurosim.network import Network
-from neurosim.program import Program
+from neurosim.program import Program, html_table
 from neurosim.trace import Selection, TraceWriter, predict, summarise, write_run
-from neurosim.units import parse_time_ps
+from neurosim.units import format_count, format_energy, format_time, parse_time_ps
 
 if TYPE_CHECKING:
     from neurosim.engine.faults import Faults
@@ -126,6 +126,29 @@ class Run:
         )
         macs = host_macs(self.program)
         return summary | {"neurobench": neurobench_metrics(self.program, self.result, host_macs_per_sample=macs, workload=workload)}
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What one wants to know at a glance, name and words."""
+        s = self.summary()
+        n, energy = max(1, s["samples"]), s["energy_fj"]
+        parts = ", ".join(f"{name} {format_energy(energy[name])}" for name in ("synapse", "soma", "noc", "io", "static", "host"))
+        decision = s["latency_ps"]["decision"]
+        return [
+            ("run", f"{s['samples']} samples of {self.data_name or 'data'} on {s['chip']}, {s['sync']}, {s['engine']} engine, {s['wall_s']:.1f} s"),
+            ("accuracy", "no labels" if s["accuracy"] is None else f"{s['accuracy']:.2%}"),
+            ("spikes per sample", format_count(round(s["spikes"] / n, 1))),
+            ("synaptic operations per sample", format_count(round(s["synops"] / n, 1))),
+            ("latency to decision", "-" if decision is None else f"{format_time(decision)} (median)"),
+            ("energy per sample", f"{format_energy(energy['total'])} ({parts})"),
+            ("findings", "; ".join(f["text"] for f in s.get("findings", [])) or "none"),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {words}" for name, words in self.facts())
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks."""
+        return html_table("Run", self.facts())
 
     def spikes(self, population: str) -> NDArray[np.unsignedinteger[Any]]:
         """[samples, steps, channels, height, width] values of the spikes of a population on the chip: uint8; in free uint32, counts of one step.

@@ -41,6 +41,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, fields
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,28 @@ class Program:
         found: NDArray[np.bool_] = (self.index[first] < self.index[first + 1]).any(axis=0)
         return None if found.all() else found
 
+    def facts(self) -> list[tuple[str, str]]:
+        """What one wants to know at a glance, name and words."""
+        used = len(set(self.slice_core.tolist()))
+        firing = [p for p in self.meta["populations"] if p["kind"] == "spiking" and not p["host"]]
+        return [
+            ("network", f"{self.meta.get('network', '')}, {self.steps} step(s)"),
+            ("chip", f"{self.chip.name}, {self.sync}"),
+            ("cores", f"{used} of {self.cores} for {self.slices} slices"),
+            ("populations on the chip", str(len(firing))),
+            ("neurons", str(int(self.neuron_ptr[-1]))),
+            ("stored weights", str(len(self.weights))),
+            ("memory", f"{sum(row['bytes'] for row in self.meta.get('memory', []))} bytes in all"),
+            ("digest", self.digest()[:16]),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {words}" for name, words in self.facts())
+
+    def _repr_html_(self) -> str:
+        """Table for notebooks."""
+        return html_table("Program", self.facts())
+
     def digest(self) -> str:
         """SHA-256 over everything that the engines read, in hexadecimal."""
         return content_digest(self._header(), self._arrays())
@@ -215,6 +238,14 @@ class Program:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ``.nsim`` file, whole or not at all (temporary name, then renamed). The bytes depend on the content only."""
         write_zip(Path(path), self._header(), self._arrays())
+
+
+def html_table(title: str, rows: list[tuple[str, str]]) -> str:
+    """Two columns of text as HTML, for notebooks."""
+    cells = "".join(
+        f"<tr><th style='text-align:left'>{escape(name)}</th><td style='text-align:left'>{escape(words)}</td></tr>" for name, words in rows
+    )
+    return f"<table><caption>{escape(title)}</caption>{cells}</table>"
 
 
 def load_program(path: str | os.PathLike[str]) -> Program:
