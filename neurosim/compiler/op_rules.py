@@ -10,6 +10,7 @@ import numpy as np
 from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
 from neurosim.compiler.op_rewrites import event_layer, obstacle
+from neurosim.compiler.ranges import largest_parameter
 from neurosim.compiler.sums import bank_sums, counts_spikes
 from neurosim.graph import Graph, Population, SumPool
 from neurosim.ops import Coincidence, Gate, MaxPool, Op, OrPool
@@ -37,11 +38,12 @@ def op_rows(population: Population, chip: Chip, graph: Graph, works: Callable[[]
         yield _lacking(layer, op, chip, graph, population, works)
         return
     if rule.max_spikes > c.neuron.max_spikes and any(sync != "free" for sync in chip.sync):
-        what = "its neurons send spikes of several values" if op is None or isinstance(op, Coincidence) else "it passes sums of spikes on"
-        remedy = f"train with at most {c.neuron.max_spikes} per step" if op is None else "put a lif layer before it"
+        own = any(r.layer == population.name and r.op == "lif" for r in graph.rewrites)
+        what = "its neurons send spikes of several values" if own else "it passes sums of spikes on"
+        remedy = f"train with at most {c.neuron.max_spikes} per step" if own else "put a lif layer before it"
         yield (
-            population.name, kind, rule.max_spikes, c.neuron.max_spikes, f"{chip.name}: {what}", f"{remedy}, or use a chip with more "
-            "(capabilities.neuron.max_spikes)",
+            population.name, "lif" if own else kind, rule.max_spikes, c.neuron.max_spikes, f"{chip.name}: {what}", 
+            f"{remedy}, or use a chip with more (capabilities.neuron.max_spikes)",
         )  # fmt: skip
     if op is None:
         yield from _neuron_rows(population, chip)
@@ -100,20 +102,13 @@ def _words(layer: str, population: Population, op: Op, chip: Chip, graph: Graph)
     if all(sync == "free" for sync in chip.sync):
         return  # there cells saturate
     if isinstance(op, OrPool | Gate | Coincidence):
+        wider = "add fewer spikes, or use a chip with wider banks (arithmetic.acc_bits)"
         for total in bank_sums(graph, population, counted, a.acc_bits, (0, 0)):
             if not total.fits:
-                remedy = (
-                    "use a smaller window" if isinstance(op, OrPool) else "add fewer spikes, or use a chip with wider banks (arithmetic.acc_bits)"
-                )
+                remedy = "use a smaller window" if isinstance(op, OrPool) else wider
                 yield layer, kind, round(total.value), round(total.limit), f"{chip.name}: {total.what}", remedy
     if isinstance(op, Coincidence) and population.rule is not None:
-        threshold, room = float(np.max(np.asarray(population.rule.threshold))) / op.scale, 2 ** (a.state_bits - 1) - 1
-        if threshold > room:
-            yield (
-                layer,
-                kind,
-                f"{threshold:.6g}",
-                room,
-                f"{chip.name}: threshold, in units of the scale, beside {a.state_bits} bits",
-                "use a larger scale",
-            )
+        largest_unit, room = float(largest_parameter(population, population.rule).max()) / op.scale, 2 ** (a.state_bits - 1) - 1
+        if largest_unit > room:
+            reason = f"{chip.name}: threshold, bias or floor of {population.name}, in units of the scale, in {a.state_bits} bits"
+            yield layer, kind, f"{largest_unit:.6g}", room, reason, "use a larger scale"

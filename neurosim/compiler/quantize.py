@@ -21,7 +21,7 @@ from neurosim.compiler.adapt import adapt
 from neurosim.compiler.exact import HEADROOM, exact_integers, whole_projection
 from neurosim.compiler.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, span
 from neurosim.compiler.sums import bank_sums, cell_bounds, counts_spikes, input_bounds, most_coincidences, reach
-from neurosim.errors import ModelError
+from neurosim.errors import ModelError, UnsupportedLayer
 from neurosim.graph import Graph, NeuronRule, Population, Projection, TokenMix
 from neurosim.ops import Coincidence, Gate, OrPool
 
@@ -117,7 +117,10 @@ class _Work:
             self._warn_of_saturation(np.asarray(done[0].scale))
             return done
         if isinstance(self.population.op, OrPool | Gate):
-            raise ModelError(f"{self.population.name}: a population that passes spikes on does not fit {self.chip.name}: {done}")
+            raise UnsupportedLayer(
+                self.population.name, self.population.op.name, f"a population that passes spikes on does not fit {self.chip.name}: {done}",
+                remedy="use a chip with wider words",
+            )  # fmt: skip
         if done:
             self.warnings.append(f"{self.population.name}: its whole numbers do not fit {self.chip.name} and are scaled: {done}")
         scale, shifts = self._scale()
@@ -218,10 +221,11 @@ class _Work:
         shift = min(wanted, allowed)
         if shift < 0:
             most = float(most_coincidences(self.population, cells).max())
-            raise ModelError(
-                f"{self.population.name}: {most:.3g} coincidences of scale {op.scale:.3g} beside a threshold of {threshold:.3g} do not fit "
-                f"{a.state_bits} bits of state and {a.acc_bits} bits of a bank; use fewer tokens or channels per head, or a chip with wider words"
-            )
+            raise UnsupportedLayer(
+                self.population.name, op.name, f"coincidences of scale {op.scale:.3g} beside a threshold of {threshold:.3g} and other inputs",
+                value=f"{most:.3g} coincidences", limit=f"{a.state_bits} bits of state, {a.acc_bits} of a bank",
+                remedy="use fewer tokens or channels per head, or a chip with wider words",
+            )  # fmt: skip
         scale = np.full(self.population.shape[0], op.scale / 2.0**shift)
         return scale, self._shifts(scale)
 
@@ -324,7 +328,10 @@ class _Work:
             return True
         scale = np.asarray(population.scale)
         if isinstance(population.op, Coincidence) and float(scale[0]) >= population.op.scale:
-            raise ModelError(f"{population.name}: {over[0].what} can reach {over[0].value:.3g}, {acc_bits} bits hold {over[0].limit:.3g}")
+            raise UnsupportedLayer(
+                population.name, "coincidence", over[0].what, value=f"{over[0].value:.3g}", limit=f"{over[0].limit:.3g}",
+                remedy="use fewer tokens or channels per head, or a chip with wider banks (arithmetic.acc_bits)",
+            )  # fmt: skip
         if float(scale.max()) > 1e12 * float(np.abs(np.asarray(self.rule.threshold)).max()):
             raise ModelError(f"{self.population.name}: {over[0].what} need {over[0].value:.3g} units, acc_bits {acc_bits} end at {over[0].limit:.3g}")
         text = f"{self.population.name}: scale coarsened because {over[0].what} could leave the {acc_bits}-bit banks"

@@ -41,7 +41,8 @@ def cell_bounds(
 ) -> dict[str, Bound]:
     """Bounds of the cells of each operand ("": the neurons' own) over all possible spikes and pixels, without the rule's bias.
 
-    ``into``: real or integer. ``events``: most events of an input neuron in one step. ``safe``: currents count with either sign, and one more for their rounding.
+    ``into``: real or integer. ``events``: most events of an input neuron in one step. ``safe``: currents count with either sign, and one more for
+    their rounding.
     """
     shapes = {"": population.shape, **({} if population.op is None else population.op.operands(population.shape))}
     result = {operand: (np.zeros(shape), np.zeros(shape)) for operand, shape in shapes.items()}
