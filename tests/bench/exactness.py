@@ -32,19 +32,9 @@ RANDOM = ("spikformer", "qkformer", "qkformer-gates", "msvit", "smixer", "spikfo
 MODELS = ("stmixer", *RANDOM)
 SYNCS = ("wavefront", "barrier")
 HEAD = (
-    "model",
-    "T",
-    "chip runs",
-    "layers",
-    "folded",
-    "neuron steps",
-    "spikes",
-    "rates of layers",
-    "mismatches",
-    "samples excused",
-    "wrong",
-    "float ties",
-)
+    "model", "T", "chip runs", "layers", "folded", "neuron steps", "spikes", "rates of layers", "mismatches", "samples excused", "wrong", "float ties",
+    "sums at the threshold",
+)  # fmt: skip
 
 
 def images(count: int) -> NDArray[np.uint8]:
