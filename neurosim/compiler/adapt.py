@@ -19,8 +19,8 @@ POINTWISE_LIMIT = 2**24
 
 
 def adapt(graph: Graph, chip: Chip) -> Graph:
-    """The graph with sparse maps stored as 1x1 convolutions or dense where the chip has no sparse ones, and poolings beyond the chip's limits as dense
-    or sparse maps.
+    """The graph with sparse maps stored as 1x1 convolutions or dense where the chip has no sparse ones, and poolings beyond the chip's limits as
+    dense or sparse maps.
 
     Cores that hold one layer each address their neurons by row and column, so there only maps onto single pixels are written out. What the host
     computes and the windows of an or_pool stay as they are.
