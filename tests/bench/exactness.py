@@ -32,8 +32,8 @@ RANDOM = ("spikformer", "qkformer", "qkformer-gates", "msvit", "smixer", "spikfo
 MODELS = ("stmixer", *RANDOM)
 SYNCS = ("wavefront", "barrier")
 HEAD = (
-    "model", "T", "chip runs", "layers", "folded", "neuron steps", "spikes", "rates of layers", "mismatches", "samples excused", "wrong", "float ties",
-    "sums at the threshold",
+    "model", "T", "chip runs", "layers", "folded", "neuron steps", "spikes", "rates of layers", "mismatches", "samples excused", "wrong",
+    "float ties", "sums at the threshold",
 )  # fmt: skip
 
 
