@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from neurosim.compiler.expression import Expression, Pending, Term, largest_sum, project, spikes_of, through, unit_of, whole_counts
+from neurosim.compiler.expression import Expression, Pending, Term, counts_of, largest_sum, project, spikes_of, through, whole_counts
 from neurosim.compiler.gate_masks import folded_mask
 from neurosim.compiler.stages import Reshape, Stage, identity, is_identity
 from neurosim.errors import UnsupportedLayer
@@ -228,13 +228,13 @@ def _attention(state: State, layer: Layer) -> Expression:
         terms = through(value.terms, [], state.populations, layer.name)
         spikes = not np.any(value.bias) and all(state.populations[t.source].kind != "analog" for t in terms)
         found = state.project(layer.name, layer.shape, terms, operand) if spikes else []
-        unit = unit_of(found)
-        counts = whole_counts(found, state.populations, unit) if spikes else None
-        if counts is None:
+        counted = counts_of(found, state.populations) if spikes else None
+        if counted is None:
             raise UnsupportedLayer(
                 layer.name, "attention", f"its {operand}, {name}, is no sum of spikes", value="real values", limit="spikes",
                 remedy="put lif layers before q, k and v",
             )  # fmt: skip
+        counts, unit = counted
         state.bounded(layer, f"its {operand}, {name}, is a sum of too many spikes", largest_sum(counts, state.populations, layer.shape))
         operands[operand] = terms if unit == 1.0 else through(terms, [identity(layer.shape[0], 1.0 / unit)], state.populations)
         scale *= unit

@@ -17,6 +17,8 @@ from neurosim.ops import Coincidence, MaxPool
 Floats = NDArray[np.float64]
 CLOSE = 1e-9
 """How far, relatively, numbers that are meant to be whole may be from it after a division."""
+MOST_PARTS = 16
+"""The least of several weights is tried as so many units at most."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,17 @@ def whole_counts(projections: Sequence[Projection], populations: Mapping[str, Po
     return result
 
 
-def unit_of(projections: Sequence[Projection]) -> float:
-    """The least weight that is not 0; 1 where there is none. Weights of counts are multiples of it."""
-    least = [float(positive.min()) for p in projections if (positive := np.asarray(p.map.weight)[np.asarray(p.map.weight) > 0]).size]
-    return min(least, default=1.0)
+def counts_of(projections: Sequence[Projection], populations: Mapping[str, Population]) -> tuple[list[Projection], float] | None:
+    """(projections of whole weights, the unit that they were multiples of): the largest unit that is the least weight over a small whole number.
+
+    None where the weights have no such unit, or some are below 0, or are no weights of spikes.
+    """
+    least = min((float(some.min()) for p in projections if (some := np.asarray(p.map.weight)[np.asarray(p.map.weight) > 0]).size), default=1.0)
+    for parts in range(1, MOST_PARTS + 1):
+        counts = whole_counts(projections, populations, least / parts)
+        if counts is not None:
+            return counts, least / parts
+    return None
 
 
 def largest_sum(projections: Sequence[Projection], populations: Mapping[str, Population], shape: Shape) -> int:

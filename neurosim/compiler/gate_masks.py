@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neurosim.compiler.expression import CLOSE, Expression, Term, project, through, unit_of, whole_counts
+from neurosim.compiler.expression import CLOSE, Expression, Term, counts_of, project, through, whole_counts
 from neurosim.compiler.stages import identity
 from neurosim.golden.maps import apply_map
 from neurosim.graph import LinearMap, Shape
@@ -58,9 +58,10 @@ def folded_mask(state: State, gate: Layer, mask: Expression) -> Folded | str:
     if driven.pending is not None or any(state.populations[t.source].kind == "analog" for t in driven.terms):
         return "it reads real values"
     into = project(layer.name, layer.shape, driven.terms, state.populations, ops)
-    unit = unit_of(into)
-    if whole_counts(into, state.populations, unit) is None:
-        return "its weights are no whole multiples of the least one, or below 0"
+    counted = counts_of(into, state.populations)
+    if counted is None:
+        return "its weights are no whole multiples of one unit, or below 0"
+    unit = counted[1]
     found = _count(layer.params, gate.params, unit, net.steps)
     if isinstance(found, str):
         return found

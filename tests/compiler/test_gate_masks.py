@@ -16,11 +16,11 @@ MEMORYLESS: dict[str, Any] = {"decay": 0.5, "input_scale": 0.5, "threshold": 0.5
 LATCH: dict[str, Any] = {"decay": 1.0, "reset": "subtract", "reset_by": 0.0, "threshold": 3.0}
 
 
-def gated(steps: int, lif: dict[str, Any], weight: float = 1.0, shared: bool = False, **gate: Any) -> Network:
+def gated(steps: int, lif: dict[str, Any], weight: Any = 1.0, shared: bool = False, **gate: Any) -> Network:
     """Six channels of events gated per pixel by a lif over their sum."""
     net = Network("gated", steps=steps)
     x = net.spikes_input("in", (6, 3, 1))
-    mask = net.lif("mask", net.conv2d("sum", x, np.full((1, 6, 1, 1), weight)), **lif)
+    mask = net.lif("mask", net.conv2d("sum", x, np.broadcast_to(weight, (1, 6, 1, 1))), **lif)
     y = net.gate("gate", x, net.reshape("same", mask, (1, 3, 1)), **gate)
     if shared:
         y = net.add("both", y, net.conv2d("spread", mask, np.ones((6, 1, 1, 1))))
@@ -34,6 +34,7 @@ FOLDED = {
     "strict": (1, {**MEMORYLESS, "strict": True}, {"inverted": True}, Gate((1, 3, 1), 2, inverted=True)),
     "one step remembers nothing": (1, {**MEMORYLESS, "threshold": 2.5}, {}, Gate((1, 3, 1), 5)),
     "weights with a factor": (4, {"decay": 0.25, "threshold": 0.3}, {"weight": 0.1}, Gate((1, 3, 1), 3)),
+    "weights of two and three": (4, {"decay": 0.5, "threshold": 1.0}, {"weight": np.resize([1.0, 1.5], (1, 6, 1, 1))}, Gate((1, 3, 1), 2)),
     "latch": (4, LATCH, {"inverted": True}, Gate((1, 3, 1), 3, inverted=True, latched=True)),
     "latched by any spike": (4, MEMORYLESS, {"latched": True}, Gate((1, 3, 1), 1, latched=True)),
     "latched by a sum": (4, {**LATCH, "reset_by": None}, {"latched": True}, Gate((1, 3, 1), 3, latched=True)),
