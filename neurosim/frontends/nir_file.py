@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import ModelError, UnsupportedLayer
+from neurosim.frontends.constants import Constants
 from neurosim.frontends.nir_maps import MAPS
 from neurosim.frontends.nir_neurons import NEURONS
 from neurosim.frontends.nir_source import FIRING, STATES, Edge, Source, read_source
-from neurosim.golden.network import linear_layer
 from neurosim.graph import Shape
 from neurosim.network import Network
-from neurosim.network.layers import LINEAR_OPS
 
 Floats = NDArray[np.float64]
 Test = Literal["above", "reach"]
@@ -114,8 +113,7 @@ class Builder:
         self.note = source.notes.append
         self.layers: dict[str, str] = {}
         self.entries: dict[str, list[Callable[[str, str, int], None]]] = {}
-        self.constants: dict[str, Floats] = {}
-        self.one = ""
+        self.constants = Constants(self.net, self.free_name)
         self.missing: dict[str, list[str]] = {}
         self.last, self.wanted = "", self._chosen(output)
         self.order, self.closing = self._order()
@@ -189,11 +187,7 @@ class Builder:
 
     def constant(self, layer: str) -> Floats:
         """(c, y, x): what a layer is without any spike."""
-        if layer not in self.constants:
-            made = self.net.layers[layer]
-            known = made.op in LINEAR_OPS and made.op != "delay"
-            self.constants[layer] = linear_layer(made, [self.constant(x)[None] for x in made.inputs])[0] if known else np.zeros(made.shape)
-        return self.constants[layer]
+        return self.constants.of(layer)
 
     def free_name(self, name: str) -> str:
         """A layer name that is not taken."""

@@ -191,20 +191,9 @@ def _constant_input(b: Builder, node: str, source: str, rule: Rule) -> tuple[Flo
     if rule.slow is None:
         return rule.drive * extra, source
     inside = b.constant(source)
-    if np.any(inside):
-        source = b.net.scale(b.free_name(f"{node}.unbiased"), source, 1.0, -inside)
-        extra = extra + inside
+    source, extra = b.constants.without(f"{node}.unbiased", source), extra + inside
     if np.any(extra):
-        if not b.one:
-            contract = b.net.input_contract
-            n = int(np.prod(contract.shape))
-            none = b.net.sparse(b.free_name("one.input"), contract.name, np.zeros(n + 1), [], [], (1, 1, 1))
-            b.one = b.net.lif(b.free_name("one"), none, decay=0.0, threshold=1.0, bias=1.0)
-        b.note(f"node {node}: the bias of its current comes as spikes of {b.one}, a neuron that fires in every step")
-        current = b.net.linear(b.free_name(f"{node}.bias"), b.one, extra.reshape(-1, 1))
-        if shape[1:] != (1, 1):
-            current = b.net.reshape(b.free_name(f"{node}.bias.shape"), current, shape)
-        source = b.net.add(b.free_name(f"{node}.biased"), source, current)
+        source = b.constants.as_spikes(node, source, extra)
     return np.zeros(shape), source
 
 

@@ -204,7 +204,7 @@ def check_network(net: Network, reference: Reference, reduce: Any) -> list[str]:
 def _first_difference(net: Network, reference: Reference, golden: Any, fired: dict[str, list[Any]]) -> tuple[str, int, int, float] | None:
     """(layer, step, spikes, largest margin) of the first difference by step, then by layer."""
     neurons = {neuron.name: neuron for neuron in reference.neurons}
-    names = [name for name, layer in net.layers.items() if layer.op == "lif"]
+    names = [name for name, layer in net.layers.items() if layer.op == "lif" and name in neurons]
     module = {name: reference.layout(neurons[name], fired[name]) for name in names}
     for step in range(net.steps):
         for name in names:

@@ -12,6 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from neurosim.errors import ModelError, UnsupportedLayer
+from neurosim.frontends.constants import Constants
 from neurosim.frontends.torch_export import Neuron
 from neurosim.frontends.torch_gather import Mix, Product, layer_of
 from neurosim.frontends.torch_options import Axes
@@ -44,6 +45,7 @@ class Walk:
     ) -> None:
         self.program, self.model, self.neurons, self.net, self.axes, self.handlers = program, model, neurons, net, axes, handlers
         self.ledger = Ledger(net.steps)
+        self.constants = Constants(net, self.free)
         self.values: dict[Any, Any] = {}
         self.cache: dict[Any, Source] = {}
         self.mixes: dict[int, Mix] = {}
@@ -299,9 +301,11 @@ class Walk:
         if first is None:
             order, known = self.natural(pattern)
             form = known.shape if known is not None else layer_shape(inner)
-            source = self.layer_of(pattern[order], form, None if added is None else added[order])
+            given = self.layer_of(pattern[order], form, None if added is None else added[order]).name
+            if neuron.rule.lif.get("decay_current") is not None and (bias := self.constants.of(given)).any():
+                given = self.constants.as_spikes(neuron.name, self.constants.without(f"{neuron.name}.unbiased", given), bias)
             rule = {key: per_neuron(value, inner, form, order.numpy()) for key, value in neuron.rule.lif.items()}
-            built = self.net.lif(neuron.name, source.name, **rule)
+            built = self.net.lif(neuron.name, given, **rule)
             self.lif[layer] = (self.ledger.add(built, form, True), pattern, added)
             self.orders[layer] = torch.argsort(order)
         result = self.ledger.all_steps(self.lif[layer][0]).reshape(steps, -1)[:, self.orders[layer]]
