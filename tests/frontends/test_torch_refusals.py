@@ -191,7 +191,8 @@ def test_batch_mixing_can_be_accepted() -> None:
         ({"layout": "channels"}, "layout 'channels' is not known"),
         ({"leak": 0.5}, "rule key 'leak' is not known"),
         ({"steps": None}, "so its rule must say steps"),
-        ({"max_spikes": 4}, "a neuron fires at most once per step; value 4, limit 1"),
+        ({"max_spikes": 4}, "its rule and its forward differ .* max_spikes 4"),
+        ({"max_spikes": 300}, "a neuron fires too many spikes per step; value 300, limit 1 to 255"),
     ],
 )
 def test_rules_that_are_wrong(changes: dict[str, Any], message: str) -> None:
