@@ -32,6 +32,7 @@ from neurosim.program import (
     OP_SH,
     OP_SHIFT,
     OP_SW,
+    R_BANKS,
     Program,
 )  # fmt: skip
 
@@ -51,6 +52,12 @@ def acts(program: Program) -> I64:
     if program.sync != "free":
         found[(found != c.ACT_K) & (found != c.ACT_V)] = c.ACT_NONE
     return found.astype(np.int64)
+
+
+def bank_places(program: Program) -> I64:
+    """[S] where the banks of each slice begin among those of all."""
+    room = program.slice_rule[:, R_BANKS] * program.slice_cells
+    return np.asarray(np.cumsum(room) - room)
 
 
 def op_tables(program: Program) -> tuple[I64, I64, int]:

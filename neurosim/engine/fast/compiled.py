@@ -22,12 +22,12 @@ OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrap
 
 def jit(function: F) -> F:
     """Compile an inner function of the kernel; it must not create arrays and cannot be called from Python."""
-    return cast(F, _without_literals(njit(no_cpython_wrapper=True, **OPTIONS)(function)))
+    return cast(F, _plainly(njit(no_cpython_wrapper=True, **OPTIONS)(function)))
 
 
 def part(function: F) -> F:
     """Compile an inner function that is called from one place, into that place: handing over dozens of arrays costs as much as a packet-hop."""
-    return cast(F, _without_literals(njit(no_cpython_wrapper=True, forceinline=True, **OPTIONS)(function)))
+    return cast(F, _plainly(njit(no_cpython_wrapper=True, forceinline=True, **OPTIONS)(function)))
 
 
 def apart(function: F) -> F:
@@ -35,15 +35,16 @@ def apart(function: F) -> F:
 
     numba hands ``forceinline`` down from a caller to whatever it calls, so the plain functions above end up in the places of their calls.
     """
-    return cast(F, _without_literals(njit(no_cpython_wrapper=True, forceinline=False, **OPTIONS)(function)))
+    return cast(F, _plainly(njit(no_cpython_wrapper=True, forceinline=False, **OPTIONS)(function)))
 
 
 @intrinsic
 def stay_apart(typing: Any) -> Any:
-    """Tell LLVM not to inline the function in which this is said."""
+    """Tell LLVM not to inline the function in which this is said, and to keep what its calls need off the frequent paths."""
 
     def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         builder.function.attributes.add("noinline")
+        builder.function.attributes.add("cold")
         return target.get_dummy_value()
 
     return types.none(), generate
@@ -51,14 +52,19 @@ def stay_apart(typing: Any) -> Any:
 
 def entry(function: F) -> F:
     """Compile a function that Python may call as well."""
-    return cast(F, _without_literals(njit(**OPTIONS)(function)))
+    return cast(F, _plainly(njit(**OPTIONS)(function)))
 
 
-def _without_literals(dispatcher: Any) -> Any:
-    """numba compiles a function once more for every constant that it is called with, which more than doubled the time to compile."""
+def _plainly(dispatcher: Any) -> Any:
+    """numba compiles a function once more for every constant and every width of integers that it is called with: more than twice the time in all."""
     compile_for = dispatcher.compile
-    dispatcher.compile = lambda signature: compile_for(tuple(types.unliteral(kind) for kind in signature))
+    dispatcher.compile = lambda signature: compile_for(tuple(_plain(kind) for kind in signature))
     return dispatcher
+
+
+def _plain(kind: Any) -> Any:
+    variable = types.unliteral(kind)
+    return types.int64 if isinstance(variable, types.Integer) and variable.signed else variable
 
 
 def _ask(builder: Any, address: Any) -> None:

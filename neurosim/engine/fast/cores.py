@@ -12,10 +12,9 @@ from neurosim.engine.fast.calendar import schedule
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import jit, part
 from neurosim.engine.fast.fabric import begin, charged, finish, sample_at, scaled, take, wake_after
-from neurosim.engine.fast.maps import Y_ACT, Y_DELAY, Y_FIRST, Y_SHIFT, Y_SLICE
+from neurosim.engine.fast.maps import Y_ACT, Y_BANK, Y_DELAY, Y_SHIFT, Y_SLICE
 from neurosim.engine.fast.ops import accumulate_pairs
 from neurosim.engine.fast.opsfree import forget, integrate_cells, pass_on
-from neurosim.engine.fast.simd import wide
 from neurosim.engine.fast.stations import no_room, return_window, sample_of, steps_allow
 from neurosim.engine.fast.steps import complete_at, run_step, start_item
 from neurosim.engine.fast.synapses import TOUCHED, accumulate_narrow, accumulate_wide, expect, integrate_narrow, integrate_wide, lift, place_of
@@ -91,7 +90,7 @@ def synapse(
             for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
                 q = en[e, Y_SLICE]
                 add = step + en[e, Y_DELAY] < par[P_STEPS]
-                at = sl[q, S_BANK] + ((g + en[e, Y_DELAY]) % sl[q, S_BANKS]) * sl[q, S_CELLS] + en[e, Y_FIRST]
+                at = en[e, Y_BANK] + ((g + en[e, Y_DELAY]) % sl[q, S_BANKS]) * sl[q, S_CELLS]
                 factor = value << en[e, Y_SHIFT]
                 if en[e, Y_ACT] != 0:
                     count = accumulate_pairs(par, cc, sl, op, en, axis, index, w8, w32, acc32, acc64, touched, e, c, y, x, at, factor, add)
@@ -212,7 +211,7 @@ def serve_packet(
     core = sv[s].owner
     at = co[core, K_BUFFER]
     p = pk[packet]
-    source, address, value = wide(p.slice), wide(p.address), p.value  # of one type: else all that they go to is compiled twice
+    source, address, value = p.slice, p.address, p.value
     sv[s].duration = par[P_DECODE]
     period = time // par[P_LEAK] if par[P_LEAK] > 0 else 0
     if p.item == CURRENT:

@@ -12,7 +12,7 @@ from neurosim.engine.events import CORE_COUNTERS, CURRENT, Options
 from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.ahead import eager_stations
 from neurosim.engine.fast.calendar import awake_at_start
-from neurosim.engine.fast.cells import most_fires
+from neurosim.engine.fast.cells import bank_places, most_fires
 from neurosim.engine.fast.maps import maps_of
 from neurosim.engine.fast.mesh import build_fabric, clear_fabric, mask_words, records
 from neurosim.engine.fast.simd import padded
@@ -279,7 +279,7 @@ def _slices(program: Program, options: Options, steps: int) -> A:
     table[:, c.S_NEURON] = program.neuron_ptr[:-1]
     table[:, c.S_SIZE] = np.diff(program.neuron_ptr)
     table[:, c.S_CELLS], table[:, c.S_OP], table[:, c.S_MOST] = program.slice_cells, program.slice_op[:, OP_KIND], program.slice_rule[:, R_MAX_SPIKES]
-    table[:, c.S_BANK] = np.cumsum(table[:, c.S_BANKS] * table[:, c.S_CELLS]) - table[:, c.S_BANKS] * table[:, c.S_CELLS]
+    table[:, c.S_BANK] = bank_places(program)
     # A slice whose banks need no markers may run far ahead of its upstream. The end of a step is kept until its wire has been heard: further steps
     # overwrite it, and no soma service is shorter than ``shortest``.
     timing, shortest = program.chip.timing, np.ones(program.slices, np.int64)

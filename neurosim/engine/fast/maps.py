@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.engine.fast.cells import acts, op_tables
+from neurosim.engine.fast.cells import acts, bank_places, op_tables
 from neurosim.engine.fast.simd import padded
 from neurosim.program import (
     E_CIG,
@@ -61,9 +61,9 @@ NARROW_BITS = 30
 
 (
     Y_SLICE, Y_DELAY, Y_SHIFT, Y_SPARSE, Y_WEIGHT, Y_INDEX, Y_CHANNEL, Y_ROW, Y_COLUMN,
-    Y_ROW_T, Y_ROW_W, Y_COL_T, Y_COL_W, Y_MERGED, Y_FIRST, Y_ACT, Y_COLUMNS,
+    Y_ROW_T, Y_ROW_W, Y_COL_T, Y_COL_W, Y_MERGED, Y_BANK, Y_ACT, Y_COLUMNS,
 ) = range(17)  # fmt: skip
-"""Columns of ``Maps.entry``. Y_FIRST: first cell of the region within the slice's bank; Y_ACT: ACT_* of ``columns.py``. Y_CHANNEL, Y_ROW, Y_COLUMN:
+"""Columns of ``Maps.entry``. Y_BANK: where the region begins in the slice's first bank; Y_ACT: ACT_* of ``columns.py``. Y_CHANNEL, Y_ROW, Y_COLUMN:
 lines of ``axis`` of the source's first channel, row and column. Sparse: the walk's weight is a row of pointers behind Y_INDEX in ``index``, and
 Y_WEIGHT is what a place in ``index`` lacks to be one in the weights."""
 
@@ -120,7 +120,8 @@ def build_maps(program: Program) -> Maps:
     walks = _Walks(program)
     entry = np.array([walks.entry(e) for e in range(len(program.entry))] or [[0] * (Y_COLUMNS - 2)], np.int64)
     region = program.entry[:, E_REGION] if len(program.entry) else np.zeros(1, np.int64)
-    entry = np.ascontiguousarray(np.column_stack([entry, program.region_first[region], acts(program)[region]]))
+    bank = (bank_places(program)[program.region_slice] + program.region_first)[region]
+    entry = np.ascontiguousarray(np.column_stack([entry, bank, acts(program)[region]]))
     weights = np.concatenate([program.weights, *walks.kernels]) if walks.kernels else program.weights
     w8, w32 = padded(len(weights) if narrow else 1, np.int8), padded(1 if narrow else len(weights), np.int32)
     (w8 if narrow else w32)[: len(weights)] = weights

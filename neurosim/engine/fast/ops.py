@@ -21,7 +21,6 @@ from neurosim.engine.fast.maps import (
     Y_COL_T,
     Y_COL_W,
     Y_COLUMN,
-    Y_FIRST,
     Y_INDEX,
     Y_ROW,
     Y_ROW_T,
@@ -102,8 +101,9 @@ def accumulate_pairs(
     """Entry ``e`` into k or v of a coincidence, whose cells begin at ``at``: registers and increments of the table. Returns the synapses served."""
     stay_apart()
     q = en[e, Y_SLICE]
-    bank, channels, d = at - en[e, Y_FIRST], op[q, Q_CHANNELS], op[q, Q_HEAD]
+    channels, d = op[q, Q_CHANNELS], op[q, Q_HEAD]
     keys = en[e, Y_ACT] == ACT_K
+    bank = at - (op[q, Q_K] if keys else op[q, Q_V])
     other = bank + (op[q, Q_V] if keys else op[q, Q_K])
     number, run, columns, target, weight = walk(en, axis, index, e, c, y, x)
     served, pairs = 0, 0
