@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
+from torch import nn
+
 from models import stmixer
 from models.halting import HaltingConfig, HaltingSpikformer
 from models.layers import Former, FormerConfig
@@ -49,3 +52,15 @@ def load_checkpoint(config_path: str | Path) -> STMixer | Former:
     model = build(architecture, **{name: data[name] for name in fields if name in data})
     stmixer.load_weights(model, path.with_name(data["weights"]))
     return model.eval()
+
+
+def load_shared(model: nn.Module, path: str | Path) -> list[str]:
+    """Take over what a checkpoint of another architecture has with the same name and shape; the keys that it lacks.
+
+    ValueError when it has nothing in common with the model.
+    """
+    own = model.state_dict()
+    common = {key: value for key, value in load_file(str(path)).items() if key in own and own[key].shape == value.shape}
+    if not common:
+        raise ValueError(f"{Path(path).name} has no weight with the name and shape of one of {type(model).__name__}")
+    return [key for key in model.load_state_dict(common, strict=False).missing_keys if not key.endswith("num_batches_tracked")]

@@ -209,10 +209,10 @@ def load_checkpoint(config_path: str | Path) -> STMixer:
     return model.eval()
 
 
-def load_weights(model: nn.Module, path: str | Path, fresh: tuple[str, ...] = ()) -> None:
-    """Load inference weights; every parameter and statistic must be there, but for keys that begin with one of ``fresh``, and nothing else."""
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Load inference weights; every parameter and statistic must be there, and nothing else."""
     result = model.load_state_dict(load_file(str(path)), strict=False)
-    missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked") and not key.startswith(fresh)]
+    missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
     if missing or result.unexpected_keys:
         raise ValueError(f"{Path(path).name}: missing {missing}, unexpected {result.unexpected_keys}")
 

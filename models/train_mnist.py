@@ -29,7 +29,7 @@ from models.export import PACKAGE, WEIGHTS, export, export_network, figures
 from models.halting import live
 from models.layers import Former
 from models.mnist import Mnist, augment, load_mnist
-from models.registry import ARCHITECTURES, FORMERS, build
+from models.registry import ARCHITECTURES, FORMERS, build, load_shared
 from models.stmixer import STMixer, load_weights
 from models.surrogate import SurrogateTraining, surrogate_loss
 from neurosim.errors import DataError, NeurosimError
@@ -83,7 +83,7 @@ PLANS = {
         Recipe(epochs=6.0, float32_epochs=0.5, rate_low=0.03, rate_high=0.25),
         Recipe(epochs=1.0, float32_epochs=0.25, lr=1e-3, rate_low=0.035, rate_high=0.32, rate_weight=50.0, seed=1),
     ),
-    "smixer-mnist": Plan("smixer", {}, Recipe(epochs=3.0, float32_epochs=0.25, rate_high=0.25)),
+    "smixer-mnist": Plan("smixer", {}, Recipe(epochs=2.0, float32_epochs=0.1, lr=3e-3, rate_high=0.25, init="spikformer-mnist")),
     "spikformer-halting-mnist": Plan(
         "spikformer-halting",
         {},
@@ -197,7 +197,8 @@ def train(net: SurrogateTraining | Alone, images: Tensor, labels: Tensor, recipe
 def prepare(name: str, init: Path | None) -> SurrogateTraining | Alone:
     """The untrained network, STMixer with branches.
 
-    With ``init``, its weights come from an exported checkpoint (JSON or safetensors); halting and score neurons that it lacks start anew.
+    With ``init``, its weights come from an exported checkpoint (JSON or safetensors); a network other than STMixer takes what fits from one of
+    another architecture and starts the rest anew.
     """
     plan = PLANS[name]
     model = build(plan.architecture, **plan.sizes)
@@ -205,7 +206,10 @@ def prepare(name: str, init: Path | None) -> SurrogateTraining | Alone:
         weights = init.with_suffix(".safetensors")
         if not weights.is_file():
             raise DataError(f"the weights {weights} that {name} starts from do not exist; train their network first or choose another --init")
-        load_weights(model, weights, fresh=("halts.",))
+        if isinstance(model, STMixer):
+            load_weights(model, weights)
+        else:
+            load_shared(model, weights)
     return SurrogateTraining(model) if isinstance(model, STMixer) else Alone(model)
 
 

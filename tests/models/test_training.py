@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -279,7 +280,11 @@ def test_another_architecture_from_the_command_line(tmp_path: Path, monkeypatch:
     data = Mnist(random_split(8), random_split(4, seed=1), random_split(4, seed=2))
     monkeypatch.setattr(train_mnist, "load_mnist", lambda _path: data)
     out = tmp_path / "out"
-    main(["--model", "smixer", "--out", str(out), "--work", str(tmp_path / "work"), "--epochs", "1", "--batch", "4", "--float32-epochs", "1"])
+    options = ["--out", str(out), "--work", str(tmp_path / "work"), "--epochs", "1", "--batch", "4", "--float32-epochs", "1"]
+    out.mkdir()
+    shutil.copy(WEIGHTS / "spikformer-mnist.safetensors", out)
+    main(["--model", "smixer", *options])
+    (out / "spikformer-mnist.safetensors").unlink()
     assert sorted(p.name for p in out.iterdir()) == ["smixer-mnist.json", "smixer-mnist.md", "smixer-mnist.nsnet", "smixer-mnist.safetensors"]
     net, model = neurosim.load(out / "smixer-mnist.nsnet"), registry.load_checkpoint(out / "smixer-mnist.json").double()
     assert net.name == "smixer-mnist"
@@ -298,11 +303,14 @@ def test_which_networks_are_trained() -> None:
     assert {plan.architecture for plan in PLANS.values()} == set(registry.ARCHITECTURES)
 
 
-def test_halting_starts_from_spikformer() -> None:
+def test_halting_and_smixer_start_from_spikformer() -> None:
     net = prepare("spikformer-halting-mnist", WEIGHTS / "spikformer-mnist.json")
     weights = load_file(str(WEIGHTS / "spikformer-mnist.safetensors"))
     state = net.model.state_dict()
     assert all(torch.equal(state[key], value) for key, value in weights.items())
     assert {key.split(".")[0] for key in set(state) - set(weights) if not key.endswith("num_batches_tracked")} == {"halts"}
+    mixer = prepare("smixer-mnist", WEIGHTS / "spikformer-mnist.json").model.state_dict()
+    assert torch.equal(mixer["patch_embed.conv2.conv.weight"], weights["patch_embed.conv2.conv.weight"])
+    assert set(weights) - set(mixer) == {key for key in weights if re.search(r"mixer\.[qkv]\.", key)}
     with pytest.raises(ValueError, match="missing"):
-        prepare("smixer-mnist", WEIGHTS / "spikformer-mnist.json")
+        prepare("stmixer-mnist-t4", WEIGHTS / "spikformer-mnist.json")
