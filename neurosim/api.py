@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,6 +257,7 @@ def simulate(
     )  # fmt: skip
     began = time.perf_counter()
     if record is not None:
+        options = replace(options, fires_only=keep is not None and keep.level == "spikes")
         with TraceWriter(Path(record), program, selection=keep) as writer:
             result = simulate_stimuli(
                 program, stimuli, **asdict(options), engine=engine, workers=workers, sink=writer, progress=progress, watch=watch

@@ -75,6 +75,8 @@ class Options:
     max_time_ps: int = 10**15
     record: bool = False
     """Keep the trace (else ``Result.trace`` is empty) or hand it to ``sink``."""
+    fires_only: bool = False
+    """Of the trace only the puts and drops of spikes by cores and somas, and the services of ports for spikes and currents: costs far less."""
     spikes: bool = True
     """Keep every fire of a slice (``Result.spikes``)."""
     state: bool = False
@@ -88,7 +90,10 @@ class Options:
 
 
 class Sink(Protocol):
-    """Receives trace rows in sorted order, chunk by chunk."""
+    """Receives trace rows in sorted order, chunk by chunk.
+
+    One that also has ``write_columns(columns)`` may be given the columns of a chunk instead, by the names of TRACE_DTYPE, which saves making records.
+    """
 
     def write(self, rows: NDArray[Any]) -> None:
         """Take the next rows (TRACE_DTYPE)."""

@@ -52,6 +52,7 @@ def simulate_stimuli(
     seed: int = 0,
     max_time_ps: int = 10**15,
     record: bool = False,
+    fires_only: bool = False,
     spikes: bool = True,
     state: bool = False,
     link_loss: int = 0,
@@ -94,7 +95,8 @@ def simulate_stimuli(
     if streamed and workers > 1:
         raise RunError(f"workers {workers}: a streamed run is one simulation and cannot be split; use workers=1 or isolated samples")
     options = Options(
-        streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=record or sink is not None, spikes=spikes, state=state,
+        streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=record or sink is not None, fires_only=fires_only,
+        spikes=spikes, state=state,
         link_loss=link_loss, window_ps=window_ps, first_sample=first_sample,
     )  # fmt: skip
     workers = min(workers, len(stimuli))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -73,10 +73,12 @@ class Sieve:
 
     def keep(self, rows: NDArray[Any]) -> NDArray[Any]:
         """The rows of TRACE_DTYPE that the selection wants."""
+        return rows if self.selection.whole else rows[self.wanted(rows)]
+
+    def wanted(self, rows: Mapping[str, NDArray[Any]] | NDArray[Any]) -> NDArray[np.bool_]:
+        """[rows] which of them the selection wants; ``rows``: records or columns."""
         chosen = self.selection
-        if chosen.whole:
-            return rows
-        kept = np.ones(len(rows), np.bool_)
+        kept = np.ones(len(rows["time"]), np.bool_)
         if chosen.level != "events":
             kind, item, server = rows["kind"], rows["item"], rows["server"]
             fires = ((kind == ROW_PUT) | (kind == ROW_DROP)) & (item == SPIKE) & self._fires[server]
@@ -89,7 +91,7 @@ class Sieve:
             kept &= self._server[rows["server"]]
         if self._source is not None:
             kept &= self._source[rows["slice"]] & (rows["slice"] >= 0)
-        return rows[kept]
+        return kept
 
 
 def server_core(program: Program) -> NDArray[np.int64]:

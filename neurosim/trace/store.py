@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +26,13 @@ from neurosim.trace.selection import Selection, Sieve, known_cores, known_popula
 
 FORMAT, FORMAT_VERSION = "neurosim-trace", 2
 METADATA_KEY = b"neurosim"
-ROW_GROUP = 1 << 20
+ROW_GROUP = 1 << 18
 LATEST_PS = 2**63 - 1
 # columns that rise or change little from row to row are stored as differences, the rest through dictionaries
 _DELTA = ("time", "index", "end", "service", "origin", "cause_service")
+
+Columns = dict[str, NDArray[Any]]
+"""A chunk of a trace: its columns by the names of TRACE_DTYPE."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class TraceInfo:
 
 
 class TraceWriter:
-    """A sink that writes trace rows to a Parquet file in row groups of about a million, within bounded memory.
+    """A sink that writes trace rows to a Parquet file in row groups of about a quarter of a million, within bounded memory.
 
     The file has a temporary name until ``close``. As a context manager it closes at the end; when the run stops with RunError (deadlock, livelock)
     the rows so far are kept and marked incomplete; any other error leaves no file. ``selection``: level and window of what is kept.
@@ -64,8 +68,10 @@ class TraceWriter:
         self._sieve = Sieve(program, selection or Selection())
         self.rows = 0
         self._row_group = row_group
-        self._buffer: list[NDArray[Any]] = []
-        self._buffered = 0
+        self._buffers = [{name: np.empty(row_group, TRACE_DTYPE[name]) for name in TRACE_DTYPE.names or ()} for _ in range(2)]
+        self._buffered = 0  # rows in the first of the two; the other is being written, or free
+        self._thread = ThreadPoolExecutor(1, "trace")
+        self._writing: Future[None] | None = None
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         schema = pa.schema(
             [(name, pa.from_numpy_dtype(TRACE_DTYPE[name])) for name in TRACE_DTYPE.names or ()],
@@ -84,30 +90,41 @@ class TraceWriter:
 
     def write(self, rows: NDArray[Any]) -> None:
         """Append those rows of TRACE_DTYPE that the selection wants; sorted, not before those already written."""
-        rows = self._sieve.keep(rows)
-        if not len(rows):
-            return
-        self._buffer.append(np.array(rows, dtype=TRACE_DTYPE))
-        self._buffered += len(rows)
-        self.rows += len(rows)
-        if self._buffered >= self._row_group:
-            self._flush(everything=False)
+        self.write_columns({name: np.ascontiguousarray(rows[name]) for name in TRACE_DTYPE.names or ()})
+
+    def write_columns(self, columns: Columns) -> None:
+        """The same rows as columns, by the names of TRACE_DTYPE."""
+        if not self._sieve.selection.whole:
+            kept = self._sieve.wanted(columns)
+            columns = {name: column[kept] for name, column in columns.items()}
+        count, done = len(columns["time"]), 0
+        self.rows += count
+        while done < count:
+            part = min(count - done, self._row_group - self._buffered)
+            for name, buffer in self._buffers[0].items():
+                buffer[self._buffered : self._buffered + part] = columns[name][done : done + part]
+            self._buffered, done = self._buffered + part, done + part
+            if self._buffered == self._row_group:
+                self._flush()
 
     def close(self, *, complete: bool = True) -> None:
         """Write what is buffered, finish the file and give it its name. Closing twice is harmless."""
         if self._writer is None:
             return
-        self._flush(everything=True)
+        self._flush()
         try:
+            self._wait()
             self._writer.add_key_value_metadata({"neurosim.rows": str(self.rows), "neurosim.complete": "true" if complete else "false"})
             self._writer.close()
             self._writer = None
             os.replace(self._temporary, self.path)
         except OSError as error:
             raise self._failed(error) from None
+        self._thread.shutdown()
 
     def abort(self) -> None:
         """Drop the file."""
+        self._thread.shutdown()
         if self._writer is not None:
             writer, self._writer = self._writer, None
             # the file is deleted below: what could not be written of it does not matter
@@ -126,18 +143,27 @@ class TraceWriter:
         else:
             self.abort()
 
-    def _flush(self, *, everything: bool) -> None:
+    def _flush(self) -> None:
+        """Hand the buffer to the thread that writes, beside the simulation, and go on with the other."""
         if not self._buffered:
             return
-        rows = np.concatenate(self._buffer)
-        whole = len(rows) if everything else len(rows) - len(rows) % self._row_group
-        table = pa.table({name: np.ascontiguousarray(rows[name][:whole]) for name in self._writer.schema.names}, schema=self._writer.schema)
+        # from their buffers: arrays made from numpy's look for pandas first, for a quarter of a second
+        schema, count = self._writer.schema, self._buffered
+        arrays = [pa.Array.from_buffers(field.type, count, [None, pa.py_buffer(self._buffers[0][field.name][:count])]) for field in schema]
+        table = pa.Table.from_arrays(arrays, schema=schema)
         try:
-            self._writer.write_table(table, row_group_size=self._row_group)
+            self._wait()
+            self._writing = self._thread.submit(self._writer.write_table, table, row_group_size=self._row_group)
         except OSError as error:
             raise self._failed(error) from None
-        self._buffer = [rows[whole:].copy()]
-        self._buffered = len(rows) - whole
+        self._buffers.reverse()
+        self._buffered = 0
+
+    def _wait(self) -> None:
+        """Until the table under way is in the file; raises what went wrong."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def _failed(self, error: OSError) -> RunError:
         self._writer = getattr(self, "_writer", None)

@@ -16,6 +16,7 @@ from neurosim.engine.compare import first_difference
 from neurosim.engine.fast import run_fast
 from neurosim.engine.reference import run_reference
 from neurosim.engine.run import join_results, simulate_stimuli
+from neurosim.trace.selection import Selection, Sieve
 from tests.conformance.checks import ACYCLIC, assert_computes_the_model, assert_conforms, outcome
 from tests.conformance.strategies import STEPPED, Case, cases
 from tests.engine.networks import chain, spikes
@@ -67,6 +68,14 @@ def test_streamed_samples_compute_what_single_ones_compute(case: Case) -> None:
     assert np.array_equal(runs[0].slice_spikes, runs[1].slice_spikes)
     names = ["sample", "step", "slice", "address"]  # times differ: that is what streaming is for
     assert np.array_equal(runs[0].spikes[names], runs[1].spikes[names])
+
+
+@drawn(1 / 12, SYNCS)
+def test_a_trace_of_fires_is_a_part_of_the_whole_one(case: Case) -> None:
+    whole = outcome(run_reference, case)
+    wanted = Sieve(case.program, Selection("spikes")).keep(whole.rows)
+    for run in (run_reference, run_fast):
+        assert np.array_equal(outcome(run, case, replace(case.options, fires_only=True)).rows, wanted)
 
 
 @drawn(1 / 12, SYNCS, streamed=False)

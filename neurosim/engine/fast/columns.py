@@ -79,6 +79,9 @@ HOP, FORWARD, ACK, FIGURES = range(4)
     P_SPARSE, P_OP_WINDOW, P_COLUMNS,
 ) = range(55)  # fmt: skip
 
+# values of P_RECORD beside 0: the rows of fires and of packets that ports inject, or all rows
+RECORD_FIRES, RECORD_ALL = 1, 2
+
 # reg: what changes and is single. G_NOW: start of the bucket of wakes in hand; G_SPARE: unused rows of pk; G_GLOBAL,
 # G_BEGAN: global step of the barrier and its S; G_SCORED: windows of a streamed free run whose scores are kept
 (G_NOW, G_ROWS, G_SPIKES, G_LAST_END, G_ARGMAX, G_SPARE, G_GLOBAL, G_BEGAN, G_SCORED, G_COLUMNS) = range(10)

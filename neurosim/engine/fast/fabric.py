@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import SALT_JITTER, SALT_LOSS, jittered
-from neurosim.engine.events import ROW_DROP, ROW_PUT, ROW_SERVICE, SPIKE
+from neurosim.engine.events import MARKER, ROW_DROP, ROW_PUT, ROW_SERVICE, SPIKE
 from neurosim.engine.fast.calendar import arm, schedule
 from neurosim.engine.fast.columns import *
 from neurosim.engine.fast.compiled import entry, jit, part, prefetch
@@ -361,19 +361,25 @@ def finish(par: A, reg: A, sv: A, pk: A, spare: A, rows: A, smp: A, server: int,
     reg[G_LAST_END] = max(reg[G_LAST_END], end)
     if par[P_TIMED] != 0:
         ends_at(par, smp, v.start, end)
-    if par[P_RECORD] != 0:
+    if par[P_RECORD] == RECORD_ALL or (par[P_RECORD] != 0 and server < par[P_PORTS] and pk[v.packet].item != MARKER):
         service_row(reg, sv, pk, rows, server, v.services - 1, end, v.packet, v.waited)
     release(par, reg, spare, v.packet)
 
 
 @jit
-def missed(reg: A, sv: A, cw: A, pk: A, rows: A, record: int, server: int, n: int, kind: int, packet: int, time: int) -> None:
+def puts_fires(par: A, server: int) -> bool:
+    """Whether a server's puts are the fires of neurons: a core or soma, no port, sender or router output."""
+    return par[P_PORTS] <= server < par[P_ROUTER0] and (server - par[P_PORTS]) % 3 != 2
+
+
+@jit
+def missed(par: A, reg: A, sv: A, cw: A, pk: A, rows: A, server: int, n: int, kind: int, packet: int, time: int) -> None:
     """Count a drop or loss of ``server`` (its service in hand) at ``time``, with its row."""
     v = sv[server]
     index = v.missed
     v.missed = index + 1
     cw[server, C_DROPS if kind == ROW_DROP else C_LOSSES] += 1
-    if record != 0:
+    if par[P_RECORD] == RECORD_ALL or (par[P_RECORD] != 0 and puts_fires(par, server)):
         put_row(reg, pk, rows, server, kind, index, n, packet, time, time)
 
 
@@ -387,10 +393,10 @@ def deliver(
     p.cause_server = server
     p.cause_service = v.services - 1
     if time == DROPPED:
-        missed(reg, sv, cw, pk, rows, par[P_RECORD], server, v.services - 1, ROW_DROP, packet, ready)
+        missed(par, reg, sv, cw, pk, rows, server, v.services - 1, ROW_DROP, packet, ready)
         release(par, reg, spare, packet)
         return
-    if par[P_RECORD] != 0 and server >= par[P_PORTS]:
+    if (par[P_RECORD] == RECORD_ALL and server >= par[P_PORTS]) or (par[P_RECORD] != 0 and p.item == SPIKE and puts_fires(par, server)):
         put_row(reg, pk, rows, server, ROW_PUT, v.puts, v.services - 1, packet, ready, time)
     v.puts += 1
     enqueue(

@@ -254,7 +254,8 @@ def _parameters(
     par[c.P_AMPLITUDE] = options.jitter
     par[c.P_SEED] = (options.seed + 2**63) % 2**64 - 2**63
     par[c.P_MAX_TIME] = options.max_time_ps
-    par[c.P_RECORD], par[c.P_SPIKES] = options.record, options.spikes
+    par[c.P_RECORD] = (c.RECORD_FIRES if options.fires_only else c.RECORD_ALL) if options.record else 0
+    par[c.P_SPIKES] = options.spikes
     par[c.P_MARGIN] = margin
     par[c.P_KEEP] = options.record or (program.sync == "free" and options.streamed)
     par[c.P_TREE] = program.chip.noc.multicast == "tree"

@@ -63,12 +63,12 @@ def unsent(
     reg[G_LAST_END] = max(reg[G_LAST_END], time)
     if par[P_TIMED] != 0:
         ends_at(par, smp, v.start, time)
-    if par[P_RECORD] != 0:
+    if par[P_RECORD] == RECORD_ALL:
         service_row(reg, sv, pk, rows, output, n, time, packet, waited)
     p = pk[packet]
     p.cause_server = output
     p.cause_service = n
-    missed(reg, sv, cw, pk, rows, par[P_RECORD], output, n, kind, packet, time)
+    missed(par, reg, sv, cw, pk, rows, output, n, kind, packet, time)
     give_windows_back(par, st, cal, buckets, wc, wf, pk, bits, sl, so, rt, packet, time)
     release(par, reg, spare, packet)
 
@@ -84,7 +84,7 @@ def send(
         reg[G_LAST_END] = put
     if par[P_TIMED] != 0:
         ends_at(par, smp, sv[output].start, put)
-    if par[P_RECORD] != 0:
+    if par[P_RECORD] == RECORD_ALL:
         service_row(reg, sv, pk, rows, output, ch[output].services - 1, put, packet, waited)
         p = pk[packet]
         p.cause_server = output

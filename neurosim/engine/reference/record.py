@@ -99,10 +99,18 @@ class Recorder:
         if self.windows:
             sample = self.sample_of(0, service.start)
             self.completion[sample] = max(self.completion[sample], end)
-        if self.tracing:
+        if self.tracing and self._injects(server, service):
             self.rows.append(self._row(server, service, end))
         for probe in self.probes:
             probe.service(server.station, server, service, end)
+
+    def _injects(self, server: Server, service: Service) -> bool:
+        """Whether a service has a row: with ``fires_only`` those of ports for spikes and currents."""
+        return not self.options.fires_only or (server.number < len(self.plan.program.port_router) and service.item.item != MARKER)
+
+    def _fires(self, server: Server, item: Item) -> bool:
+        """Whether a put or drop has a row: with ``fires_only`` those of spikes by cores and somas."""
+        return not self.options.fires_only or (item.item == SPIKE and int(self.plan.program.server_kind[server.number]) in (1, 2))
 
     def _row(self, server: Server, service: Service, end: int) -> tuple[int, ...]:
         head = (self.trace_sample, service.start, server.number, ROW_SERVICE, service.n, end, service.n)
@@ -110,7 +118,7 @@ class Recorder:
 
     def put(self, server: Server, service: Service, item: Item, ready: int, time: int, waited: int) -> None:
         """A put of any server; only cores, somas and senders have rows of their puts."""
-        if self.tracing and server.put_rows:
+        if self.tracing and server.put_rows and self._fires(server, item):
             self.rows.append(self._put_row(server, service, item, ready, time, ROW_PUT, server.puts, waited))
         for probe in self.probes:
             probe.put(server.station, server, item, ready, time)
@@ -119,7 +127,7 @@ class Recorder:
         """A spike was dropped (ROW_DROP) or lost (ROW_LOSS) instead of put."""
         assert server.channel is not None
         self.channel["drops" if kind == ROW_DROP else "losses"][server.channel.index] += 1
-        if self.tracing:
+        if self.tracing and self._fires(server, item):
             self.rows.append(self._put_row(server, service, item, time, time, kind, server.discarded, 0))
 
     def _put_row(self, server: Server, service: Service, item: Item, ready: int, time: int, kind: int, index: int, waited: int) -> tuple[int, ...]:
@@ -234,7 +242,8 @@ class Recorder:
             self.channel["high_water"][channel.index] = max(self.channel["high_water"][channel.index], channel.high_water)
         if not self.tracing:
             return
-        opened = [self._row(server, server.service, -1) for server in machine.servers.values() if server.service is not None]
+        running = [(server, server.service) for server in machine.servers.values() if server.service is not None]
+        opened = [self._row(server, service, -1) for server, service in running if self._injects(server, service)]
         rows = np.array(self.rows + opened, TRACE_DTYPE)
         late = np.arange(len(rows)) >= len(self.rows)
         rows = rows[np.lexsort((rows["index"], rows["kind"], rows["server"], late, rows["time"], rows["sample"]))]
