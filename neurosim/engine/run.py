@@ -139,7 +139,9 @@ def _spread(
     watch: Watch | None,
 ) -> Result:  # fmt: skip
     """Deal the samples out in consecutive parts, gather the results in order of samples."""
-    bounds = np.linspace(0, len(stimuli), min(len(stimuli), workers * CHUNKS_PER_WORKER) + 1).astype(int)
+    # the trace of a part comes back in one piece, so with a sink a part is one sample
+    count = len(stimuli) if sink is not None else min(len(stimuli), workers * CHUNKS_PER_WORKER)
+    bounds = np.linspace(0, len(stimuli), count + 1).astype(int)
     parts = list(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
     results: list[Result | None] = [None] * len(parts)
     others = set(multiprocessing.active_children())
