@@ -72,8 +72,10 @@ def _move(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:
     ids = move(value.ids, *rest, **kwargs)
     const = None if value.const is None else move(value.const, *rest, **kwargs)
     if isinstance(ids, tuple | list):
+        if value.late is not None:
+            walk.mixed(op_name(node))
         return tuple(Value(part, None if const is None else const[k]) for k, part in enumerate(ids))
-    return Value(ids, const, value.steps)
+    return Value(ids, const, value.steps, None if value.late is None else move(value.late, *rest, **kwargs))
 
 
 def _nearest(walk: Walk, node: Any, args: Any, kwargs: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 from neurosim.errors import ModelError
 from neurosim.frontends.torch_gather import operand
+from neurosim.frontends.torch_recurrence import with_late
 from neurosim.frontends.torch_values import MixedStepsError, Source, Value, digest, layer_shape
 from neurosim.frontends.torch_walk import SPARSE_LIMIT, Walk, op_name
 
@@ -268,6 +270,12 @@ def added(walk: Walk, a: Value, b: Value) -> Value:
     """a + b, broadcast."""
     shape = torch.broadcast_shapes(a.shape, b.shape)
     a, b = (v.moved(lambda t: t.expand(shape)) for v in (a, b))
+    late = [v.late for v in (a, b) if v.late is not None]
+    if late:
+        now = added(walk, *(replace(v, late=None) for v in (a, b)))
+        if now.late is not None:
+            late.append(now.late)
+        return replace(now, late=late[0] if len(late) == 1 else added(walk, Value(late[0]), Value(late[1])).ids)
     const = b.const if a.const is None else a.const if b.const is None else a.const + b.const
     if not bool(((a.ids != 0) & (b.ids != 0)).any()):
         return Value(a.ids + b.ids, const, a.steps or b.steps)
@@ -276,7 +284,10 @@ def added(walk: Walk, a: Value, b: Value) -> Value:
     try:
         parts = walk.split([a, b], 0)
     except MixedStepsError:
-        return _added_up(walk, a, b, const)
+        try:
+            return _added_up(walk, a, b, const)
+        except MixedStepsError:
+            return with_late(walk, a, b, const)
 
     def build(ids: list[Any], extra: list[Any]) -> tuple[Source, Any]:
         a, b = (i.reshape(-1) for i in ids)

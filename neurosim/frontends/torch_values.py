@@ -46,12 +46,14 @@ class Source:
 class Value:
     """A tensor of the graph: ``ids`` int64 and, where not None, ``const`` float64 of the same shape to be added.
 
-    ``steps``: where not None, a sum over these steps, ids at step 0: what a loop over the steps has added up so far.
+    ``steps``: where not None, a sum over these steps, ids at step 0: what a loop over the steps has added up so far. ``late``: where not None, ids of
+    an earlier step, to be added too.
     """
 
     ids: Any
     const: Any = None
     steps: frozenset[int] | None = None
+    late: Any = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -60,7 +62,8 @@ class Value:
 
     def moved(self, move: Callable[[Any], Any]) -> Value:
         """The same operation on ids and constants."""
-        return Value(move(self.ids), None if self.const is None else move(self.const), self.steps)
+        const, late = (None if part is None else move(part) for part in (self.const, self.late))
+        return Value(move(self.ids), const, self.steps, late)
 
 
 class Ledger:

@@ -16,6 +16,7 @@ from neurosim.frontends.constants import Constants
 from neurosim.frontends.torch_export import Neuron
 from neurosim.frontends.torch_gather import Mix, Product, layer_of
 from neurosim.frontends.torch_options import Axes
+from neurosim.frontends.torch_recurrence import Loop, apart, connect, loop_of
 from neurosim.frontends.torch_values import STATIC, Ledger, MixedStepsError, Source, Split, Value, digest, layer_shape, split
 from neurosim.graph import Shape
 from neurosim.network import Network
@@ -62,6 +63,8 @@ class Walk:
         self.orders: dict[int, Any] = {}
         """Of every neuron layer: where each of its neurons, in the module's order, lies in the Network's layer."""
         self.lif: dict[int, tuple[Source, Any, Any]] = {}
+        self.loops: dict[int, Loop] = {}
+        """By neuron layer: what it reads of earlier steps."""
 
     # -- the walk
 
@@ -110,6 +113,8 @@ class Walk:
             if isinstance(leaf, Value) and leaf.steps and name.removeprefix("aten.") not in PARTIAL:
                 self.refuse("it reads a sum over some of the steps", op=name, value=len(leaf.steps), limit=f"all {self.net.steps}",
                             remedy="sum over all steps first")  # fmt: skip
+            if isinstance(leaf, Value) and leaf.late is not None and name.removeprefix("aten.") not in (*PARTIAL, "neurosim.neuron"):
+                self.mixed(name)
         if "nondeterministic_seeded" in {tag.name for tag in getattr(node.target, "tags", ())} and name not in self.handlers:
             self.refuse("it draws random numbers at inference", op=name,
                         remedy="give it images or events instead of a random code; functional dropout needs training=self.training")  # fmt: skip
@@ -279,37 +284,50 @@ class Walk:
                 "one neuron module is used at several places, which would share its state", op=neuron.kind, value=f"{len(neuron.shapes)} calls",
                 limit=f"{steps if per_step else 1}", remedy="give every place its own module",
             )  # fmt: skip
+        x = apart(self, x, call) if per_step else x
         shape = x.shape
         inner = {"step": shape[1:], "time": shape[2:], "batch_first": shape[2:]}.get(neuron.rule.layout, shape[1:])
         ids = x.ids.reshape(1 if per_step else steps, -1)
-        const = None if x.const is None else x.const.reshape(ids.shape)
+        const = torch.zeros(ids.shape, dtype=torch.float64) if x.const is None else x.const.reshape(ids.shape)
         label, norm = self.ledger.label(ids)
         wanted = torch.tensor([call] if per_step else list(range(steps)))[:, None]
-        if bool(((label != wanted) & (label != STATIC)).any()):
+        loop = None if x.late is None else loop_of(self, x.late, call)
+        if bool(((label != wanted) & (label != STATIC)).any()) or (loop is None) != (x.late is None):
             self.refuse(
                 "its input in one step comes from another step, or from a mean over the steps", op=neuron.kind,
-                remedy="give every place its own neuron module; recurrence and delays are not read from modules, build them by hand (Network)",
+                remedy="give every place its own neuron module; recurrence is read where its value is added to an input of the present step",
             )  # fmt: skip
-        first = self.lif.get(layer)
-        pattern, added = (norm[0], None if const is None else const[0]) if first is None else first[1:]
-        same = bool((norm == pattern).all()) and (bool((const == added).all()) if const is not None and added is not None else const is added)
-        if not same:
+        if loop is not None:
+            const = const + loop.const
+        pattern, added = self.lif[layer][1:] if layer in self.lif else (norm[0], const[0])
+        known_loop = self.loops.get(layer)
+        begins = loop is not None and known_loop is None and call == loop.lag
+        same_loop = begins or (loop == known_loop if loop is None or known_loop is None else loop.same_as(known_loop))
+        if not bool((norm == pattern).all()) or not torch.allclose(const, added.expand(const.shape), rtol=1e-12, atol=1e-12) or not same_loop:
             self.refuse(
                 "its input is not computed in the same way in every step", op=neuron.kind, value=f"{steps} steps",
-                remedy="use the same layers in every step",
+                remedy="use the same layers in every step; before the first step, recurrent values are 0",
             )  # fmt: skip
-        if first is None:
-            order, known = self.natural(pattern)
-            form = known.shape if known is not None else layer_shape(inner)
-            given = self.layer_of(pattern[order], form, None if added is None else added[order]).name
-            if neuron.rule.lif.get("decay_current") is not None and (bias := self.constants.of(given)).any():
-                given = self.constants.as_spikes(neuron.name, self.constants.without(f"{neuron.name}.unbiased", given), bias)
-            rule = {key: per_neuron(value, inner, form, order.numpy()) for key, value in neuron.rule.lif.items()}
-            built = self.net.lif(neuron.name, given, **rule)
-            self.lif[layer] = (self.ledger.add(built, form, True), pattern, added)
-            self.orders[layer] = torch.argsort(order)
+        if layer not in self.lif:
+            self._new_neuron(layer, pattern, added, inner)
+        if loop is not None and begins:
+            self.loops[layer] = loop
+            connect(self, loop, neuron.name, torch.argsort(self.orders[layer]))
         result = self.ledger.all_steps(self.lif[layer][0]).reshape(steps, -1)[:, self.orders[layer]]
         return Value((result[call : call + 1] if per_step else result).reshape(shape))
+
+    def _new_neuron(self, layer: int, pattern: Any, added: Any, inner: tuple[int, ...]) -> None:
+        """The lif layer of a neuron module whose neurons, ``inner`` of one step, read the normalised ids ``pattern`` plus the constants ``added``."""
+        neuron = self.neurons[layer]
+        order, known = self.natural(pattern)
+        form = known.shape if known is not None else layer_shape(inner)
+        given = self.layer_of(pattern[order], form, added[order]).name
+        if neuron.rule.lif.get("decay_current") is not None and (bias := self.constants.of(given)).any():
+            given = self.constants.as_spikes(neuron.name, self.constants.without(f"{neuron.name}.unbiased", given), bias)
+        rule = {key: per_neuron(value, inner, form, order.numpy()) for key, value in neuron.rule.lif.items()}
+        built = self.net.lif(neuron.name, given, **rule)
+        self.lif[layer] = (self.ledger.add(built, form, True), pattern, added)
+        self.orders[layer] = torch.argsort(order)
 
     def natural(self, flat: Any) -> tuple[Any, Source | None]:
         """(order, layer): the order that turns these normalised ids into the layer whose values they are, or into neighbouring channels of one.

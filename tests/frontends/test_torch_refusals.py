@@ -82,19 +82,6 @@ class Twice(nn.Module):
         return torch.stack([self.lif(self.fc(self.lif(self.fc(x)))) for _ in range(2)]).mean(0)
 
 
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc, self.back, self.lif = nn.Linear(6, 6), nn.Linear(6, 6), tm.StepLIF(0.3)
-
-    def forward(self, x: Any) -> Any:
-        spikes, out = torch.zeros(x.shape[0], 6), []
-        for _ in range(3):
-            spikes = self.lif(self.fc(x) + self.back(spikes))
-            out.append(spikes)
-        return torch.stack(out).mean(0)
-
-
 class BatchFolded(nn.Module):
     """Batch and time in the wrong order before its neurons, as in released research code: images of a batch mix."""
 
@@ -145,7 +132,6 @@ CASES: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "unknown neuron": (lambda: nn.Sequential(Plain(), Heaviside()).eval(), {}, r"1 \(ge\): it compares .*Heaviside.*register_neuron\(Heaviside"),
     "one module at two places": (lambda: Twice().eval(), {}, r"lif \(StepLIF\): .*its own neuron module"),
-    "recurrence": (lambda: Recurrent().eval(), {}, "joins values of different time steps|comes from another step|same way in every step"),
     "steps that disagree": (
         lambda: nn.Sequential(nn.Linear(6, 4), tm.StepLIF(), nn.Linear(4, 2), tm.FoldedLIF(2)).eval(), {"steps": 3}, "its rule folds 2 steps",
     ),
