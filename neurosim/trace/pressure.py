@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.program import C_AXON_IN, C_AXON_OUT
-from neurosim.trace.causes import Events
+from neurosim.trace.causes import Events, Put
 from neurosim.trace.names import PORT, ROUTER, channel_names, server_names
 
 
@@ -87,23 +87,29 @@ class _Waits:
 
     def charge(self, server: int, begin: int, end: int, passed: tuple[int, ...] = ()) -> Iterator[tuple[int, int, int]]:
         """(origin, since, until): the pieces of a wait of ``server`` from ``begin`` to ``end``, each with the station that made no room."""
-        reader = self._reader(server, begin)
-        if reader is None or reader in passed:
-            yield (server if reader is None else min(passed)), begin, end
-            return
+        while begin < end:
+            reader, until = self._reader(server, begin, end)
+            if reader is None or reader in passed:
+                yield (server if reader is None else min(passed)), begin, until
+            else:
+                yield from self._share(reader, begin, until, (*passed, server))
+            begin = until
+
+    def _share(self, reader: int, begin: int, end: int, passed: tuple[int, ...]) -> Iterator[tuple[int, int, int]]:
+        """The pieces of a wait for ``reader``: its own while it works, passed on while it waits itself."""
         begins, ends = self._waits_of(reader)
         k = max(0, bisect_right(begins, begin) - 1)
         while begin < end:
             while k < len(begins) and ends[k] <= begin:
                 k += 1
-            since = begins[k] if k < len(begins) else end
+            since = min(begins[k], end) if k < len(begins) else end
             if since > begin:
-                yield reader, begin, min(since, end)
-            if since < end:
-                yield from self.charge(reader, max(since, begin), min(ends[k], end), (*passed, server))
-                begin = ends[k]
-            else:
-                begin = end
+                yield reader, begin, since
+                begin = since
+            if begin < end:
+                until = min(ends[k], end)
+                yield from self.charge(reader, begin, until, passed)
+                begin = until
 
     def _waits_of(self, server: int) -> tuple[list[int], list[int]]:
         if server not in self._of:
@@ -111,28 +117,29 @@ class _Waits:
             self._of[server] = (self.begin[a:b].tolist(), self.end[a:b].tolist())
         return self._of[server]
 
-    def _reader(self, server: int, at: int) -> int | None:
-        """The station that takes next from the FIFO that a server puts into; of a router the output that its head goes to."""
+    def _reader(self, server: int, at: int, end: int) -> tuple[int | None, int]:
+        """(the station that must make room for what ``server`` waits to put at ``at``, until when, at most ``end``).
+
+        Who takes next from the FIFO, of a router the output that its head goes to; once there is room, the destination whose window is closed.
+        """
         channel = int(self.program.server_channel[server])
         kind, _, reader = (int(v) for v in self.program.channel[channel, :3])
         if kind in (C_AXON_IN, C_AXON_OUT):
-            return self.program.ports + 3 * reader + (0 if kind == C_AXON_IN else 2)
-        if self.events.windows and (core := self._lacks_window(server, channel, at)) is not None:
-            return self.program.ports + 3 * core
+            return self.program.ports + 3 * reader + (0 if kind == C_AXON_IN else 2), end
+        if self.events.windows and int(self.program.server_kind[server]) != ROUTER and (put := self._put_of(server, at)) is not None:
+            room = self.events.credit_time(put)
+            if room <= at:
+                return self.program.ports + 3 * self.events.destination(put), end
+            end = min(end, room)
         times, servers = self._next_heads(channel)
         k = bisect_left(times, at)
-        return servers[k] if k < len(times) else None
+        return (servers[k] if k < len(times) else None), end
 
-    def _lacks_window(self, server: int, channel: int, at: int) -> int | None:
-        """The destination for whose window, not for a credit of the channel, a port or sender waits."""
-        kind = int(self.program.server_kind[server])
-        if kind == ROUTER:
-            return None
+    def _put_of(self, server: int, at: int) -> Put | None:
+        """The put for which a port or sender waits at an instant."""
         service = self.events.begun_by(server, at)
-        for put in self.events.waits(service, service.end):
-            if put.ready == at and self.events.credit_time(put) <= at:
-                return self.events.destination(put)
-        return None
+        until = service.end if service.end >= 0 else 2**62
+        return next((put for put in self.events.waits(service, until) if put.ready <= at < put.time), None)
 
     def _next_heads(self, channel: int) -> tuple[list[int], list[int]]:
         """(times, servers) of the services that began with a packet from an input of a router, in order."""

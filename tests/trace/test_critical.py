@@ -99,6 +99,17 @@ def test_back_pressure_is_charged_to_the_station_that_makes_no_room() -> None:
     assert rows[0]["first_ps"] == min(row["first_ps"] for row in rows if row["origin"] == "core 1")
 
 
+def test_back_pressure_passes_through_windows() -> None:
+    # the same with end-to-end windows: the sender of core 0 waits for core 1's, and core 0 behind it for the sender
+    program = chain([12, 12, 40], [5, 1], [0, 1], "free", noc__axon_out=1, noc__flow='"end_to_end"', noc__window=1)
+    result = run_reference(program, [spikes(program, [(0, k) for k in range(12)])], Options(record=True))
+    (events,) = simulations(program, result, Options())
+    first = back_pressure(events)[0]
+    assert first["origin"] == "core 1"
+    assert first["held_ps"] > 0.8 * result.server["blocked_ps"].sum()
+    assert {"core 0 sender", "core 0", "port 0"} <= {wait["station"] for wait in first["held"]}
+
+
 def test_rows_that_are_missing_are_missed() -> None:
     program = chain([1, 1, 1], [5, 1], [0, 1], "barrier")
     result = run_reference(program, [spikes(program, [(0, 0)])], Options(record=True))
