@@ -152,6 +152,12 @@ class _Run:
         kind, _, reader = (int(v) for v in self.program.channel[channel, :3])
         return {C_AXON_IN: self.program.ports + 3 * reader, C_AXON_OUT: self.program.ports + 3 * reader + 2}.get(kind)
 
+    def fed_by_ports(self) -> set[int]:
+        """Cores with a population that input populations or the host feed."""
+        outside = {str(p["name"]) for p in self.program.meta["populations"] if p["kind"] in ("input", "analog") or p.get("host")}
+        fed = {str(p["target"]) for p in self.program.meta["projections"] if str(p["source"]) in outside}
+        return {int(c) for c, p in zip(self.program.slice_core, self.program.slice_population, strict=True) if self.populations[p] in fed}
+
     def since(self, server: int) -> str:
         """``, since 1.2 us of sample 0``, where a trace of the first sample says so."""
         if self._events is None:
@@ -202,9 +208,12 @@ def _links(run: _Run) -> Iterator[Finding]:
 def _held_up(run: _Run) -> Iterator[Finding]:
     """A FIFO that stands full although who reads it neither works all the time nor waits itself: it is too shallow."""
     windows: list[int] = []
+    flooded = set() if run.realtime else run.fed_by_ports()  # input as fast as it goes fills the FIFOs of the cores that it goes to
     for v in run.of_kinds(SYNAPSE, SOMA, SENDER, ROUTER):
         channel = int(run.program.server_channel[v])
         if run.blocked[v] < WAITING or channel < 0:
+            continue
+        if int(run.program.channel[channel, 0]) == C_AXON_IN and int(run.program.channel[channel, 2]) in flooded:
             continue
         if run.program.chip.noc.flow == "end_to_end" and run.program.server_kind[v] == SENDER:
             windows.append(v)

@@ -77,6 +77,13 @@ def test_a_one_slot_fifo_is_named() -> None:
     assert "noc.axon_in (now 1)" in problems["shallow FIFO"].remedy
 
 
+def test_input_as_fast_as_it_goes_may_fill_the_fifos_of_the_cores_that_it_goes_to() -> None:
+    # core 0 is fed by the port; the same FIFO holds up the port's packets in both runs
+    program, result = simulated((12, 1, 4), noc__axon_in=1, period=1)
+    assert "shallow FIFO" in found(program, result)
+    assert [f.kind for f in findings(program, result, price(program, result))] == []
+
+
 def test_a_narrow_window_is_named() -> None:
     problems = found(*simulated(noc__flow='"end_to_end"', noc__window=1, timing__wire=40))
     assert {"narrow window"} <= set(problems) <= {"narrow window", "input waits"}
