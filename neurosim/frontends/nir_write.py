@@ -25,7 +25,7 @@ DENSE_LIMIT = 2**22
 
 
 def to_nir(net: Network, path: str | os.PathLike[str], step_time: float | None = None) -> dict[str, Any]:
-    """Write a ``.nir`` file; returns the options of ``load`` that NIR cannot carry: steps, step_time, reset, floor, test, readout.
+    """Write a ``.nir`` file; returns the options of ``load`` that NIR cannot carry: steps, step_time, reset, floor, test, max_spikes, readout.
 
     ``step_time`` in seconds; by default the input's, or 1 (time counts in steps). Raises UnsupportedLayer for the first layer that NIR cannot
     express, ModelError, MissingExtra without nir.
@@ -63,6 +63,7 @@ class _Writer:
         self.reset = self._shared("reset", [layer.params["reset"] for layer in neurons], "zero")
         self.strict = self._shared("test", [layer.params["strict"] for layer in neurons], True)
         self.floor = self._shared("floor", [None if layer.params["floor"] is None else _one(layer, "floor") for layer in neurons], None)
+        self.max_spikes = self._shared("max_spikes", [int(layer.params["max_spikes"]) for layer in neurons], 1)
 
     def _shared(self, key: str, values: list[Any], default: Any) -> Any:
         if len(set(values)) > 1:
@@ -78,6 +79,8 @@ class _Writer:
             found["step_time"] = self.dt
         if self.floor is not None:
             found["floor"] = self.floor
+        if self.max_spikes > 1:
+            found["max_spikes"] = self.max_spikes
         return found
 
     def graph(self) -> Any:

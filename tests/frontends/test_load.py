@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.resources
 import json
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from neurosim.errors import MissingExtra, ModelError
 from neurosim.frontends import load
+from neurosim.frontends.load import shipped_models
 from tests.networks import residual_net
 
 MODELS = Path(__file__).resolve().parents[2] / "neurosim" / "data" / "models"
@@ -45,6 +47,23 @@ def test_every_way_to_name_a_model(checkpoint: Path, tmp_path: Path) -> None:
     residual_net().save(tmp_path / "a.nsnet")
     assert str(load(tmp_path / "a.nsnet")) == str(residual_net())
     assert load(net) is net
+
+
+def test_shipped_models_may_be_saved_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
+    """Names stand for a config with its weights or for a .nsnet file, which needs none."""
+    for name in shipped_models():
+        assert (MODELS / f"{name}.json").is_file() != (MODELS / f"{name}.nsnet").is_file()
+    folder = tmp_path / "data" / "models"
+    folder.mkdir(parents=True)
+    residual_net().save(folder / "saved.nsnet")
+    for suffix in ("json", "safetensors"):
+        shutil.copy(checkpoint.with_suffix(f".{suffix}"), folder)
+    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
+    assert shipped_models() == ["saved", "stmixer-mnist-t1"]
+    assert str(load("saved")) == str(residual_net())
+    assert load("stmixer-mnist-t1").input_contract.shape == (1, 28, 28)
+    with pytest.raises(ModelError, match=r"saved.nsnet holds its weights itself; leave weights out"):
+        load("saved", weights=checkpoint)
 
 
 def test_names_that_are_no_model(tmp_path: Path) -> None:

@@ -309,13 +309,13 @@ def test_nodes_outside_nir_are_max_pools_or_reach_check_which_refuses_them_by_na
     assert ("s", "BatchNorm1d") in [(row.layer, row.op) for row in rows]
 
 
-@pytest.mark.parametrize("reset", ["zero", "subtract"])
-def test_a_network_written_and_read_back_fires_the_same_spikes(tmp_path: Path, reset: Any) -> None:
+@pytest.mark.parametrize(("reset", "most"), [("zero", 1), ("subtract", 1), ("subtract", 3)])
+def test_a_network_written_and_read_back_fires_the_same_spikes(tmp_path: Path, reset: Any, most: int) -> None:
     net = Network("round", 12)
     x = net.spikes_input("in", (2, 6, 6), 1000.0)
     c = net.conv2d("conv", x, RNG.normal(size=(4, 2, 3, 3)), RNG.normal(size=4) * 0.1, padding=1)
     c = net.batch_norm("bn", c, RNG.random(4) + 0.5, RNG.normal(size=4) * 0.1, RNG.normal(size=4) * 0.1, RNG.random(4) + 0.5)
-    rule: dict[str, Any] = {"reset": reset, "strict": True, "floor": -2.0}
+    rule: dict[str, Any] = {"reset": reset, "strict": True, "floor": -2.0, "max_spikes": most}
     a = net.lif("a", c, decay=0.75, threshold=RNG.random((4, 6, 6)) + 0.5, bias=np.full(4, 0.0625), **rule)
     p = net.sum_pool("pool", net.add("sum", a, net.scale("half", a, 0.5)), 2)
     b = net.lif("b", net.linear("fc", net.flatten("flat", p), RNG.normal(size=(8, 36))), decay=1.0, threshold=1.0, **rule)
@@ -326,7 +326,7 @@ def test_a_network_written_and_read_back_fires_the_same_spikes(tmp_path: Path, r
     net.connect(net.scale("later", b, -0.5), "b", 3)
     net.output(o)
     options = to_nir(net, tmp_path / "r.nir")
-    assert options == {"steps": 12, "step_time": 0.001, "reset": reset, "test": "above", "floor": -2.0}
+    assert options == {"steps": 12, "step_time": 0.001, "reset": reset, "test": "above", "floor": -2.0} | ({"max_spikes": most} if most > 1 else {})
     nir.read(str(tmp_path / "r.nir"))  # by its own library, types checked
     again = load(tmp_path / "r.nir", **options)
     data = (RNG.random((3, 12, 2, 6, 6)) < 0.3).astype(np.uint8)
@@ -334,6 +334,7 @@ def test_a_network_written_and_read_back_fires_the_same_spikes(tmp_path: Path, r
     for name in "abo":
         assert wanted.spikes[name].any()
         assert np.array_equal(found.spikes[name], wanted.spikes[name]), name
+    assert max(wanted.spikes[name].max() for name in "abo") == most
     assert np.array_equal(found.scores, wanted.scores)
 
 
