@@ -15,8 +15,9 @@ from torch import Tensor, nn  # noqa: E402
 
 from neurosim import api, load, register_neuron  # noqa: E402
 from neurosim.errors import ModelError, UnsupportedLayer  # noqa: E402
-from neurosim.golden import run_network  # noqa: E402
+from neurosim.golden import run_graph, run_network  # noqa: E402
 from neurosim.network import Network  # noqa: E402
+from tests.exactness import compare_spikes  # noqa: E402
 from tests.frontends import authors  # noqa: E402
 from tests.frontends import torch_models as tm  # noqa: E402
 
@@ -283,6 +284,17 @@ def test_published_networks_load_unedited(name: str, steps: int) -> None:
         assert {layer.params["threshold"].item() for layer in net.layers.values() if layer.op == "lif"} == {1.0}
     assert not any("fired nothing" in note for note in net.notes)
     model_spikes(model, net, x, steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_published_networks_are_exact_on_the_ideal_chip(name: str) -> None:
+    model, x = published(NETWORKS[name], 4)
+    net = load(model, input_shape=(2, 8, 8))
+    real, done = run_network(net, x, margins=True), api.compile_model(net, "ideal")
+    assert compare_spikes(real.spikes, run_graph(done.integer, x, done.program.chip).spikes, real.margins).exact
+    assert not [row for row in api.check(net, "async-mesh-plus") if row.status == "refused"]
+    assert {row.op for row in api.check(net, "async-mesh") if row.status == "refused"} >= {"attention", "max_pool"}
 
 
 def model_spikes(model: nn.Module, net: Network, x: Any, steps: int) -> None:
