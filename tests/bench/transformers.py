@@ -31,7 +31,7 @@ BARRIER = (
     "capabilities.banks=64",
     "timing.barrier=[{tiles=1,duration='0.6 us'},{tiles=2,duration='1.0 us'},{tiles=4,duration='1.4 us'},{tiles=29,duration='1.8 us'}]",
 )
-"""The barrier (regression fits of SANA-FE to Loihi's silicon) and the delays of loihi1-like, for the one discipline that async-mesh does not offer."""
+"""The barrier (SANA-FE's fits to Loihi's silicon) and the delays of loihi1-like, for the one discipline that async-mesh does not offer."""
 
 
 def one_run(model: str, sync: str, samples: int) -> dict[str, Any]:
