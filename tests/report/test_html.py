@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 from neurosim import api
+from neurosim.engine.events import TRACE_DTYPE
 from neurosim.errors import DataError
 from neurosim.network import Network
 from neurosim.report.html import write_report
+from neurosim.report.html.timeline import merged
 from neurosim.trace import StoredRun, load_run
 
 bokeh = pytest.importorskip("bokeh", reason="the timeline needs bokeh")
@@ -55,6 +57,22 @@ def test_runs_stand_side_by_side(runs: list[StoredRun], tmp_path: Path) -> None:
     assert "No trace was recorded" in page  # of the second
     with pytest.raises(DataError, match="at least one run directory"):
         write_report([], tmp_path / "none.html")
+
+
+def test_services_close_together_are_one_bar() -> None:
+    rows = np.zeros(5, TRACE_DTYPE)
+    rows["server"] = [0, 0, 0, 1, 1]
+    rows["time"], rows["end"] = [0, 100, 100_000, 0, 50_000], [90, 190, 100_050, 10, 50_010]
+    rows["synops"] = [1, 2, 3, 4, 5]
+    single = merged(rows, 5)
+    assert (single.gap_ps, single.count.tolist()) == (0, [1] * 5)
+    four = merged(rows, 4)
+    assert four.count.tolist() == [2, 1, 1, 1]
+    assert four.start.tolist() == [0, 100_000, 0, 50_000]
+    assert four.end.tolist() == [190, 100_050, 10, 50_010]
+    assert four.busy.tolist() == [180, 50, 10, 10]
+    assert four.synops.tolist() == [3, 3, 4, 5]
+    assert merged(rows, 1).count.tolist() == [3, 2]  # no fewer than servers
 
 
 @pytest.fixture

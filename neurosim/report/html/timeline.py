@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neurosim.errors import MissingExtra
 from neurosim.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION
@@ -13,8 +15,8 @@ from neurosim.trace import StoredRun, events_of
 from neurosim.trace.names import item_name, server_names
 from neurosim.units import format_time
 
-MOST_SERVICES = 6000
-"""Services drawn: more make the page slow and large; the window ends where they are used up."""
+MOST_BARS = 6000
+"""Bars drawn: more make the page slow and large; neighbouring services are drawn as one until so few are left."""
 MOST_SERVERS = 28
 KINDS = ("port", "synapse or core", "soma", "sender", "router output")
 COLOURS = (PURPLE, BLUE, ORANGE, GREEN, VERMILION)
@@ -37,19 +39,26 @@ def timeline(run: StoredRun) -> tuple[Any, str] | None:
     busy = np.zeros(len(program.server_kind), np.int64)
     np.add.at(busy, services["server"], services["end"] - services["time"])
     shown = np.sort(np.argsort(-busy, kind="stable")[: min(MOST_SERVERS, int(np.count_nonzero(busy)))])
-    chosen = services[np.isin(services["server"], shown)][:MOST_SERVICES]
+    chosen = services[np.isin(services["server"], shown)]
+    bars = merged(chosen, MOST_BARS)
     names = server_names(program)
     rows = [names[v] for v in shown]
-    kinds = program.server_kind[chosen["server"]]
+    kinds = program.server_kind[bars.server]
     fields = ("item", "slice", "step", "address")
-    items = [SimpleNamespace(**dict(zip(fields, row, strict=True))) for row in zip(*(chosen[name].tolist() for name in fields), strict=True)]
+    first = [
+        SimpleNamespace(**dict(zip(fields, row, strict=True))) for row in zip(*(chosen[name][bars.first].tolist() for name in fields), strict=True)
+    ]
+    words = [
+        item_name(program, item) if count == 1 else f"{count} services from {item_name(program, item)} on"
+        for item, count in zip(first, bars.count.tolist(), strict=True)
+    ]
     source = ColumnDataSource({
-        "server": [names[v] for v in chosen["server"]], "left": chosen["time"] / 1e6, "right": chosen["end"] / 1e6,
-        "colour": [COLOURS[k] for k in kinds], "kind": [KINDS[k] for k in kinds], "item": [item_name(program, item) for item in items],
-        "lasts": [format_time(int(t)) for t in chosen["end"] - chosen["time"]], "blocked": [format_time(int(t)) for t in chosen["blocked"]],
-        "synops": chosen["synops"].astype(np.float64),
+        "server": [names[v] for v in bars.server], "left": bars.start / 1e6, "right": bars.end / 1e6, "colour": [COLOURS[k] for k in kinds],
+        "item": words, "lasts": [format_time(int(t)) for t in bars.end - bars.start],
+        "busy": np.round(100 * bars.busy / np.maximum(1, bars.end - bars.start), 1), "blocked": [format_time(int(t)) for t in bars.blocked],
+        "synops": bars.synops.astype(np.float64),
     })  # fmt: skip
-    begin, end = float(chosen["time"][0]) / 1e6, float(chosen["end"].max()) / 1e6
+    begin, end = float(bars.start.min()) / 1e6, float(bars.end.max()) / 1e6
     plot = figure(
         y_range=FactorRange(factors=rows[::-1]), x_range=Range1d(start=begin, end=end, bounds=(begin, end)), height=80 + 18 * len(rows),
         sizing_mode="stretch_width", tools="xpan,xwheel_zoom,box_zoom,reset", active_drag="xpan", active_scroll="xwheel_zoom",
@@ -60,16 +69,57 @@ def timeline(run: StoredRun) -> tuple[Any, str] | None:
         ("server", "@server"),
         ("item", "@item"),
         ("starts", "@left{0.000} us"),
-        ("lasts", "@lasts"),
+        ("lasts", "@lasts, busy @busy %"),
         ("blocked", "@blocked"),
         ("synapses", "@synops"),
     ]
     plot.add_tools(HoverTool(renderers=[bar], tooltips=tips, point_policy="follow_mouse"))
     plot.ygrid.grid_line_color = None
-    window = f"{format_time(int(chosen['time'][0]))} to {format_time(int(chosen['end'].max()))}"
-    more = "" if len(chosen) < MOST_SERVICES else " (the page holds no more; neurosim trace shows any window)"
-    caption = f"{len(chosen)} services of the {len(rows)} busiest servers, {window} of the first recorded sample{more}. Drag to move, scroll to zoom."
+    together = f", those closer than {format_time(bars.gap_ps)} drawn as one" if bars.gap_ps else ""
+    caption = (
+        f"The first recorded sample: {len(chosen)} services of its {len(rows)} busiest servers{together}. Drag to move, scroll to zoom; every single "
+        "service is in `neurosim trace RUN_DIR --export`."
+    )
     return plot, caption
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Runs of services of one server, [bars] each: ``first`` the row of the first service, ``count`` of them, times in ps, sums over them."""
+
+    server: NDArray[np.int64]
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    busy: NDArray[np.int64]
+    blocked: NDArray[np.int64]
+    synops: NDArray[np.int64]
+    gap_ps: int
+    """Services of one server closer than this are one bar; 0: every service is its own."""
+
+
+def merged(services: NDArray[Any], most: int) -> Bars:
+    """Services (rows of a trace) as at most about ``most`` bars, by the smallest gap of a doubling series that does it."""
+    order = np.lexsort((services["time"], services["server"]))
+    rows = services[order]
+    span = int(rows["end"].max() - rows["time"].min())
+    gap = 0
+    while True:
+        apart = rows["time"][1:] - rows["end"][:-1] >= gap if gap else np.ones(len(rows) - 1, bool)
+        begins = np.flatnonzero(np.concatenate([[True], apart | (rows["server"][1:] != rows["server"][:-1])]))
+        if len(begins) <= most or gap > span:
+            break
+        gap = max(1, 2 * gap, span // 16384)
+
+    def total(values: NDArray[Any]) -> NDArray[np.int64]:
+        return np.add.reduceat(values.astype(np.int64), begins)
+
+    ends = np.maximum.reduceat(rows["end"], begins)
+    return Bars(
+        server=rows["server"][begins].astype(np.int64), first=order[begins], count=np.diff(np.append(begins, len(rows))), start=rows["time"][begins],
+        end=ends, busy=total(rows["end"] - rows["time"]), blocked=total(rows["blocked"]), synops=total(rows["synops"]), gap_ps=gap,
+    )  # fmt: skip
 
 
 def legend() -> list[tuple[str, str]]:
