@@ -123,23 +123,34 @@ def accumulate_narrow(en: A, axis: A, index: A, w: A, bank: A, e: int, c: int, y
         columns = 1
     target = at + axis[channel, A_TARGET] + axis[row, A_TARGET] + axis[column, A_TARGET]
     weight += en[e, Y_WEIGHT]
+    row_t, row_w, column_t, column_w = en[e, Y_ROW_T], en[e, Y_ROW_W], en[e, Y_COL_T], en[e, Y_COL_W]  # once: stores might change them
+    if skip == 0:
+        for r in range(rows):
+            t, s = target + r * row_t, weight + r * row_w
+            if count == 1:
+                for _ in range(columns):
+                    bank[t] = (bank[t] + w[s] * factor) | TOUCHED
+                    t += column_t
+                    s += column_w
+                continue
+            for _ in range(columns):
+                if count >= 4:
+                    add_vectors(bank, w, t, s, count, factor)
+                else:
+                    for j in range(count):
+                        bank[t + j] = (bank[t + j] + w[s + j] * factor) | TOUCHED
+                t += column_t
+                s += column_w
+        return rows * columns * count
     served = 0
-    for _ in range(rows):
-        t, s = target, weight
-        for _ in range(columns):
-            if skip == 0 and count >= 4:
-                add_vectors(bank, w, t, s, count, factor)
-                served += count
-            else:
-                for j in range(count):
-                    if skip == 0 or w[s + j] != 0:
-                        served += 1
-                        if add_:
-                            bank[t + j] = (bank[t + j] + w[s + j] * factor) | TOUCHED
-            t += en[e, Y_COL_T]
-            s += en[e, Y_COL_W]
-        target += en[e, Y_ROW_T]
-        weight += en[e, Y_ROW_W]
+    for r in range(rows):
+        for k in range(columns):
+            t, s = target + r * row_t + k * column_t, weight + r * row_w + k * column_w
+            for j in range(count):
+                if w[s + j] != 0:
+                    served += 1
+                    if add_:
+                        bank[t + j] = (bank[t + j] + w[s + j] * factor) | TOUCHED
     return served
 
 
