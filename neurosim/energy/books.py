@@ -15,7 +15,8 @@ from pathlib import Path
 from pydantic import Field, ValidationError, model_validator
 
 from neurosim.chip import Chip, load_chip, presets
-from neurosim.chip.spec import Figure, Price, Prices, Strict
+from neurosim.chip.figures import Figure, Price, Strict
+from neurosim.chip.spec import Prices
 from neurosim.energy.scaling import energy_factor, scaled_prices
 from neurosim.errors import ChipError, DataError
 

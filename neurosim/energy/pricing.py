@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.chip.spec import Figure, Prices
+from neurosim.chip.figures import Figure
+from neurosim.chip.spec import Prices
 from neurosim.energy.model import Energy, PriceLine, Share
 from neurosim.engine.events import Result
 from neurosim.errors import DataError

@@ -8,7 +8,8 @@ scale like this.
 
 from __future__ import annotations
 
-from neurosim.chip.spec import Figure, Prices
+from neurosim.chip.figures import Figure
+from neurosim.chip.spec import Prices
 from neurosim.errors import DataError
 
 ENERGY = {

@@ -133,6 +133,35 @@ def whole(layer: str, name: str, value: Any, least: int) -> int:
     return int(value)
 
 
+def per_channel(layer: str, name: str, value: Any, channels: int) -> tuple[float, ...]:
+    """One float per channel from a number or a sequence; empty for None."""
+    if value is None:
+        return ()
+    given = array(layer, name, value)
+    if given.shape not in ((), (1,), (channels,)):
+        raise ModelError(f"input {layer}: {name} has shape {given.shape}, wanted a number or one per channel, ({channels},)")
+    return tuple(np.broadcast_to(given, (channels,)).tolist())
+
+
+def share(layer: str, name: str, value: float) -> float:
+    """A number from 0 to 1."""
+    if not 0 <= number(layer, name, value) <= 1:
+        raise ModelError(f"layer {layer}: {name} {value} must lie in 0..1")
+    return float(value)
+
+
+def per_neuron(layer: str, name: str, value: Any, shape: Shape) -> Any:
+    """Float64 that broadcasts to (c, y, x): scalar, (c, 1, 1) or (c, y, x)."""
+    given = array(layer, name, value)
+    if given.ndim == 0:
+        given = given.reshape(1, 1, 1)
+    elif given.shape == (shape[0],):
+        given = given.reshape(-1, 1, 1)
+    elif given.shape not in (shape, (shape[0], 1, 1), (1, 1, 1)):
+        raise ModelError(f"layer {layer}: {name} has shape {given.shape}, wanted a number, ({shape[0]},) or {shape}")
+    return given
+
+
 def conv_shape(layer: str, source: str, shape: Shape, params: dict[str, Any]) -> Shape:
     """Output shape of a convolution of ``shape``."""
     weight = params["weight"]

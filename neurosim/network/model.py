@@ -27,7 +27,10 @@ from neurosim.network.layers import (
     mix_shape,
     number,
     pair,
+    per_channel,
+    per_neuron,
     pool_shape,
+    share,
     whole,
 )
 from neurosim.ops import pooled
@@ -93,7 +96,7 @@ class Network:
     ) -> str:
         """A static image (c, y, x), repeated in every step: value = (pixel / scale - mean) / std per channel."""
         shape = self._input_shape(name, shape)
-        means, stds = (_per_channel(name, k, v, shape[0]) for k, v in (("mean", mean), ("std", std)))
+        means, stds = (per_channel(name, k, v, shape[0]) for k, v in (("mean", mean), ("std", std)))
         if number(name, "scale", scale) == 0 or any(s <= 0 for s in stds):
             raise ModelError(f"input {name}: scale {scale} must not be 0, std {list(stds)} must lie above 0")
         if not isinstance(dtype, str) or dtype not in (*INTEGER_DTYPES, "float32", "float64"):
@@ -260,7 +263,7 @@ class Network:
         value = array(name, "factor", factor)
         if value.shape not in ((), (shape[0],)):
             raise ModelError(f"layer {name}: factor has shape {value.shape}, its input {x} has {shape[0]} channels")
-        params = {"factor": value, "bias": None if bias is None else _per_neuron(name, "bias", bias, shape)}
+        params = {"factor": value, "bias": None if bias is None else per_neuron(name, "bias", bias, shape)}
         return self._add(name, "scale", (x,), shape, params)
 
     def sparse(self, name: str, x: str, indptr: Any, targets: Any, weight: Any, shape: Shape, bias: Any = None) -> str:
@@ -278,7 +281,7 @@ class Network:
             raise ModelError(f"layer {name}: targets reach {columns.max()}, its shape {after} has {math.prod(after)} values")
         if not np.isfinite(values).all():
             raise ModelError(f"layer {name}: weight has values that are NaN or infinite")
-        params = {"indptr": rows, "targets": columns, "weight": values, "bias": None if bias is None else _per_neuron(name, "bias", bias, after)}
+        params = {"indptr": rows, "targets": columns, "weight": values, "bias": None if bias is None else per_neuron(name, "bias", bias, after)}
         return self._add(name, "sparse", (x,), after, params)
 
     def delay(self, name: str, x: str, steps: int = 1) -> str:
@@ -314,9 +317,9 @@ class Network:
         if reset not in ("zero", "subtract"):
             raise ModelError(f"layer {name}: reset {reset!r} must be 'zero' or 'subtract'")
         params: dict[str, Any] = {
-            "decay": _share(name, "decay", decay), "reset": reset, "strict": bool(strict), "v_rest": number(name, "v_rest", v_rest),
+            "decay": share(name, "decay", decay), "reset": reset, "strict": bool(strict), "v_rest": number(name, "v_rest", v_rest),
             "v_reset": number(name, "v_reset", v_rest if v_reset is None else v_reset), "input_scale": number(name, "input_scale", input_scale),
-            "decay_current": None if decay_current is None else _share(name, "decay_current", decay_current),
+            "decay_current": None if decay_current is None else share(name, "decay_current", decay_current),
             "max_spikes": whole(name, "max_spikes", max_spikes, 1),
         }  # fmt: skip
         if max_spikes > 255:
@@ -326,7 +329,7 @@ class Network:
                 f"layer {name}: max_spikes {max_spikes} with v_rest {v_rest}, v_reset {params['v_reset']}; thresholds are counted from 0"
             )
         for label, value in (("threshold", threshold), ("floor", floor), ("bias", bias), ("reset_by", reset_by)):
-            params[label] = None if value is None else _per_neuron(name, label, value, shape)
+            params[label] = None if value is None else per_neuron(name, label, value, shape)
         return self._add(name, "lif", (x,), shape, params)
 
     def li(
@@ -336,8 +339,8 @@ class Network:
         """Leaky integrator that never fires, as the output of the network: its scores are v - v_rest after the last step. As ``lif`` without test."""
         shape = self._get(x, name).shape
         params: dict[str, Any] = {
-            "decay": _share(name, "decay", decay), "decay_current": None if decay_current is None else _share(name, "decay_current", decay_current),
-            "bias": None if bias is None else _per_neuron(name, "bias", bias, shape), "v_rest": number(name, "v_rest", v_rest),
+            "decay": share(name, "decay", decay), "decay_current": None if decay_current is None else share(name, "decay_current", decay_current),
+            "bias": None if bias is None else per_neuron(name, "bias", bias, shape), "v_rest": number(name, "v_rest", v_rest),
             "input_scale": number(name, "input_scale", input_scale),
         }  # fmt: skip
         return self._add(name, "li", (x,), shape, params)
@@ -411,32 +414,3 @@ class Network:
             lines.append(f"  {layer.name} {layer.shape} = {layer.describe()}" + (f" of {', '.join(layer.inputs)}" if layer.inputs else ""))
         lines += [f"  {source} -> {target} after {delay} step(s)" for source, target, delay in self.connections]
         return "\n".join(lines + [f"  output {self.output_name}"])
-
-
-def _per_channel(layer: str, name: str, value: Any, channels: int) -> tuple[float, ...]:
-    """One float per channel from a number or a sequence; empty for None."""
-    if value is None:
-        return ()
-    given = array(layer, name, value)
-    if given.shape not in ((), (1,), (channels,)):
-        raise ModelError(f"input {layer}: {name} has shape {given.shape}, wanted a number or one per channel, ({channels},)")
-    return tuple(np.broadcast_to(given, (channels,)).tolist())
-
-
-def _share(layer: str, name: str, value: float) -> float:
-    """A number from 0 to 1."""
-    if not 0 <= number(layer, name, value) <= 1:
-        raise ModelError(f"layer {layer}: {name} {value} must lie in 0..1")
-    return float(value)
-
-
-def _per_neuron(layer: str, name: str, value: Any, shape: Shape) -> Any:
-    """Float64 that broadcasts to (c, y, x): scalar, (c, 1, 1) or (c, y, x)."""
-    given = array(layer, name, value)
-    if given.ndim == 0:
-        given = given.reshape(1, 1, 1)
-    elif given.shape == (shape[0],):
-        given = given.reshape(-1, 1, 1)
-    elif given.shape not in (shape, (shape[0], 1, 1), (1, 1, 1)):
-        raise ModelError(f"layer {layer}: {name} has shape {given.shape}, wanted a number, ({shape[0]},) or {shape}")
-    return given

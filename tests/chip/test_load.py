@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from neurosim.chip import load_chip, presets
-from neurosim.chip.spec import Figure
+from neurosim.chip.figures import Figure
 from neurosim.errors import ChipError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.chip.spec import Figure
+from neurosim.chip.figures import Figure
 from neurosim.engine.events import CURRENT
 from neurosim.engine.reference.fabric import Item
 from neurosim.engine.reference.ops import Cells
