@@ -122,7 +122,7 @@ def load_run(path: str | os.PathLike[str]) -> StoredRun:
         # opened here, for numpy leaves a file open that is no whole zip
         with (folder / OUTPUTS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-        table = pq.read_table(str(folder / COUNTERS))
+        table = pq.ParquetFile(str(folder / COUNTERS)).read(use_threads=False)
         program = _layout_program(info, arrays)
         result = _result(info, arrays, table)
     except FileNotFoundError as error:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -27,7 +26,6 @@ from neurosim.trace.selection import Selection, Sieve, known_cores, known_popula
 FORMAT, FORMAT_VERSION = "neurosim-trace", 2
 METADATA_KEY = b"neurosim"
 ROW_GROUP = 1 << 18
-LATEST_PS = 2**63 - 1
 # columns that rise or change little from row to row are stored as differences, the rest through dictionaries
 _DELTA = ("time", "index", "end", "service", "origin", "cause_service")
 
@@ -221,32 +219,51 @@ def read_trace(
     """
     with _open(path) as file:
         info = _info(file, path)
-    wanted: list[Any] = []
-    if sample is not None:
-        wanted.append(pc.field("sample") == sample)
-    if from_ps is not None:
-        wanted.append(pc.field("time") >= min(from_ps, LATEST_PS))
-    if to_ps is not None:
-        wanted.append(pc.field("time") < min(to_ps, LATEST_PS))
-    if cores is not None:
-        wanted.append(pc.field("server").isin(_servers_of(info, cores, path)))
-    if populations is not None:
-        wanted.append(pc.field("slice").isin(_sources_of(info, populations, path)))
-    expression = None
-    for one in wanted:
-        expression = one if expression is None else expression & one
-    try:
-        table = pq.read_table(path, columns=list(TRACE_DTYPE.names or ()), filters=expression)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise _broken(path, error) from None
-    return _rows(table)
+        allowed: dict[str, Any] = {}
+        if cores is not None:
+            allowed["server"] = _servers_of(info, cores, path)
+        if populations is not None:
+            allowed["slice"] = _sources_of(info, populations, path)
+        low = {"sample": sample, "time": from_ps}
+        high = {"sample": sample, "time": None if to_ps is None else to_ps - 1}
+        parts = [np.zeros(0, TRACE_DTYPE)]
+        try:
+            for k in range(file.num_row_groups):
+                if not _may_hold(file.metadata.row_group(k), low, high):
+                    continue
+                rows = _rows(file.read_row_group(k, columns=list(TRACE_DTYPE.names or ()), use_threads=False))
+                chosen = np.ones(len(rows), bool)
+                for name, end in low.items():
+                    if end is not None:
+                        chosen &= rows[name] >= end
+                for name, end in high.items():
+                    if end is not None:
+                        chosen &= rows[name] <= end
+                for name, values in allowed.items():
+                    chosen &= np.isin(rows[name], values)
+                parts.append(rows[chosen])
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _broken(path, error) from None
+    return np.concatenate(parts)
+
+
+def _may_hold(group: Any, low: dict[str, int | None], high: dict[str, int | None]) -> bool:
+    """Whether a row group can have rows between these ends, by its statistics."""
+    for k in range(group.num_columns):
+        column = group.column(k)
+        name, found = column.path_in_schema, column.statistics
+        if name not in low or found is None or not found.has_min_max:
+            continue
+        if (low[name] is not None and found.max < low[name]) or (high[name] is not None and found.min > high[name]):
+            return False
+    return True
 
 
 def read_batches(path: str | os.PathLike[str], size: int = 1 << 16) -> Iterator[NDArray[Any]]:
     """All rows in order, ``size`` at a time, within bounded memory. Raises DataError: a broken file."""
     with _open(path) as file:
         _info(file, path)
-        batches = file.iter_batches(size, columns=list(TRACE_DTYPE.names or ()))
+        batches = file.iter_batches(size, columns=list(TRACE_DTYPE.names or ()), use_threads=False)
         while True:
             try:
                 batch = next(batches, None)
@@ -292,12 +309,12 @@ def _info(file: Any, path: str | os.PathLike[str]) -> TraceInfo:
     return TraceInfo(rows=file.metadata.num_rows, complete=metadata.get(b"neurosim.complete") == b"true", header=header)
 
 
-def _servers_of(info: TraceInfo, cores: Iterable[int], path: str | os.PathLike[str]) -> Any:
+def _servers_of(info: TraceInfo, cores: Iterable[int], path: str | os.PathLike[str]) -> NDArray[np.int64]:
     at = np.array(info.header["server_core"])
     chosen = known_cores(at, list(cores), f"trace {path}")
-    return pa.array(np.flatnonzero(np.isin(at, chosen)).astype(np.int32))
+    return np.flatnonzero(np.isin(at, chosen))
 
 
-def _sources_of(info: TraceInfo, populations: Iterable[str], path: str | os.PathLike[str]) -> Any:
+def _sources_of(info: TraceInfo, populations: Iterable[str], path: str | os.PathLike[str]) -> NDArray[np.int64]:
     chosen = known_populations(info.header["populations"], list(populations), f"trace {path}")
-    return pa.array([s for s, source in enumerate(info.header["sources"]) if source["population"] in chosen], pa.int32())
+    return np.array([s for s, source in enumerate(info.header["sources"]) if source["population"] in chosen], np.int64)
