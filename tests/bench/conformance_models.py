@@ -22,8 +22,13 @@ from neurosim.golden import run_graph
 from tests.bench.exactness import MODELS, images, module_of, network_of
 
 SYNCS = ("free", "wavefront", "barrier")
-SETTINGS = ('sync=["wavefront", "free", "barrier"]', 'timing.barrier=[{tiles = 1, duration = "1 us"}]')
-"""The chip with every discipline: presets of asynchronous chips have no barrier."""
+SETTINGS = (
+    'sync=["wavefront", "free", "barrier"]',
+    'timing.barrier=[{tiles = 1, duration = "1 us"}]',
+    "capabilities.max_delay=62",
+    "capabilities.banks=64",
+)
+"""The chip with every discipline: presets of asynchronous chips have no barrier, nor the delays that balance it."""
 HEAD = (
     "model",
     "T",
