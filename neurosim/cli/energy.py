@@ -87,20 +87,29 @@ def layer_rows(run: Any, priced: Any) -> list[dict[str, Any]]:
         neurons = int((program.neuron_ptr[1:] - program.neuron_ptr[:-1])[slices].sum())
         parts = {name: getattr(share, name) / priced.samples for name in ("synapse", "soma", "noc", "static", "total")}
         rows.append(
-            {"layer": share.name, "cores": len(share.cores), "neurons": neurons, "spikes": spikes, "energy_fj": parts, "share": share.total / total}
+            {
+                "layer": share.name,
+                "cores": len(share.cores),
+                "neurons": neurons,
+                "spikes": spikes,
+                "synops": share.synops / priced.samples,
+                "energy_fj": parts,
+                "share": share.total / total,
+            }
         )
     return rows
 
 
 def _print_layers(rows: list[dict[str, Any]]) -> None:
     table(
-        ("layer", "cores", "neurons", "spikes", "synapse", "soma", "noc", "static", "share of chip"),
+        ("layer", "cores", "neurons", "spikes", "operations", "synapse", "soma", "noc", "static", "share of chip"),
         [
             (
                 r["layer"], r["cores"], format_count(r["neurons"]), "-" if r["spikes"] is None else format_count(round(r["spikes"], 1)),
+                format_count(round(r["synops"], 1)),
                 *(format_energy(r["energy_fj"][part]) for part in ("synapse", "soma", "noc", "static")), f"{100 * r['share']:.1f} %",
             )
             for r in rows
         ],
-        right=tuple(range(1, 9)),
+        right=tuple(range(1, 10)),
     )  # fmt: skip

@@ -43,6 +43,8 @@ class Share:
     soma: float
     noc: float
     static: float
+    synops: float
+    """Synaptic operations served for it, and words that its op read."""
     cores: tuple[int, ...]
     exact: bool
     """True when its cores hold no other population, so that nothing had to be divided."""
@@ -152,6 +154,7 @@ def _merged(name: str, members: list[Share]) -> Share:
         soma=sum(share.soma for share in members),
         noc=sum(share.noc for share in members),
         static=sum(share.static for share in members),
+        synops=sum(share.synops for share in members),
         cores=cores,
         exact=all(share.exact for share in members),
     )

@@ -180,6 +180,8 @@ def _shares(
     soma = visits[at] * by_size + fires * prices.soma_fire.value
     noc = core_fj["noc"][at] * by_item
     static = core_fj["static"][at] * by_size
+    extra = core["pairs"] + core["op_reads"]
+    synops = (core["synops"] - core["pairs"])[at] * by_size + extra[at] * _part(neurons * has_op, program)
 
     shared = [c for c in range(program.cores) if len(set(program.slice_population[at == c].tolist())) > 1]
     shares = []
@@ -187,8 +189,8 @@ def _shares(
         chosen = program.slice_population == index
         if chosen.any():
             cores = tuple(sorted(set(at[chosen].tolist())))
-            a, b, c, d = (float(part[chosen].sum()) for part in (synapse, soma, noc, static))
-            shares.append(Share(str(population["name"]), a, b, c, d, cores=cores, exact=not set(cores) & set(shared)))
+            a, b, c, d, served = (float(part[chosen].sum()) for part in (synapse, soma, noc, static, synops))
+            shares.append(Share(str(population["name"]), a, b, c, d, served, cores=cores, exact=not set(cores) & set(shared)))
     notes = []
     if shared:
         listed = ", ".join(str(c) for c in shared[:8]) + (", ..." if len(shared) > 8 else "")

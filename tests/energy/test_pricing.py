@@ -158,3 +158,11 @@ def test_the_printed_table_has_every_price_with_source_and_status() -> None:
         "left out: loading",
     ):
         assert price_name in text
+
+
+def test_operations_of_the_layers_add_up() -> None:
+    p = handmade.program()
+    r = handmade.busy(p)
+    e = price(p, r)
+    assert sum(share.synops for share in e.populations) == pytest.approx(float(r.core["synops"].sum() + r.core["op_reads"].sum()))
+    assert sum(share.synops for share in e.layers()) == pytest.approx(sum(share.synops for share in e.populations))
