@@ -262,6 +262,9 @@ class Chip(Strict):
     name: str
     description: str
     process: str
+    node: str | None = None
+    voltage: Annotated[float, Field(gt=0, le=5)] | None = None
+    """Node (as in neurosim.energy.scaling) and supply in volts that the prices belong to; none = they cannot be scaled."""
     sync: tuple[Sync, ...]
     memory: Memory
     noc: Noc

@@ -23,21 +23,16 @@ def energy(
     json_: Json = False,
 ) -> None:
     """Price a finished run by any price book, without simulating again; intervals are 5 % to 95 % over the ranges of all prices."""
-    from neurosim.energy import intervals, load_book, price, sensitivities
+    from neurosim.energy import book_of, intervals, load_book, price, sensitivities
     from neurosim.trace import load_run
 
     run = load_run(run_dir)
     if (node is None) != (voltage is None):
         raise DataError("--node and --voltage belong together; give both")
-    chosen = run.program.chip.prices
-    name = run.program.chip.name
-    if node is not None and prices is None:
-        raise DataError("--node scales a price book with a known node and supply; name one with --prices")
-    if prices is not None:
-        book = load_book(prices)
-        if node is not None and voltage is not None:
-            book = book.at(node, voltage)
-        chosen, name = book.prices(run.program.chip), book.name
+    book = book_of(run.program.chip) if prices is None else load_book(prices)
+    if node is not None and voltage is not None:
+        book = book.at(node, voltage)
+    chosen, name = book.prices(run.program.chip), book.name
     priced = price(run.program, run.result, host_macs_per_sample=run.host_macs_per_sample, prices=chosen, streamed=run.streamed)
     ranges, moves = intervals(priced), sensitivities(priced)
     per_layer = layer_rows(run, priced)

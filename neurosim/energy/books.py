@@ -120,7 +120,7 @@ def load_book(name: str | Path) -> PriceBook:
     if text in books():
         return _parse((resources.files(__package__) / "books" / f"{text}.toml").read_text("utf-8"), f"price book {text}")
     if text in presets():
-        return _of_chip(load_chip(text))
+        return book_of(load_chip(text))
     path = Path(name)
     if path.suffix != ".toml":
         raise DataError(f"price book {text!r} does not exist; there are {', '.join(books())}, the chips {', '.join(presets())}, and TOML files")
@@ -129,12 +129,16 @@ def load_book(name: str | Path) -> PriceBook:
     except OSError as error:
         raise DataError(f"price book {path}: {error.strerror}") from None
     if "[memory]" in content or content.lstrip().startswith("base"):
-        return _of_chip(load_chip(path))
+        return book_of(load_chip(path))
     return _parse(content, f"price book {path}")
 
 
-def _of_chip(chip: Chip) -> PriceBook:
-    return PriceBook(name=chip.name, description=f"prices of the chip {chip.name}, {chip.process}", prices=chip.prices, sources=chip.sources)
+def book_of(chip: Chip) -> PriceBook:
+    """The prices of a chip as a book."""
+    return PriceBook(
+        name=chip.name, description=f"prices of the chip {chip.name}, {chip.process}", node=chip.node, voltage=chip.voltage, prices=chip.prices,
+        sources=chip.sources,
+    )  # fmt: skip
 
 
 def _parse(text: str, where: str) -> PriceBook:

@@ -29,6 +29,8 @@ def test_energy_by_book_layer_and_interval(neurosim: Command, run_dir: str) -> N
     assert other["energy_fj"]["synapse"] == pytest.approx(own["energy_fj"]["synapse"] * 35.5 / 23.6, rel=0.2)
     scaled = json.loads(neurosim("energy", run_dir, "--prices", "loihi-sanafe", "--node", "7hp", "--voltage", "0.7", "--json").stdout)
     assert scaled["energy_fj"]["synapse"] < other["energy_fj"]["synapse"]
+    shrunk = json.loads(neurosim("energy", run_dir, "--node", "7hp", "--voltage", "0.7", "--json").stdout)
+    assert shrunk["energy_fj"]["soma"] == pytest.approx(0.578 * own["energy_fj"]["soma"], rel=1e-2)
     assert "operations" in neurosim("energy", run_dir, "--layers").stdout
     assert "what moves the total most" in neurosim("energy", run_dir).stdout
 
@@ -38,8 +40,8 @@ def test_energy_by_book_layer_and_interval(neurosim: Command, run_dir: str) -> N
     [
         (["--prices", "nope"], "price book 'nope' does not exist"),
         (["--node", "7hp"], "belong together"),
-        (["--node", "7hp", "--voltage", "0.7"], "name one with --prices"),
-        (["--prices", "speck2f-like", "--node", "7hp", "--voltage", "0.7"], "states no node and supply"),
+        (["--node", "3nm", "--voltage", "0.7"], "'3nm' has no scaling coefficients"),
+        (["--prices", "truenorth-like", "--node", "7hp", "--voltage", "0.7"], "states no node and supply"),
     ],
 )
 def test_mistakes(neurosim: Command, run_dir: str, args: list[str], words: str) -> None:
