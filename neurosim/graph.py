@@ -288,6 +288,8 @@ class Graph:
                         f"population {population.name} has the op {population.op.name}, which belongs to spiking populations on the chip"
                     )
                 population.op.operands(population.shape)  # checks the shapes
+                if population.op.name in ("or_pool", "gate") and rule is not None and rule.strict:
+                    raise ModelError(f"population {population.name}: the rule of its {population.op.name} is strict (v > threshold); use pass_rule()")
             if population.window_bias is not None and not (
                 population.host and isinstance(population.op, MaxPool) and population.window_bias.shape == population.op.source
             ):

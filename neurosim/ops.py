@@ -7,7 +7,7 @@ runs. ``operands`` names the cells beside the neurons' own and their shape (c, y
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ REGISTER_BITS = 8
 class OrPool:
     """A neuron passes one spike per step if anything arrived: max-pool of spikes, its projections being sum-pools of weight 1."""
 
-    name = "or_pool"
+    name: ClassVar[OpName] = "or_pool"
 
     def operands(self, shape: Shape) -> dict[str, Shape]:
         """No cells beside the neurons' own."""
@@ -46,7 +46,7 @@ class Gate:
     inverted: bool = False
     latched: bool = False
 
-    name = "gate"
+    name: ClassVar[OpName] = "gate"
 
     def operands(self, shape: Shape) -> dict[str, Shape]:
         """mask, one cell per group. Raises ModelError where the groups do not divide the population."""
@@ -64,7 +64,7 @@ class MaxPool:
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
 
-    name = "max_pool"
+    name: ClassVar[OpName] = "max_pool"
 
     def operands(self, shape: Shape) -> dict[str, Shape]:
         """window, one cell per current before the pooling. Raises ModelError where pooling it does not give the population's shape."""
@@ -85,7 +85,7 @@ class Coincidence:
     scale: float = 1.0
     shift: int = 0
 
-    name = "coincidence"
+    name: ClassVar[OpName] = "coincidence"
 
     def operands(self, shape: Shape) -> dict[str, Shape]:
         """k, v and q, each of the population's shape. Raises ModelError where the heads do not divide its channels."""

@@ -39,8 +39,9 @@ class Figure(Strict, Generic[T]):
 
     @model_validator(mode="after")
     def _ordered(self) -> Figure[T]:
+        value: Any = self.value  # a number, or one per core
         for end, wrong in ((self.low, "above"), (self.high, "below")):
-            if end is not None and (end > self.value if wrong == "above" else end < self.value):  # type: ignore[operator]  # ranges are of numbers
+            if end is not None and (end > value if wrong == "above" else end < value):
                 raise ValueError(f"range end {end} lies {wrong} the value {self.value}")
         return self
 

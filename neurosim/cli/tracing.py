@@ -56,9 +56,11 @@ def trace_plan(tracing: dict[str, Any], record: Path | None, output: Path | None
         if given:
             raise RunError(f"--{next(iter(given)).replace('_', '-')} limits a trace, and this run makes none; add --record-level events")
         return None, selection
-    if record is None and output is None:
+    if record is not None:
+        return record, selection
+    if output is None:
         raise RunError(f"--record-level {level} makes a trace, which has no place to go; add --record T.parquet or -o RUN_DIR")
-    return record if record is not None else output.with_name(f".{output.name}.trace.parquet"), selection  # type: ignore[union-attr]
+    return output.with_name(f".{output.name}.trace.parquet"), selection
 
 
 @contextmanager

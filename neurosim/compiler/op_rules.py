@@ -75,7 +75,7 @@ def _neuron_rows(population: Population, chip: Chip) -> Iterator[Row]:
 
 def _limits(layer: str, population: Population, op: Op, chip: Chip, graph: Graph) -> Iterator[Row]:
     """Kernel, stride and padding of pools, channels of coincidences, against the chip file."""
-    limits, kind = chip.capabilities.ops[op.name], LAYER_OPS[op.name]  # type: ignore[index]  # names of ops are keys there
+    limits, kind = chip.capabilities.ops[op.name], LAYER_OPS[op.name]
     pools: list[SumPool | MaxPool] = [op] if isinstance(op, MaxPool) else []
     if isinstance(op, OrPool):
         pools = [p.map for p in graph.into(population.name) if isinstance(p.map, SumPool)]

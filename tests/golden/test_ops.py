@@ -210,3 +210,14 @@ def test_host_section_pools_analog_currents_after_rounding() -> None:
     found = run_graph(graph, pixels, load_chip("ideal"))
     assert found.spikes["first"].ravel().tolist() == [0, 1]
     assert found.scores.tolist() == [[0, 1]]
+
+
+def test_a_gate_or_or_pool_passes_at_the_threshold_alone() -> None:
+    from dataclasses import replace
+
+    for op in (OrPool(), Gate((1, 1, 1))):
+        strict = Population("op", (1, 1, 1), "spiking", replace(pass_rule(), strict=True), op=op)
+        graph = Graph("g", 1, (Population("in", (1, 1, 1), "input"), strict), ())
+        with pytest.raises(ModelError, match=f"the rule of its {op.name} is strict"):
+            graph.verify()
+        replace(graph, populations=(graph.populations[0], replace(strict, rule=pass_rule()))).verify()

@@ -50,7 +50,8 @@ def upper_hash(seed: int, sample: int, server: int, n: int, salt: np.uint64) -> 
 @entry
 def jitter_draw(seed: int, sample: int, server: int, n: int, amplitude: int) -> int:
     """``arithmetic.jitter_draw`` on 64-bit words."""
-    upper: int = np.int64((upper_hash(seed, sample, server, n, _JITTER) * np.uint64(2 * amplitude + 1)) >> _S32)  # type: ignore[assignment]
+    product = upper_hash(seed, sample, server, n, _JITTER) * np.uint64(2 * amplitude + 1)
+    upper: int = np.int64(product >> _S32)  # type: ignore[assignment]  # an int64 scalar once compiled
     return upper - amplitude
 
 
