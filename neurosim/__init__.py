@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "load": "neurosim.frontends",
-    "register_neuron": "neurosim.frontends.torch_neurons",
+    "register_neuron": "neurosim.frontends.torch.neurons",
     "to_nir": "neurosim.frontends",
     "Network": "neurosim.network",
     "Chip": "neurosim.chip",

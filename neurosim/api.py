@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from neurosim.baselines import Workload, neurobench_metrics
 from neurosim.chip import Chip, load_chip
-from neurosim.compiler.op_rewrites import read_rewrites
+from neurosim.compiler.check import CheckRow
+from neurosim.compiler.check import check as check_network
+from neurosim.compiler.lower import read_rewrites
 from neurosim.compiler.pipeline import Compilation, compile_network
-from neurosim.compiler.supports import CheckRow
-from neurosim.compiler.supports import check as check_network
 from neurosim.energy import Energy, price
 from neurosim.engine.events import Options, Progress, Result
 from neurosim.engine.run import Watch, simulate_stimuli

@@ -13,17 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from neurosim.chip import Chip, load_chip
-from neurosim.compiler.assemble import assemble
 from neurosim.compiler.audit import AuditReport, audit
-from neurosim.compiler.cores import Assignment, assign
-from neurosim.compiler.deadlock_check import deadlock_warnings
-from neurosim.compiler.headroom import most_events
-from neurosim.compiler.op_rewrites import Rewrites, lower_for, read_rewrites
-from neurosim.compiler.place import Mapped, place_slices
-from neurosim.compiler.quantize import Precision, quantize
-from neurosim.compiler.refuse import choose_sync, refuse
+from neurosim.compiler.check import CheckRow, choose_sync, refuse, require_supported
+from neurosim.compiler.emit import assemble, deadlock_warnings
+from neurosim.compiler.lower import Rewrites, lower_for, read_rewrites
+from neurosim.compiler.place import Assignment, Mapped, assign, place_slices
+from neurosim.compiler.quantize import Precision, most_events, quantize
 from neurosim.compiler.report import build_report
-from neurosim.compiler.supports import CheckRow, require_supported
 from neurosim.errors import ModelError
 from neurosim.graph import Graph
 from neurosim.host import build_host

@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.compiler.banks import slowest_loop
-from neurosim.compiler.geometry import synapses
-from neurosim.compiler.mapping import chip_projections
-from neurosim.compiler.place import Mapped
+from neurosim.compiler.place import Mapped, chip_projections, slowest_loop, synapses
 from neurosim.compiler.quantize import Precision
 from neurosim.graph import Graph
 from neurosim.host import host_macs

@@ -3,6 +3,6 @@
 
 from neurosim.frontends.events import read_events, spike_array
 from neurosim.frontends.load import load, shipped_models
-from neurosim.frontends.nir_write import to_nir
+from neurosim.frontends.nir import to_nir
 
 __all__ = ["load", "read_events", "shipped_models", "spike_array", "to_nir"]

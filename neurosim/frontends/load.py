@@ -12,11 +12,11 @@ from typing import Any
 
 from neurosim.errors import MissingExtra, ModelError
 from neurosim.frontends.checkpoint import read_safetensors
-from neurosim.frontends.lava_net import lava_net
-from neurosim.frontends.nir_file import OPTIONS as NIR_OPTIONS
-from neurosim.frontends.nir_file import nir_file
+from neurosim.frontends.lava import lava_net
+from neurosim.frontends.nir import OPTIONS as NIR_OPTIONS
+from neurosim.frontends.nir import nir_file
 from neurosim.frontends.stmixer import SIZES, as_arrays, sizes_of, stmixer
-from neurosim.frontends.torch_options import module_options
+from neurosim.frontends.torch.options import module_options
 from neurosim.network import Network, load_network
 
 ARCHITECTURES = {"stmixer": stmixer}
@@ -123,7 +123,7 @@ def _module(model: Any, example: Any, weights: Path | None, output: int, steps: 
         arrays = as_arrays(model.state_dict()) if weights is None else read_safetensors(weights)
         return stmixer(sizes_of(model.config), arrays, "module STMixer")
     try:
-        from neurosim.frontends.torch_module import from_module, load_weights, module_of
+        from neurosim.frontends.torch.module import from_module, load_weights, module_of
     except ImportError as error:
         raise MissingExtra(f"{model}: reading PyTorch models needs torch ({error}); install neurosim[torch]") from None
     chosen = module_options(options, output, steps, example)

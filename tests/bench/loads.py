@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.mapping import Mapping, Slice
 from neurosim.engine.events import SPIKE, Stimulus
 from neurosim.graph import Conv2d, Graph, NeuronRule, Population, Projection, SumPool
 from neurosim.program import Program

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.mapping import Mapping, Slice
 from neurosim.energy import price
 from neurosim.engine.events import SPIKE, Result, Stimulus
 from neurosim.engine.run import simulate_stimuli

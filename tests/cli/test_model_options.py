@@ -13,7 +13,7 @@ MODULE = """
 import torch
 from torch import nn
 from neurosim import register_neuron
-from tests.frontends import torch_models as tm
+from tests.frontends.torch import models as tm
 
 register_neuron(tm.FoldedLIF, tm.rule_folded)
 
@@ -41,7 +41,7 @@ def test_spikes_per_step_of_a_nir_file(neurosim: Callable[..., Result], folder: 
 @pytest.mark.torch
 def test_events_images_and_pixels_of_a_module(neurosim: Callable[..., Result], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
-    from neurosim.frontends import torch_neurons
+    from neurosim.frontends.torch import neurons as torch_neurons
 
     monkeypatch.setattr(torch_neurons, "_REGISTERED", {})
     (folder / "module_of_options.py").write_text(MODULE)

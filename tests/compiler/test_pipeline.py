@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
-from neurosim.compiler.audit import audit
+from neurosim.compiler.audit.program import audit
 from neurosim.compiler.pipeline import compile_network
 from neurosim.errors import ChipError, UnsupportedLayer
 from neurosim.frontends import load

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
-from neurosim.compiler.banks import slowest_loop
 from neurosim.compiler.pipeline import compile_network
+from neurosim.compiler.place.banks import slowest_loop
 from neurosim.errors import UnsupportedLayer
 from neurosim.golden import run_graph, run_network
 from neurosim.network import Network
-from tests.compiler.test_balance import joined
+from tests.compiler.place.test_balance import joined
 
 
 def recurrent_net(steps: int = 6) -> Network:

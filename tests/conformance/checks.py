@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.compiler.deadlock_check import deadlock_warnings
+from neurosim.compiler.emit.deadlock import deadlock_warnings
 from neurosim.engine.compare import first_difference
 from neurosim.engine.events import CURRENT, ROW_SERVICE, SPIKE, SPIKE_DTYPE, TRACE_DTYPE, Options, Result
 from neurosim.engine.fast import run_fast

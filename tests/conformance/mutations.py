@@ -21,6 +21,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FAST = "neurosim/engine/fast"
+BURST = "base/burst.py"
+FABRIC = "base/fabric.py"
+BARRIER = "stations/barrier.py"
+CORES = "stations/cores.py"
+NEURONS = "stations/neurons.py"
+OPS = "stations/ops.py"
+OPS_FREE = "stations/ops_free.py"
+ROUTER = "stations/router.py"
+STEPS = "stations/steps.py"
+SYNAPSES = "stations/synapses.py"
+AHEAD = "tables/ahead.py"
 
 
 @dataclass(frozen=True)
@@ -34,98 +45,115 @@ class Mutation:
 
 
 MUTATIONS = (
-    Mutation("router ties go to the last input", "router.py", "if request < earliest:", "if request <= earliest:"),
-    Mutation("credit usable at the take, without ack", "fabric.py", "    at.time = usable\n", "    at.time = time\n"),
+    Mutation("router ties go to the last input", ROUTER, "if request < earliest:", "if request <= earliest:"),
+    Mutation("credit usable at the take, without ack", FABRIC, "    at.time = usable\n", "    at.time = time\n"),
     Mutation(
         "arrival visible at its put, without forward",
-        "fabric.py",
+        FABRIC,
         "    arrival = time + par[P_COLUMNS + FIGURES * c.figures + FORWARD]\n",
         "    arrival = time\n",
     ),
-    Mutation("high-water mark counted after the takes", "fabric.py", "if slot[before].left < arrival:", "if slot[before].left <= arrival:"),
-    Mutation("an output of two inputs acts ahead of time", "ahead.py", "> 1\n        known", "> 2\n        known"),
+    Mutation("high-water mark counted after the takes", FABRIC, "if slot[before].left < arrival:", "if slot[before].left <= arrival:"),
+    Mutation("an output of two inputs acts ahead of time", AHEAD, "> 1\n        known", "> 2\n        known"),
     Mutation(
-        "a head ahead of time forgets the take before it", "router.py", "time = max(max(e.arrive, e.taken), c.end)", "time = max(e.arrive, c.end)"
+        "a head ahead of time forgets the take before it",
+        ROUTER,
+        "time = max(max(e.arrive, e.taken), c.end)",
+        "time = max(e.arrive, c.end)",
     ),
-    Mutation("window credit without the wire", "fabric.py", "par[P_WINDOW], time + par[P_WIRE]\n", "par[P_WINDOW], time + 1\n"),
-    Mutation("window credit of a lost spike kept", "router.py", "if par[P_WINDOW] == 0:", "if par[P_WINDOW] >= 0:"),
-    Mutation("drop decided before its instant", "fabric.py", "if time >= ready:", "if time >= 0:"),
+    Mutation("window credit without the wire", FABRIC, "par[P_WINDOW], time + par[P_WIRE]\n", "par[P_WINDOW], time + 1\n"),
+    Mutation("window credit of a lost spike kept", ROUTER, "if par[P_WINDOW] == 0:", "if par[P_WINDOW] >= 0:"),
+    Mutation("drop decided before its instant", FABRIC, "if time >= ready:", "if time >= 0:"),
     Mutation(
         "loss drawn for the service before",
-        "router.py",
+        ROUTER,
         "is_lost(par[P_SEED], par[P_SAMPLE], output, n,",
         "is_lost(par[P_SEED], par[P_SAMPLE], output, n - 1,",
     ),
     Mutation(
         "jitter drawn for the sample's row",
-        "fabric.py",
+        FABRIC,
         "jitter_draw(par[P_SEED], par[P_SAMPLE], server",
         "jitter_draw(par[P_SEED], par[P_SAMPLE_INDEX], server",
     ),
     Mutation(
         "marker before the last spike",
-        "steps.py",
+        STEPS,
         "    if par[P_BARRIER] == 0:  # the marker\n",
         "    if par[P_BARRIER] == 0 and at > co[core, K_BUFFER]:\n        for k in range(U_COLUMNS):\n            buf[at, k] = buf[at - 1, k]\n"
         "        buf[at - 1, U_ADDRESS] = -1\n        at += 1\n    elif par[P_BARRIER] == 0:\n",
     ),
-    Mutation("bank seen without t_bank", "cores.py", "= end + par[P_BANK]\n", "= end\n"),
+    Mutation("bank seen without t_bank", CORES, "= end + par[P_BANK]\n", "= end\n"),
     Mutation(
-        "spike beyond the sample's end added", "cores.py", "add = step + en[e, Y_DELAY] < par[P_STEPS]", "add = step + en[e, Y_DELAY] <= par[P_STEPS]"
+        "spike beyond the sample's end added",
+        CORES,
+        "add = step + en[e, Y_DELAY] < par[P_STEPS]",
+        "add = step + en[e, Y_DELAY] <= par[P_STEPS]",
     ),
-    Mutation("fire of a neighbouring lane's group", "synapses.py", "((served + k) // par[P_LANES] + 1)", "((served + k + 1) // par[P_LANES] + 1)"),
+    Mutation("fire of a neighbouring lane's group", SYNAPSES, "((served + k) // par[P_LANES] + 1)", "((served + k + 1) // par[P_LANES] + 1)"),
     Mutation(
         "floor before saturation",
-        "neurons.py",
+        NEURONS,
         "        total = add(add(total, current), bias)\n",
         "        total = largest(add(add(total, current), bias), floor)\n",
     ),
-    Mutation("leak one picosecond early", "cores.py", "period = time // par[P_LEAK]", "period = (time + 1) // par[P_LEAK]"),
-    Mutation("barrier: slices one step early", "cores.py", "reg[G_GLOBAL] - sl[p, S_OFFSET] and", "reg[G_GLOBAL] - max(0, sl[p, S_OFFSET] - 1) and"),
-    Mutation("barrier opens from the step's begin", "barrier.py", "max(reg[G_LAST_END], reg[G_BEGAN])", "reg[G_BEGAN]"),
-    Mutation("value dropped on the way", "burst.py", "p.value = value", "p.value = min(value, 1)"),
-    Mutation("several spikes subtract once", "neurons.py", "mode, value * rby[m + k])", "mode, rby[m + k])"),
-    Mutation("pairs counted twice", "ops.py", "cc[sl[q, S_CORE], N_PAIRS] += pairs", "cc[sl[q, S_CORE], N_PAIRS] += 2 * pairs"),
-    Mutation("pairs served in no time", "ops.py", "return served + pairs", "return served"),
+    Mutation("leak one picosecond early", CORES, "period = time // par[P_LEAK]", "period = (time + 1) // par[P_LEAK]"),
     Mutation(
-        "pairs beyond the sample's end", "ops.py", "        if not add:\n            continue\n", "        if not add:\n            served += 0\n"
+        "barrier: slices one step early",
+        CORES,
+        "reg[G_GLOBAL] - sl[p, S_OFFSET] and",
+        "reg[G_GLOBAL] - max(0, sl[p, S_OFFSET] - 1) and",
     ),
-    Mutation("table of a coincidence transposed", "ops.py", "op[q, Q_TABLE] + head * d + a, d)", "op[q, Q_TABLE] + channel * d, 1)"),
+    Mutation("barrier opens from the step's begin", BARRIER, "max(reg[G_LAST_END], reg[G_BEGAN])", "reg[G_BEGAN]"),
+    Mutation("value dropped on the way", BURST, "p.value = value", "p.value = min(value, 1)"),
+    Mutation("several spikes subtract once", NEURONS, "mode, value * rby[m + k])", "mode, rby[m + k])"),
+    Mutation("pairs counted twice", OPS, "cc[sl[q, S_CORE], N_PAIRS] += pairs", "cc[sl[q, S_CORE], N_PAIRS] += 2 * pairs"),
+    Mutation("pairs served in no time", OPS, "return served + pairs", "return served"),
+    Mutation(
+        "pairs beyond the sample's end",
+        OPS,
+        "        if not add:\n            continue\n",
+        "        if not add:\n            served += 0\n",
+    ),
+    Mutation("table of a coincidence transposed", OPS, "op[q, Q_TABLE] + head * d + a, d)", "op[q, Q_TABLE] + channel * d, 1)"),
     Mutation(
         "table of a coincidence not cleared",
-        "ops.py",
+        OPS,
         "first + sl[p, S_CELLS]):",
         "first + (op[p, Q_TABLE] if sl[p, S_OP] == OP_COINCIDENCE else sl[p, S_CELLS])):",
     ),
     Mutation(
         "rows of a coincidence read in one burst",
-        "ops.py",
+        OPS,
         "rows * ((d + par[P_LANES] - 1) // par[P_LANES])",
         "((rows * d + par[P_LANES] - 1) // par[P_LANES])",
     ),
-    Mutation("latched gate forgets", "ops.py", "            cell[kept] = total\n", "            cell[kept] = 0\n"),
-    Mutation("latched gate remembers the sample before", "ops.py", "if not fresh:\n                total", "if total > -1:\n                total"),
-    Mutation("inverted gate off by one", "ops.py", "(total >= op[p, Q_COUNT])", "(total >= op[p, Q_COUNT] + op[p, Q_INVERTED])"),
+    Mutation("latched gate forgets", OPS, "            cell[kept] = total\n", "            cell[kept] = 0\n"),
+    Mutation("latched gate remembers the sample before", OPS, "if not fresh:\n                total", "if total > -1:\n                total"),
+    Mutation("inverted gate off by one", OPS, "(total >= op[p, Q_COUNT])", "(total >= op[p, Q_COUNT] + op[p, Q_INVERTED])"),
     Mutation(
-        "padding counted in max", "ops.py", "was_touched(par, acc32, touched, first + j), -MOST", "was_touched(par, acc32, touched, first + j), 0"
+        "padding counted in max",
+        OPS,
+        "was_touched(par, acc32, touched, first + j), -MOST",
+        "was_touched(par, acc32, touched, first + j), 0",
     ),
     Mutation(
         "window touched by what is not 0 alone",
-        "ops.py",
+        OPS,
         "found |= was_touched(par, acc32, touched, at)",
         "found |= cell_value(par, acc32, acc64, at) != 0",
     ),
-    Mutation("free: or_pool fires again", "opsfree.py", "if ripe and not fires(old, thr[m], sl[q, S_STRICT]):", "if ripe:"),
+    Mutation("free: or_pool fires again", OPS_FREE, "if ripe and not fires(old, thr[m], sl[q, S_STRICT]):", "if ripe:"),
     Mutation(
         "free: what waited at a gate keeps its membrane",
-        "opsfree.py",
+        OPS_FREE,
         "            set_membrane(par, v, v32, m, 0)\n            at = fire_once",
         "            at = fire_once",
     ),
-    Mutation("free: a window sends its largest, not the change", "opsfree.py", "max(rest, new) - max(rest, old)", "max(rest, new)"),
-    Mutation("free: cells saturate one later", "opsfree.py", "np.int64(MOST) >> par[P_WRAP]\n", "(np.int64(MOST) >> par[P_WRAP]) + 1\n"),
-    Mutation("free: op_window clears the masks of latched gates", "opsfree.py", "if kind != OP_GATE or op[q, Q_LATCHED] == 0:", "if kind != 0:"),
-    Mutation("free: op_window one picosecond early", "opsfree.py", "time // par[P_OP_WINDOW]", "(time + 1) // par[P_OP_WINDOW]"),
+    Mutation("free: a window sends its largest, not the change", OPS_FREE, "max(rest, new) - max(rest, old)", "max(rest, new)"),
+    Mutation("free: cells saturate one later", OPS_FREE, "np.int64(MOST) >> par[P_WRAP]\n", "(np.int64(MOST) >> par[P_WRAP]) + 1\n"),
+    Mutation("free: op_window clears the masks of latched gates", OPS_FREE, "if kind != OP_GATE or op[q, Q_LATCHED] == 0:", "if kind != 0:"),
+    Mutation("free: op_window one picosecond early", OPS_FREE, "time // par[P_OP_WINDOW]", "(time + 1) // par[P_OP_WINDOW]"),
 )
 
 

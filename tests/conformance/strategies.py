@@ -10,10 +10,10 @@ from hypothesis import reject
 from hypothesis import strategies as st
 
 from neurosim.chip import Chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.geometry import Box, whole
-from neurosim.compiler.mapping import Mapping, current_populations, largest_delay, port_populations
-from neurosim.compiler.place import map_graph
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.geometry import Box, whole
+from neurosim.compiler.place.mapping import Mapping, current_populations, largest_delay, port_populations
+from neurosim.compiler.place.placement import map_graph
 from neurosim.engine.events import CURRENT, SPIKE, Options, Stimulus
 from neurosim.engine.run import feeds_itself
 from neurosim.errors import DoesNotFit, ModelError

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
+from neurosim.compiler.emit.assemble import assemble
 from neurosim.engine.events import SPIKE, Options, Stimulus
 from neurosim.engine.fast import run_fast
 from neurosim.engine.reference import run_reference

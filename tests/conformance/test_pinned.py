@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.mapping import Mapping, Slice
 from neurosim.engine.compare import first_difference
 from neurosim.engine.events import SPIKE, Options, Stimulus
 from neurosim.engine.fast import run_fast

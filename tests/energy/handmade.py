@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
+from neurosim.compiler.emit.assemble import assemble
 from neurosim.engine.events import CHANNEL_COUNTERS, CORE_COUNTERS, SERVER_COUNTERS, SPIKE_DTYPE, TRACE_DTYPE, Result
 from neurosim.graph import Dense, Graph, NeuronRule, Population, Projection
 from neurosim.program import Program

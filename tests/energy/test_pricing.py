@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
+from neurosim.compiler.emit.assemble import assemble
 from neurosim.energy import COMPONENTS, price
 from neurosim.errors import DataError
 from tests.compiler.graphs import chip_of

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.geometry import whole
-from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.geometry import whole
+from neurosim.compiler.place.mapping import Mapping, Slice
 from neurosim.engine.deadlock import server_name
 from neurosim.engine.events import ROW_PUT, ROW_SERVICE, SPIKE, TRACE_DTYPE, Engine, Result, Stimulus
 from neurosim.engine.fast import run_fast

@@ -9,8 +9,8 @@ import pytest
 
 from neurosim.arithmetic import SALT_WEIGHT, hash_draw
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.mapping import Mapping, Slice
 from neurosim.engine.events import CURRENT, Engine, Options, Stimulus
 from neurosim.engine.faults import Faults, apply_faults, faulty_words, silence
 from neurosim.errors import RunError

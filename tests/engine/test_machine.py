@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.mapping import Mapping, Slice
 from neurosim.engine.deadlock import Stuck, diagnose
 from neurosim.engine.events import CURRENT, MARKER, ROW_PUT, ROW_SERVICE, SPIKE, STEP, Options, Stimulus
 from neurosim.engine.reference import Item, Machine, Probe, Synapse, run_reference

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.mapping import Mapping, Slice
 from neurosim.engine.events import CURRENT, ROW_SERVICE, SPIKE, STEP, Engine, Options, Result, Stimulus
 from neurosim.engine.reference import run_reference
 from neurosim.golden import run_graph

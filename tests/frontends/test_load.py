@@ -127,7 +127,7 @@ def test_torch_is_asked_for_only_where_it_is_needed(tmp_path: Path, monkeypatch:
     """Registering neurons and reading the other kinds need no torch; a factory says what is missing."""
     code = "import neurosim, sys; neurosim.register_neuron(int, dict); neurosim.load('stmixer-mnist-t1'); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])
-    monkeypatch.setitem(sys.modules, "neurosim.frontends.torch_module", None)
+    monkeypatch.setitem(sys.modules, "neurosim.frontends.torch.module", None)
     with pytest.raises(MissingExtra, match=r"net.py:make: reading PyTorch models needs torch .*install neurosim\[torch\]"):
         load(f"{tmp_path}/net.py:make", input_shape=(1, 2, 2))
     with pytest.raises(ModelError, match="option input_shape belongs to PyTorch modules"):

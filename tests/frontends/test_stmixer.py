@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from neurosim import api
 from neurosim.chip import load_chip
-from neurosim.compiler.lower import lower
-from neurosim.compiler.quantize import quantize
+from neurosim.compiler.lower.network import lower
+from neurosim.compiler.quantize.scales import quantize
 from neurosim.frontends import load, shipped_models
 from neurosim.golden import run_graph, run_network
 from neurosim.host import run_host

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.lower import lower
-from neurosim.compiler.quantize import quantize
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.lower.network import lower
+from neurosim.compiler.quantize.scales import quantize
 from neurosim.errors import DataError, ModelError
 from neurosim.golden import run_graph
 from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection

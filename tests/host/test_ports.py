@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from neurosim.chip import load_chip
-from neurosim.compiler.assemble import assemble
-from neurosim.compiler.audit import audit
-from neurosim.compiler.mapping import Mapping, Slice
+from neurosim.compiler.audit.program import audit
+from neurosim.compiler.emit.assemble import assemble
+from neurosim.compiler.place.mapping import Mapping, Slice
 from neurosim.engine.run import simulate_stimuli
 from neurosim.graph import Dense, Graph, NeuronRule, Population, Projection
 from neurosim.host import encode

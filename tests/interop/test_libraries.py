@@ -17,7 +17,7 @@ from neurosim.chip import load_chip  # noqa: E402
 from neurosim.errors import UnsupportedLayer  # noqa: E402
 from neurosim.golden import run_graph, run_network  # noqa: E402
 from tests.exactness import compare_spikes  # noqa: E402
-from tests.frontends import torch_models as tm  # noqa: E402
+from tests.frontends.torch import models as tm  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 torch.set_num_threads(1)

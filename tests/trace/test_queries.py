@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from neurosim.compiler.assemble import assemble
+from neurosim.compiler.emit.assemble import assemble
 from neurosim.energy import price
 from neurosim.engine.events import STEP, Options
 from neurosim.engine.reference import run_reference

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.engine.events import CURRENT, Options, Progress, Result, Sink, Stimulus
-from neurosim.engine.fast import columns as c
 from neurosim.engine.fast.kernel import DONE, LATE, kernel, kernel_without_cache
-from neurosim.engine.fast.layout import Tables, build, reset
 from neurosim.engine.fast.results import Collector
 from neurosim.engine.fast.stuck import last_start, raise_deadlock, unfinished
+from neurosim.engine.fast.tables import columns as c
+from neurosim.engine.fast.tables.layout import Tables, build, reset
 from neurosim.engine.stimuli import check_stimulus
 from neurosim.errors import Livelock, RunError
 from neurosim.program import Program

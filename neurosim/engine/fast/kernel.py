@@ -16,13 +16,14 @@ from numba import njit
 
 from neurosim import arithmetic, program
 from neurosim.engine import events
-from neurosim.engine.fast.barrier import next_step
-from neurosim.engine.fast.calendar import BUCKETS, Z_BASE, Z_SHIFT, advance, first_in_order, remove
-from neurosim.engine.fast.columns import *
-from neurosim.engine.fast.compiled import OPTIONS
-from neurosim.engine.fast.cores import core_station, soma, synapse
-from neurosim.engine.fast.router import express, router
-from neurosim.engine.fast.stations import port, sender
+from neurosim.engine.fast.base.calendar import advance, first_in_order, remove
+from neurosim.engine.fast.base.compiled import OPTIONS
+from neurosim.engine.fast.stations.barrier import next_step
+from neurosim.engine.fast.stations.cores import core_station, soma, synapse
+from neurosim.engine.fast.stations.ports import port, sender
+from neurosim.engine.fast.stations.router import express, router
+from neurosim.engine.fast.tables.columns import *
+from neurosim.engine.fast.tables.queue import BUCKETS, Z_BASE, Z_SHIFT
 from neurosim.host import stimulus
 
 DONE, MORE, LATE = range(3)
@@ -33,7 +34,7 @@ def rules_digest() -> int:
     """First 56 bits of the SHA-256 over every source file that the kernel is compiled from."""
     digest = hashlib.sha256()
     sources = [Path(str(module.__file__)) for module in (arithmetic, program, events, stimulus)]
-    for path in sources + sorted(Path(__file__).parent.glob("*.py")):
+    for path in sources + sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest()[:7], "big")
 

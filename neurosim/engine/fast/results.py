@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.engine.events import CORE_COUNTERS, MARKER, ROW_SERVICE, SPIKE_DTYPE, TRACE_DTYPE, Options, Result, Sink
-from neurosim.engine.fast import columns as c
-from neurosim.engine.fast.layout import Tables
 from neurosim.engine.fast.stuck import last_start
+from neurosim.engine.fast.tables import columns as c
+from neurosim.engine.fast.tables.layout import Tables
 from neurosim.program import Program
 
 A = NDArray[Any]

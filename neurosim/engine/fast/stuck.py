@@ -6,8 +6,8 @@ import numpy as np
 
 from neurosim.engine.deadlock import Stuck, diagnose
 from neurosim.engine.events import CURRENT
-from neurosim.engine.fast import columns as c
-from neurosim.engine.fast.layout import Tables
+from neurosim.engine.fast.tables import columns as c
+from neurosim.engine.fast.tables.layout import Tables
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
 
 

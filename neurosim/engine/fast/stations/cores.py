@@ -1,0 +1,331 @@
+"""The stations that serve synapses: synapse station and soma of stepped disciplines, core station of ``free``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from neurosim.engine.events import CURRENT, MARKER
+from neurosim.engine.fast.base.burst import burst
+from neurosim.engine.fast.base.calendar import schedule
+from neurosim.engine.fast.base.compiled import jit, part
+from neurosim.engine.fast.base.fabric import begin, charged, finish, sample_at, scaled, take, wake_after
+from neurosim.engine.fast.stations.ops import accumulate_pairs
+from neurosim.engine.fast.stations.ops_free import forget, integrate_cells, pass_on
+from neurosim.engine.fast.stations.ports import no_room, return_window, sample_of, steps_allow
+from neurosim.engine.fast.stations.steps import complete_at, run_step, start_item
+from neurosim.engine.fast.stations.synapses import (
+    TOUCHED,
+    accumulate_narrow,
+    accumulate_wide,
+    expect,
+    integrate_narrow,
+    integrate_wide,
+    lift,
+    place_of,
+)
+from neurosim.engine.fast.tables.columns import *
+from neurosim.engine.fast.tables.maps import Y_ACT, Y_BANK, Y_DELAY, Y_SHIFT, Y_SLICE
+from neurosim.program import OP_GATE, OP_OR
+
+A = NDArray[Any]
+
+
+@jit
+def mark(par: A, st: A, cal: A, buckets: A, sv: A, pk: A, sl: A, rt: A, mk: A, need: A, ring: A, s: int, packet: int, end: int) -> None:
+    """Count the marker that server ``s`` serves until ``end`` for every slice of its core that waits for it."""
+    g, route = pk[packet].step, pk[packet].route
+    step = g % par[P_STEPS]
+    for k in range(rt[route, T_MARK], rt[route, T_MARK_END]):
+        q, delay = mk[k, 0], mk[k, 1]
+        if step + delay >= par[P_STEPS]:
+            continue
+        row = sl[q, S_RING] + (g + delay) % sl[q, S_HISTORY]
+        ring[row, B_MARKERS] += 1
+        if ring[row, B_MARKERS] == need[q * par[P_STEPS] + step + delay]:
+            ring[row, B_READY] = end + par[P_BANK]
+            ring[row, B_CAUSE_SERVER] = s
+            ring[row, B_CAUSE_SERVICE] = sv[s].services - 1
+            wake_after(st, cal, buckets, sv, s + 1, end + par[P_BANK])
+
+
+@jit
+def first_spike(smp: A, sample: int, time: int) -> None:
+    """A synapse into a readout was served at ``time``; services come in order only within a bucket of the queue."""
+    if smp[sample, X_FIRST_SPIKE] < 0 or time < smp[sample, X_FIRST_SPIKE]:
+        smp[sample, X_FIRST_SPIKE] = time
+
+
+@part
+def synapse(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, wc: A, wf: A, rows: A, smp: A, cc: A, sl: A, so: A,
+    op: A, rt: A, en: A, axis: A, index: A, w8: A, w32: A, mk: A, need: A, ring: A, co: A, acc32: A, acc64: A, touched: A, s: int, time: int,
+) -> None:  # fmt: skip
+    """Synapse station of a stepped discipline: packets into banks, markers into counts. It puts nothing, so its end is known at once."""
+    core = sv[s].owner
+    inlet = co[core, K_AXON_IN]
+    while ch[inlet].used != 0:
+        start = max(slot[ch[inlet].head].time, sv[s].end)
+        if (start > time and st[s].eager == 0) or (par[P_RECORD] != 0 and reg[G_ROWS] + par[P_MARGIN] > rows.shape[0]):
+            schedule(st, cal, buckets, s, start)
+            return
+        time = max(time, start)
+        packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
+        if par[P_SPARSE] != 0 and par[P_SMALL] != 0 and ch[inlet].used != 0:
+            expect(pk, rt, en, index, w8, slot[ch[inlet].head].packet)
+        begin(par, sv, s, time, packet)
+        return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
+        p = pk[packet]
+        item, source, address, value, g = p.item, p.slice, p.address, p.value, p.step
+        sample, step = p.sample, g % par[P_STEPS]
+        duration = par[P_DECODE]
+        if item == MARKER:
+            cc[core, N_MARKER_PACKETS] += 1
+        elif item == CURRENT:
+            cc[core, N_CURRENT_PACKETS] += 1
+            cc[core, N_CURRENT_WRITES] += 1
+            duration += par[P_SYNOP]
+            at = sl[source, S_BANK] + (g % sl[source, S_BANKS]) * sl[source, S_CELLS] + address
+            if par[P_SMALL] != 0:
+                acc32[at] = (acc32[at] + value) | TOUCHED
+            else:
+                acc64[at] += value
+                touched[at] = 1
+        else:
+            cc[core, N_SPIKE_PACKETS] += 1
+            c, y, x = place_of(so, source, address)
+            served, dropped = 0, 0
+            for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
+                q = en[e, Y_SLICE]
+                add = step + en[e, Y_DELAY] < par[P_STEPS]
+                at = en[e, Y_BANK] + ((g + en[e, Y_DELAY]) % sl[q, S_BANKS]) * sl[q, S_CELLS]
+                factor = value << en[e, Y_SHIFT]
+                if en[e, Y_ACT] != 0:
+                    count = accumulate_pairs(par, cc, sl, op, en, axis, index, w8, w32, acc32, acc64, touched, e, c, y, x, at, factor, add)
+                elif par[P_SMALL] != 0:
+                    count = accumulate_narrow(en, axis, index, w8, acc32, e, c, y, x, at, factor, par[P_SKIP], add)
+                else:
+                    count = accumulate_wide(en, axis, index, w32, acc64, touched, e, c, y, x, at, factor, par[P_SKIP], add)
+                served += count
+                if not add:
+                    dropped += count
+                if count > 0 and sl[q, S_READOUT] != 0:
+                    first_spike(smp, sample, time)
+            sv[s].synops = served
+            cc[core, N_SYNOPS] += served
+            cc[core, N_SYNOPS_DROPPED] += dropped
+            smp[sample, X_SYNOPS] += served
+            duration += (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
+        end = time + scaled(sv, s, duration)
+        if item == MARKER:
+            mark(par, st, cal, buckets, sv, pk, sl, rt, mk, need, ring, s, packet, end)
+        finish(par, reg, sv, pk, spare, rows, smp, s, end)
+
+
+@part
+def soma(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, rows: A, spk: A, smp: A,
+    sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, up: A, dn: A, ring: A, need: A, co: A, csl: A, buf: A, v: A, cur: A, v32: A, cur32: A, thr: A,
+    bias: A, flo: A, rby: A, flat: A, high: A, floor32: A, bias32: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int, time: int,
+) -> None:  # fmt: skip
+    """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires.
+
+    Barrier: in global step g every slice p runs its step g - S_OFFSET, slices ascending, from S_g on.
+    """
+    core = sv[s].owner
+    while True:
+        if sv[s].open != 0 and not burst(
+            par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, co, sl, up, ring, buf, s, time
+        ):
+            return
+        best, best_step, wake, seen = -1, INF, INF, INF
+        for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
+            p = csl[k]
+            if par[P_BARRIER] != 0:
+                if best < 0 and sl[p, S_NEXT] == reg[G_GLOBAL] - sl[p, S_OFFSET] and sl[p, S_NEXT] < par[P_GLOBAL_STEPS]:
+                    seen = max(sv[s].end, reg[G_BEGAN])
+                    if seen > time:
+                        wake = seen
+                    else:
+                        best, seen = p, time
+                    break
+                continue
+            ready = complete_at(sl, ring, need, par, p)
+            if ready == INF:
+                continue
+            seen = min(seen, ready)
+            start = max(ready, steps_allow(par, sl, dn, ring, sl[p, S_DOWN], sl[p, S_DOWN_END], sl[p, S_NEXT]), sv[s].end)
+            if start > time:
+                wake = min(wake, start)
+            elif sl[p, S_NEXT] < best_step:
+                best, best_step = p, sl[p, S_NEXT]
+        if best < 0:
+            if wake < INF:
+                schedule(st, cal, buckets, s, wake)
+            return
+        sv[s].held += time - max(seen, sv[s].end)
+        begin(par, sv, s, time, s)
+        sv[s].open = 1
+        run_step(
+            par, sv, pk, sl, op, ox, cell, ring, co, cc, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched,
+            buf, s, best,
+        )  # fmt: skip
+        step = sl[best, S_NEXT] - 1
+        if sl[best, S_READOUT] != 0 and step % par[P_STEPS] == par[P_STEPS] - 1:
+            sample = sample_of(par, step)
+            for m in range(sl[best, S_NEURON], sl[best, S_NEURON] + sl[best, S_SIZE]):
+                scores[sample, rank[m]] = v32[m] if par[P_SMALL] != 0 else v[m]
+
+
+@jit
+def argmax(v: A, readout: A) -> int:
+    """Lowest class with the largest membrane."""
+    best = 0
+    for k in range(1, readout.shape[0]):
+        if v[readout[k]] > v[readout[best]]:
+            best = k
+    return best
+
+
+@jit
+def serve_start(par: A, sl: A, v: A, v32: A, tlast: A, thr: A, bias: A, flo: A, rby: A, cc: A, sv: A, pk: A, co: A, csl: A, buf: A, s: int) -> int:
+    """The start item: T times the bias into every neuron of the core's slices that have one. Returns the next place in ``buf``."""
+    core = sv[s].owner
+    at, m = co[core, K_BUFFER], 0
+    start_item(par, pk, s)
+    for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
+        q = csl[k]
+        if sl[q, S_BIASED] == 0:
+            continue
+        for local in range(sl[q, S_SIZE]):
+            m += 1
+            total, nominal = par[P_STEPS] * bias[sl[q, S_NEURON] + local], m * par[P_UPDATE] + par[P_FIRE]
+            if par[P_SMALL] != 0:
+                at = lift(par, sl, v32, tlast, thr, flo, rby, cc, buf, q, local, total, 0, nominal, at)
+            else:
+                at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, total, 0, nominal, at)
+    cc[core, N_ACCESSES] += m
+    cc[core, N_UPDATES] += m
+    sv[s].duration = m * par[P_UPDATE]
+    return at
+
+
+@part
+def serve_packet(
+    par: A, sl: A, op: A, ox: A, cell: A, so: A, rt: A, en: A, axis: A, index: A, w8: A, w32: A, v: A, v32: A, tlast: A, thr: A, flo: A, rby: A,
+    flat: A, high: A, floor32: A, cc: A, smp: A, sv: A, pk: A, co: A, buf: A, s: int, packet: int, sample: int, time: int,
+) -> tuple[int, bool]:  # fmt: skip
+    """All synapses of a packet at core station ``s`` at once: (next place in ``buf``, whether a readout was touched)."""
+    core = sv[s].owner
+    at = co[core, K_BUFFER]
+    p = pk[packet]
+    source, address, value = p.slice, p.address, p.value
+    sv[s].duration = par[P_DECODE]
+    period = time // par[P_LEAK] if par[P_LEAK] > 0 else 0
+    if p.item == CURRENT:
+        cc[core, N_CURRENT_PACKETS] += 1
+        cc[core, N_CURRENT_WRITES] += 1
+        sv[s].duration = par[P_DECODE] + par[P_SYNOP]
+        nominal = par[P_DECODE] + par[P_SYNOP] + par[P_FIRE]
+        if sl[source, S_OP] == OP_OR or sl[source, S_OP] == OP_GATE:
+            at = pass_on(par, sl, op, ox, cell, v, v32, thr, cc, buf, source, address, value, nominal, at)
+        elif par[P_SMALL] != 0:
+            at = lift(par, sl, v32, tlast, thr, flo, rby, cc, buf, source, address, value, period, nominal, at)
+        else:
+            at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, source, address, value, period, nominal, at)
+        return at, sl[source, S_READOUT] != 0
+    if p.item == MARKER:
+        cc[core, N_MARKER_PACKETS] += 1
+        return at, False
+    cc[core, N_SPIKE_PACKETS] += 1
+    c, y, x = place_of(so, source, address)
+    served, touched = 0, False
+    if par[P_OP_WINDOW] != 0:
+        forget(par, sl, op, cell, v, v32, rt, en, p.route, time)
+    for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
+        q, before = en[e, Y_SLICE], served
+        factor = value << en[e, Y_SHIFT]
+        if en[e, Y_ACT] != 0:
+            served, at = integrate_cells(
+                par, sl, op, ox, cell, v, v32, tlast, thr, flo, rby, cc, buf, en, axis, index, w8, w32, e, c, y, x, factor, period, served, at
+            )
+        elif par[P_SMALL] != 0:
+            served, at = integrate_narrow(
+                par, sl, flat, v32, tlast, high, floor32, thr, flo, rby, cc, buf, en, axis, index, w8, e, c, y, x, q, factor, period, served, at
+            )
+        else:
+            served, at = integrate_wide(par, sl, v, tlast, thr, flo, rby, cc, buf, en, axis, index, w32, e, c, y, x, q, factor, period, served, at)
+        if served > before and sl[q, S_READOUT] != 0:
+            touched = True
+            first_spike(smp, sample, time)
+    sv[s].synops = served
+    cc[core, N_SYNOPS] += served
+    smp[sample, X_SYNOPS] += served
+    sv[s].duration = par[P_DECODE] + (served + par[P_LANES] - 1) // par[P_LANES] * par[P_SYNOP]
+    return at, touched
+
+
+@part
+def core_station(
+    par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, wc: A, wf: A, rows: A,
+    spk: A, smp: A, sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, so: A, rt: A, en: A, up: A, ring: A, co: A, csl: A, buf: A, v: A, v32: A, tlast: A,
+    thr: A, bias: A, flo: A, rby: A, flat: A, high: A, floor32: A, axis: A, index: A, w8: A, w32: A, readout: A, scores: A, s: int, time: int,
+) -> None:  # fmt: skip
+    """Core station of ``free``: one packet (or the start item) per service, fires put as they come."""
+    core = sv[s].owner
+    inlet = co[core, K_AXON_IN]
+    while True:
+        if sv[s].open != 0 and not burst(
+            par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, co, sl, up, ring, buf, s, time
+        ):
+            return
+        starts = sv[s].services == 0 and co[core, K_START] != 0
+        if not starts and ch[inlet].used == 0:
+            return
+        start = time if starts else max(slot[ch[inlet].head].time, sv[s].end)
+        if (start > time and st[s].eager == 0) or no_room(par, reg, rows, spk):
+            schedule(st, cal, buckets, s, start)
+            return
+        time = max(time, start)
+        if time > par[P_UNTIL]:
+            return
+        if st[s].ordered != 0:
+            windows_end(par, reg, v, v32, readout, scores, time)
+        if starts:
+            begin(par, sv, s, time, s)
+            at = serve_start(par, sl, v, v32, tlast, thr, bias, flo, rby, cc, sv, pk, co, csl, buf, s)
+            touched = True
+        else:
+            packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
+            begin(par, sv, s, time, packet)
+            return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
+            sample = charged(par, pk, packet, time)
+            at, touched = serve_packet(
+                par, sl, op, ox, cell, so, rt, en, axis, index, w8, w32, v, v32, tlast, thr, flo, rby, flat, high, floor32, cc, smp, sv, pk, co, buf,
+                s, packet, sample, time,
+            )  # fmt: skip
+        if touched and st[s].ordered != 0:
+            winner = argmax(v32, readout) if par[P_SMALL] != 0 else argmax(v, readout)
+            if winner != reg[G_ARGMAX]:
+                reg[G_ARGMAX] = winner
+                row = sample_at(par, time) if par[P_TIMED] != 0 else par[P_SAMPLE_INDEX]
+                smp[row, X_DECISION_SERVER] = s
+                smp[row, X_DECISION_SERVICE] = sv[s].services - 1
+        sv[s].open = 1
+        sv[s].duration = scaled(sv, s, sv[s].duration)
+        sv[s].results = at - co[core, K_BUFFER]
+        if sv[s].jitter != 0:
+            for k in range(co[core, K_BUFFER], at):
+                buf[k, U_NOMINAL] = scaled(sv, s, buf[k, U_NOMINAL])
+
+
+@jit
+def windows_end(par: A, reg: A, v: A, v32: A, readout: A, scores: A, time: int) -> None:
+    """Streamed ``free``: before a readout's core begins a service at ``time``, keep the scores of the windows that are over by then."""
+    if par[P_STREAMED] == 0:
+        return
+    while time > (reg[G_SCORED] + 1) * par[P_WINDOW_PS]:
+        for k in range(readout.shape[0]):
+            scores[reg[G_SCORED], k] = v32[readout[k]] if par[P_SMALL] != 0 else v[readout[k]]
+        reg[G_SCORED] += 1
