@@ -27,7 +27,7 @@ from neurosim.frontends.recordings import is_recordings, read_recordings
 from neurosim.host import EventOptions, Recordings, Samples, encode, host_macs, load_data
 from neurosim.network import Network
 from neurosim.program import Program, html_table
-from neurosim.trace import Selection, TraceWriter, predict, summarise, write_run
+from neurosim.trace import TRACE, Selection, TraceWriter, predict, summarise, write_run
 from neurosim.units import format_count, format_energy, format_time, parse_time_ps
 
 if TYPE_CHECKING:
@@ -197,11 +197,16 @@ class Run:
         return c + c0, y + y0, x + x0
 
     def save(self, path: str | os.PathLike[str], *, command: Sequence[str] = ()) -> Path:
-        """Write the run directory, whole or not at all; returns its path."""
+        """Write the run directory, whole or not at all; returns its path. From then on ``trace_path`` is the trace in it.
+
+        Raises RunError: the place is taken, the disk is full, the recorded trace is gone.
+        """
         self.run_dir = write_run(
             path, self.program, self.result, self.options, self.summary(), labels=self.labels, energy=self.energy(), command=list(command),
             trace_path=self.trace_path,
         )  # fmt: skip
+        if self.trace_path is not None:
+            self.trace_path = self.run_dir / TRACE
         return self.run_dir
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,12 +42,18 @@ def test_wheel_runs_the_demo_alone(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(tmp_path / "off")}
-    done = subprocess.run(
-        [tmp_path / "venv" / "bin" / "neurosim", "demo", "--json"], cwd=empty, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+
+    def demo(*options: str) -> Any:
+        command = [tmp_path / "venv" / "bin" / "neurosim", "demo", "--json", *options]
+        done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    answer = demo()
     assert answer["run"]["samples"] == 200
     assert answer["run"]["accuracy"] > 0.95
     assert {p.name for p in (empty / "neurosim-demo").iterdir()} >= {"run.json", "counters.parquet", "outputs.npz", "trace.parquet"}
     assert [p.name for p in empty.iterdir()] == ["neurosim-demo"]
+    # the second one that the demo recommends: its cores are busy, and the trace says since when
+    assert any("since" in finding["text"] for finding in demo("--sync", "free", "--samples", "2", "-o", "free")["run"]["findings"])
+    assert sorted(p.name for p in empty.iterdir()) == ["free", "neurosim-demo"]

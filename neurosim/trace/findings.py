@@ -161,7 +161,8 @@ class _Run:
     def since(self, server: int) -> str:
         """``, since 1.2 us of sample 0``, where a trace of the first sample says so."""
         if self._events is None:
-            if self.trace is None or not (info := trace_info(self.trace)).whole or info.rows > LARGEST_TRACE:
+            # a finding needs no trace: one that was deleted since only leaves out since when
+            if self.trace is None or not self.trace.exists() or not (info := trace_info(self.trace)).whole or info.rows > LARGEST_TRACE:
                 return ""
             rows = read_trace(self.trace)
             self._events = Events(self.program, rows[rows["sample"] == rows["sample"][:1].max(initial=0)])

@@ -84,10 +84,12 @@ def write_run(
 
     An older run directory of that name (with its pictures) is replaced. Anything else that is in the way is left alone.
     ``trace_path``: a finished trace file, linked or copied into the directory.
-    Raises RunError: the place is taken, the disk is full, no permission; the message says what to do.
+    Raises RunError: the place is taken, the disk is full, no permission, no trace there; the message says what to do.
     """
     target = Path(path)
     refuse_foreign(target)
+    if trace_path is not None and not Path(trace_path).exists():
+        raise RunError(f"trace {trace_path} of this run is gone; simulate again, or save without it (trace_path = None)")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     try:

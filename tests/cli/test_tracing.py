@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from neurosim.api import _Observer
+from neurosim.api import _Observer, simulate
 from neurosim.cli.tracing import tell_deadlock
 from neurosim.engine.events import Options
 from neurosim.engine.reference import run_reference
-from neurosim.errors import Deadlock
+from neurosim.errors import Deadlock, RunError
+from neurosim.program import load_program
 from neurosim.trace import load_run, read_trace, trace_info
 from neurosim.trace.names import neuron_name
 from tests.engine.networks import chain, spikes
@@ -41,6 +42,27 @@ def test_a_level_and_a_window_without_a_file_go_into_the_run_directory(neurosim:
         "level": "events", "from_ps": None, "to_ps": 100_000, "cores": None, "populations": ["mid.lif"],
     }  # fmt: skip
     assert {p.name for p in folder.iterdir()} == before
+
+
+def test_a_busy_core_says_since_when_although_the_trace_has_moved(neurosim: Command, folder: Path) -> None:
+    """The summary after saving reads the trace where it is then: in the run directory."""
+    assert neurosim("compile", "small.nsnet", "--chip", "async-mesh", "--set", "timing.access=1us", "-o", "busy.nsim").exit_code == 0
+    for level, since in (("events", True), ("spikes", False)):
+        run = parsed(neurosim("run", "busy.nsim", *RUN[2:], "--record-level", level, "-o", f"busy-{level}"))
+        assert run["findings"] == parsed(neurosim("trace", f"busy-{level}", "--findings", "--json"))["findings"]
+        assert any("is saturated" in finding["text"] for finding in run["findings"])
+        assert any("since" in finding["text"] for finding in run["findings"]) == since
+    done = simulate(load_program("busy.nsim"), "data.npz", samples=2, engine="reference", record="own.parquet")
+    with_trace = done.summary()["findings"]
+    Path("own.parquet").rename("moved.parquet")
+    assert [f["value"] for f in done.summary()["findings"]] == [f["value"] for f in with_trace]  # since when is a courtesy
+    with pytest.raises(RunError, match=r"trace own.parquet of this run is gone; .*trace_path = None"):
+        done.save("never")
+    Path("moved.parquet").rename("own.parquet")
+    done.save("owned")
+    Path("own.parquet").unlink()
+    assert done.summary()["findings"] == with_trace
+    assert not Path("never").exists()
 
 
 @pytest.mark.parametrize(
