@@ -68,6 +68,13 @@ def _parse_positive_time(raw: Any) -> int:
     return ps
 
 
+def _parse_delay(raw: Any) -> int:
+    ps = parse_time_ps(raw)
+    if not 0 <= ps <= 10**12:
+        raise ValueError(f"delay {raw!r} must lie between 0 and 1 s")
+    return ps
+
+
 def _parse_price(raw: Any) -> float:
     fj = parse_energy_fj(raw)
     if not 0 <= fj <= 1e15:
@@ -95,6 +102,8 @@ def _parse_words(raw: Any) -> tuple[int, ...]:
 
 
 Duration = Annotated[Figure[int], BeforeValidator(_as_figure(_parse_positive_time))]
+Delay = Annotated[Figure[int], BeforeValidator(_as_figure(_parse_delay))]
+"""As Duration, but 0 is allowed."""
 Price = Annotated[Figure[float], BeforeValidator(_as_figure(_parse_price))]
 Count = Annotated[Figure[int], BeforeValidator(_as_figure(_parse_count))]
 Power = Annotated[Figure[float], BeforeValidator(_as_figure(_parse_power))]

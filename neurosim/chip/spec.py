@@ -12,9 +12,9 @@ from pydantic import Field, field_validator, model_validator
 
 from neurosim import arithmetic
 from neurosim.chip.edges import check_edges
-from neurosim.chip.figures import Count, Duration, Figure, Power, Price, Strict, Whole, Words
+from neurosim.chip.figures import Count, Delay, Duration, Figure, Power, Price, Strict, Whole, Words
 
-Sync = Literal["free", "wavefront", "barrier"]
+Sync = Literal["free", "settle", "wavefront", "barrier"]
 
 
 MOST_ROUTERS = 4096
@@ -111,7 +111,7 @@ class Barrier(Strict):
 
 
 class Timing(Strict):
-    """Durations of the machine model (MACHINE sections 1-8); all at least 1 ps."""
+    """Durations of the machine model (docs/machine.md); all at least 1 ps but ``settle``."""
 
     decode: Duration
     synop: Duration
@@ -134,6 +134,10 @@ class Timing(Strict):
     reset: Duration
     leak: Duration | None = None
     """Period of the leak by local time in the free discipline; none = no leak there."""
+    settle: Delay = Figure(value=0, source="no wait: a core speaks as soon as it may; sweep")
+    """Settle discipline: how long a neuron that changed its mind waits before it may say so; 0 is allowed, for this is no service."""
+    quiet: Duration = Figure(value=100_000, source="no published figure; sweep")
+    """Settle discipline, streamed: from quiescence to the next sample, what finding it out takes."""
     barrier: tuple[Barrier, ...] = ()
     """Duration of the global barrier by number of tiles (routers with a mapped core); barrier discipline only."""
     port_forward: Duration | None = None
@@ -164,6 +168,8 @@ class Arithmetic(Strict):
     """Which neurons the soma visits in a step."""
     spikes_per_update: Whole = Field(default=1, ge=1)
     """Free discipline: most spikes per served synapse."""
+    settle_order: Literal["input", "age"] = "input"
+    """Settle discipline, what an idle core does first: ``input`` packets while there are any, ``age`` the packet or neuron that waits longest."""
 
 
 class MapLimits(Strict):
@@ -279,7 +285,7 @@ class Chip(Strict):
     @classmethod
     def _some_sync(cls, sync: tuple[Sync, ...]) -> tuple[Sync, ...]:
         if not sync:
-            raise ValueError("sync lists no discipline; give at least one of free, wavefront, barrier")
+            raise ValueError("sync lists no discipline; give at least one of free, settle, wavefront, barrier")
         return sync
 
     @model_validator(mode="after")

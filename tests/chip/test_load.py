@@ -133,3 +133,14 @@ def test_missing_and_broken_files(tmp_path: Path) -> None:
     broken.write_text("name = ")
     with pytest.raises(ChipError, match="not valid TOML"):
         load_chip(broken)
+
+
+def test_settle_may_wait_for_nothing_but_finding_out_that_all_is_quiet_takes_time() -> None:
+    assert load_chip("async-mesh", ["timing.settle=0"]).timing.settle.value == 0
+    assert load_chip("loihi1-like").arithmetic.settle_order == "input"  # files of before say nothing about it
+    with pytest.raises(ChipError, match=r"timing\.settle: delay -1 must lie between 0 and 1 s"):
+        load_chip("async-mesh", ["timing.settle=-1"])
+    with pytest.raises(ChipError, match=r"timing\.quiet: duration 0 is below 1 ps"):
+        load_chip("async-mesh", ["timing.quiet=0"])
+    with pytest.raises(ChipError, match=r"arithmetic\.settle_order: 'lifo'"):
+        load_chip("async-mesh", ["arithmetic.settle_order=lifo"])
