@@ -32,15 +32,18 @@ indices of targets count from its first cell. Weights are in ``weights`` from ``
 
 A contribution is (weight * value) << E_SHIFT.
 
-*Fabric*: servers are numbered ports, then synapse (in free: core), soma and sender of every core, then router outputs; ``channel_*`` describes every
-bounded FIFO; ``next_server[router, core]`` is the router output that leads to a core. Inputs of a router are numbered ports, local cores, links by
-ascending source router; outputs local cores, links by ascending destination router.
+*Rest* (settle): from the sum of ``slice_cells`` of the slices before, ``rest_v`` holds the cells of a slice as the reference leaves them; the own
+cell of a neuron is its membrane, that of an or_pool or gate what its synapses sum to.
+
+*Fabric*: servers are numbered ports, then synapse (in free and settle: core), soma and sender of every core, then router outputs; ``channel_*``
+describes every bounded FIFO; ``next_server[router, core]`` is the router output that leads to a core. Inputs of a router are numbered ports, local
+cores, links by ascending source router; outputs local cores, links by ascending destination router.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -76,6 +79,9 @@ G_MAIN, G_MASK, G_WINDOW, G_K, G_V, G_Q = range(6)
 
 # kinds of channels
 C_PORT, C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK = range(5)
+
+REST = ("rest_sent", "rest_v", "rest_input", "rest_current")
+"""Arrays that only Programs of the discipline settle have."""
 
 I64 = NDArray[np.int64]
 
@@ -136,6 +142,12 @@ class Program:
     host: dict[str, NDArray[Any]]
     """Arrays of the host section, named in meta["host"]."""
 
+    # settle: the settled state of the reference input (meta["rest"]) from which every sample, or a streamed run, begins; empty in other disciplines
+    rest_sent: I64 = field(default_factory=lambda: np.zeros(0, np.int64))  # [neurons] output last sent, 0 .. most spikes
+    rest_v: I64 = field(default_factory=lambda: np.zeros(0, np.int64))  # [cells] slice by slice, its slice_cells in bank order; own cells: v
+    rest_input: I64 = field(default_factory=lambda: np.zeros(0, np.int64))  # [neurons of port sources S .. control - 1, by source] value told
+    rest_current: I64 = field(default_factory=lambda: np.zeros(0, np.int64))  # [neurons] host current told
+
     @property
     def slices(self) -> int:
         """Number of slices S."""
@@ -158,7 +170,7 @@ class Program:
 
     @property
     def sync(self) -> str:
-        """Discipline: free, wavefront or barrier."""
+        """Discipline: free, settle, wavefront or barrier."""
         return str(self.meta["sync"])
 
     @property
@@ -233,6 +245,8 @@ class Program:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("meta", "chip", "host")}
+        if self.sync != "settle":
+            named = {name: array for name, array in named.items() if name not in REST}
         return named | {f"host.{name}": array for name, array in self.host.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -253,6 +267,8 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     header, arrays = read_zip(Path(path), FORMAT, FORMAT_VERSION, "compile the network again with this version of neurosim")
     host = {name.removeprefix("host."): array for name, array in arrays.items() if name.startswith("host.")}
     wanted = [f.name for f in fields(Program) if f.name not in ("meta", "chip", "host")]
+    if header["meta"].get("sync") != "settle":
+        wanted = [name for name in wanted if name not in REST]
     lacking = [name for name in wanted if name not in arrays]
     if lacking:
         raise ProgramError(f"program file {path}: array {lacking[0]} is missing; the file is damaged, compile again")
