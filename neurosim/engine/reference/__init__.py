@@ -8,7 +8,8 @@
 
 from neurosim.engine.reference.core import Core
 from neurosim.engine.reference.engine import run_reference
-from neurosim.engine.reference.fabric import Channel, Item, Server, Service, Station
+from neurosim.engine.reference.fabric import Channel, Server, Station
+from neurosim.engine.reference.items import Item, Service
 from neurosim.engine.reference.machine import Machine
 from neurosim.engine.reference.record import Probe
 from neurosim.engine.reference.soma import BarrierSoma, Soma

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from neurosim.engine.reference.machine import Machine
+from neurosim.engine.reference.fabric import Machine
 
 
 class Barrier:

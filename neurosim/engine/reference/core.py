@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from neurosim.arithmetic import decay, fires, integrate, reset
 from neurosim.engine.events import CURRENT, MARKER, SPIKE, START
-from neurosim.engine.reference.fabric import Item, Results, Server, Service
+from neurosim.engine.reference.fabric import Machine, Server
+from neurosim.engine.reference.items import Item, Results, Service
 from neurosim.engine.reference.ops import FreeOp
 from neurosim.engine.reference.synapse import AxonIn
 from neurosim.program import G_MAIN, R_DECAY_V, R_READOUT, R_RESET, R_STRICT
-
-if TYPE_CHECKING:
-    from neurosim.engine.reference.machine import Machine
 
 
 class Core(AxonIn):

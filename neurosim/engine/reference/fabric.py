@@ -6,46 +6,163 @@ A server serves one item at a time and puts its results by the put rule. Station
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from neurosim.arithmetic import is_lost, jitter_draw, jittered
-from neurosim.engine.events import MARKER, ROW_DROP, ROW_LOSS, SPIKE
+from neurosim.engine.events import ROW_DROP, ROW_LOSS, SPIKE, Options, Stimulus
+from neurosim.engine.reference.items import Item, Results, Service
+from neurosim.engine.reference.kernel import Kernel
+from neurosim.engine.reference.plan import Plan
 from neurosim.errors import Livelock
 from neurosim.program import C_LINK
 
-if TYPE_CHECKING:
-    from neurosim.engine.reference.machine import Machine
+
+class Record(Protocol):
+    """What stations report (``record.Recorder`` takes it down)."""
+
+    server: dict[str, list[int]]
+    core: dict[str, list[int]]
+
+    def service(self, server: Server, service: Service, end: int) -> None:
+        """A service ended."""
+
+    def put(self, server: Server, service: Service, item: Item, ready: int, time: int, waited: int) -> None:
+        """A result was put."""
+
+    def discarded(self, server: Server, service: Service, item: Item, time: int, kind: int) -> None:
+        """A spike was dropped or lost."""
+
+    def injected(self, item: Item, start: int, stimulus: int) -> None:
+        """A port served a packet of a stimulus."""
+
+    def step_began(self, g: int, now: int) -> None:
+        """A global step opened."""
+
+    def packet(self, core: int, item: Item, service: Service) -> None:
+        """A sender put a packet."""
+
+    def hop(self, service: Service) -> None:
+        """A router output served a packet."""
+
+    def decoded(self, core: int, packet: Item) -> None:
+        """A synapse or core station took a packet."""
+
+    def synapses(self, core: int, packet: Item, count: int, dropped: int, reads_out: bool, now: int) -> None:
+        """The synapses of a spike packet were served."""
+
+    def fire(self, core: int, item: Item, time: int, service: Service) -> None:
+        """A spike entered axon-out, or was dropped there."""
+
+    def step(self, station: Station, q: int, g: int, membranes: list[int]) -> None:
+        """A slice has new membranes."""
+
+    def step_ended(self, q: int, g: int, end: int, membranes: list[int]) -> None:
+        """A soma ended a step."""
+
+    def readout_changed(self, server: int, service: Service, membranes: dict[int, list[int]]) -> None:
+        """Free: a service touched readout slices."""
 
 
-@dataclass(slots=True)
-class Item:
-    """A packet, an item in axon-out, or what a service is about. Fields as in a trace row; ``cause``: (server, service) of the latest put.
+class Steps(Protocol):
+    """What stations may ask the barrier."""
 
-    ``dests``: the cores that a packet serves, ascending, ``dest`` being the first; several only on chips with multicast trees.
+    @property
+    def step(self) -> int:
+        """The global step that is open, or was last."""
+
+    def step_of(self, q: int) -> int:
+        """The own step of a slice in it."""
+
+
+class Machine(Protocol):
+    """What a station, channel or server may ask of the machine that it belongs to: its place, the time, the record; never another station's state.
+
+    ``machine.Machine`` is the one that there is; tests may bring their own.
     """
 
-    item: int
-    slice: int
-    address: int
-    value: int
-    step: int
-    dest: int
-    origin: int
-    cause: tuple[int, int]
-    dests: tuple[int, ...] = ()
+    latest: int
+    last: int
+    active: int
+    servers: dict[int, Server]
+    channels: list[Channel]
 
-    def __post_init__(self) -> None:
-        if not self.dests and self.dest >= 0:
-            self.dests = (self.dest,)
+    @property
+    def plan(self) -> Plan:
+        """The Program as the stations read it."""
 
-    def sent(self, cause: tuple[int, int]) -> Item:
-        """The same item after a put."""
-        return replace(self, cause=cause)
+    @property
+    def options(self) -> Options:
+        """The run's options."""
 
-    def towards(self, dests: tuple[int, ...]) -> Item:
-        """The copy for some cores, ascending."""
-        return replace(self, dest=dests[0], dests=dests)
+    @property
+    def record(self) -> Record:
+        """Who is told what happened."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """The clock: ``now``, ``wake``, ``post``."""
+
+    @property
+    def number(self) -> int:
+        """Of the sample, for jitter and messages; 0 when streamed."""
+
+    @property
+    def stimuli(self) -> list[Stimulus]:
+        """What the ports inject."""
+
+    @property
+    def banks(self) -> Sequence[int]:
+        """Banks of every slice."""
+
+    @property
+    def barrier(self) -> Steps | None:
+        """The global barrier, where the discipline has one."""
+
+    @property
+    def ports(self) -> Sequence[Any]:
+        """Port stations, which a user may have written."""
+
+    @property
+    def somas(self) -> Sequence[Any]:
+        """Soma stations by core, for messages to them."""
+
+    @property
+    def synapses(self) -> Sequence[Any]:
+        """Synapse stations by core, for messages to them."""
+
+    def channel_of(self, server: int) -> Channel | None:
+        """The channel that a server puts into."""
+
+    def input_of(self, what: str, core: int, reader: Station) -> Channel:
+        """Axon-in or axon-out of a core, from now on read by ``reader``."""
+
+    def router_inputs(self, router: int, reader: Station) -> list[Channel]:
+        """Input queues of a router."""
+
+    def outputs_of(self, router: int) -> list[int]:
+        """Servers of a router's outputs."""
+
+    def return_window(self, packet: Item, core: int, now: int) -> None:
+        """A window credit goes back."""
+
+    def upstream(self, q: int) -> list[Any]:
+        """Stations that wait for the ends of slice q's steps."""
+
+    def neurons(self, q: int) -> int:
+        """Neurons of a slice."""
+
+    def markers_needed(self, q: int, step: int) -> int:
+        """Markers that complete a bank."""
+
+    def membranes(self, name: str) -> list[list[int]]:
+        """``v`` or ``i`` of every slice."""
+
+    def closed(self, now: int) -> bool:
+        """Whether it is too late for a service to begin."""
+
+    def note_time(self, time: int) -> None:
+        """Something starts, ends or is put at ``time``."""
 
 
 class Station:
@@ -122,22 +239,6 @@ class Channel:
         assert self.credits <= self.depth, f"channel {self.index}: more than {self.depth} credits"
         if self.writer.blocked_since >= 0:
             self.machine.kernel.wake(self.writer.station, self.machine.kernel.now)
-
-
-Results = list[tuple[int, Item]]
-
-
-class Service:
-    """One service: what is served, its nominal duration and results, and how far the puts have come."""
-
-    __slots__ = ("blocked", "duration", "end", "item", "last_put", "made", "n", "nominal", "ready", "results", "shift", "start", "synops")
-
-    def __init__(self, n: int, start: int, item: Item, duration: int, results: Results, synops: int) -> None:
-        self.n, self.start, self.item, self.duration, self.results, self.synops = n, start, item, duration, results, synops
-        self.made = 0  # results put so far
-        self.shift = self.blocked = 0
-        self.end = -1  # known when it has ended
-        self.nominal = self.ready = self.last_put = start
 
 
 class Server:
@@ -288,13 +389,3 @@ def check_time(time: int, limit: int, sample: int) -> None:
         raise Livelock(
             f"sample {sample}: {time} ps > max_time_ps {limit} before completion; raise max_time_ps or look for a network that feeds itself"
         )
-
-
-def row_of(item: Item) -> tuple[int, int, int, int, int, int, int, int, int]:
-    """The item's columns of a trace row, from ``item`` to ``cause_service``."""
-    return item.item, item.slice, item.address, item.value, item.step, item.dest, item.origin, item.cause[0], item.cause[1]
-
-
-def marker(source: int, step: int, origin: int) -> Item:
-    """A marker of ``source`` without a destination yet; its cause is set by the put."""
-    return Item(MARKER, source, -1, 0, step, -1, origin, (-1, -1))

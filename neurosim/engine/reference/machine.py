@@ -10,7 +10,8 @@ from neurosim.engine.deadlock import Stuck
 from neurosim.engine.events import Options, Stimulus
 from neurosim.engine.reference.barrier import Barrier
 from neurosim.engine.reference.core import Core
-from neurosim.engine.reference.fabric import Channel, Item, Server, Station, check_time
+from neurosim.engine.reference.fabric import Channel, Server, Station, check_time
+from neurosim.engine.reference.items import Item
 from neurosim.engine.reference.kernel import Kernel
 from neurosim.engine.reference.plan import Plan
 from neurosim.engine.reference.record import Recorder

@@ -9,7 +9,7 @@ import numpy as np
 
 from neurosim.chip.figures import Figure
 from neurosim.engine.events import CURRENT
-from neurosim.engine.reference.fabric import Item
+from neurosim.engine.reference.items import Item
 from neurosim.engine.reference.ops import Cells
 from neurosim.engine.synapses import Box, Synapses, box_of, coordinates, decode, inside
 from neurosim.program import OP_KIND, OP_NONE, R_READOUT, Program

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,9 @@ from neurosim.engine.events import (
     Result,
     Sink,
 )
-from neurosim.engine.reference.fabric import Item, Server, Service, Station, row_of
+from neurosim.engine.reference.fabric import Machine, Server, Station
+from neurosim.engine.reference.items import Item, Service, row_of
 from neurosim.engine.reference.plan import Plan
-
-if TYPE_CHECKING:
-    from neurosim.engine.reference.machine import Machine
 
 CHUNK_ROWS = 1 << 18
 PACKET_COUNTERS = {SPIKE: "spike_packets", CURRENT: "current_packets", MARKER: "marker_packets"}

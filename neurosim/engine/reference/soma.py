@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from neurosim.arithmetic import reset, spike_count, step_current, step_membrane
 from neurosim.engine.events import SPIKE, STEP
-from neurosim.engine.reference.fabric import Item, Results, Server, Service, Station, marker
+from neurosim.engine.reference.fabric import Machine, Server, Station
+from neurosim.engine.reference.items import Item, Results, Service, marker
 from neurosim.engine.reference.ops import step_inputs
 from neurosim.engine.reference.synapse import Bank
 from neurosim.program import R_DECAY_I, R_DECAY_V, R_MAX_SPIKES, R_READOUT, R_RESET, R_STRICT
-
-if TYPE_CHECKING:
-    from neurosim.engine.reference.machine import Machine
 
 
 class StepSoma(Station):

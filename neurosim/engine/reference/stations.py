@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from neurosim.engine.events import CURRENT, MARKER, Stimulus
-from neurosim.engine.reference.fabric import Channel, Item, Results, Server, Service, Station, marker
-
-if TYPE_CHECKING:
-    from neurosim.engine.reference.machine import Machine
+from neurosim.engine.reference.fabric import Channel, Machine, Server, Station
+from neurosim.engine.reference.items import Item, Results, Service, marker
 
 Packet = tuple[int, Item, int]  # (due time, packet, number of its stimulus within the simulation)
 

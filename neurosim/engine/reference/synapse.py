@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.engine.events import CURRENT, SPIKE
-from neurosim.engine.reference.fabric import Item, Server, Service, Station
+from neurosim.engine.reference.fabric import Machine, Server, Station
+from neurosim.engine.reference.items import Item, Service
 from neurosim.engine.reference.ops import pairs
 from neurosim.engine.synapses import Synapses
 from neurosim.program import G_K, G_V
-
-if TYPE_CHECKING:
-    from neurosim.engine.reference.machine import Machine
 
 INT64_MAX = 2**63 - 1
 
