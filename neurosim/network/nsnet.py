@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from neurosim.errors import ModelError, ProgramError
 from neurosim.files import read_zip, write_zip
+from neurosim.graph import Rounding
 from neurosim.network.layers import InputContract, Layer
-
-if TYPE_CHECKING:
-    from neurosim.network.model import Network
 
 FORMAT, FORMAT_VERSION = "neurosim-network", 1
 
 
-def save_network(net: Network, path: Path) -> None:
+class Saved(Protocol):
+    """What of a Network a file holds."""
+
+    name: str
+    steps: int
+    class_names: tuple[str, ...]
+    integers: Rounding | None
+    layers: dict[str, Layer]
+    connections: list[tuple[str, str, int]]
+    output_name: str | None
+    notes: list[str]
+    _contract: InputContract | None
+
+
+N = TypeVar("N", bound=Saved)
+
+
+def save_network(net: Saved, path: Path) -> None:
     """Write the file, whole or not at all."""
     arrays: dict[str, Any] = {}
     layers: list[dict[str, Any]] = []
@@ -36,16 +52,14 @@ def save_network(net: Network, path: Path) -> None:
     write_zip(path, header, arrays)
 
 
-def load_network(path: str | os.PathLike[str]) -> Network:
-    """Read a ``.nsnet`` file; raises ModelError when it is missing, broken or of another version."""
-    from neurosim.network.model import Network
-
+def read_network(path: str | os.PathLike[str], make: Callable[..., N]) -> N:
+    """What ``make``, the class Network, is from a ``.nsnet`` file; raises ModelError when it is missing, broken or of another version."""
     try:
         header, arrays = read_zip(Path(path), FORMAT, FORMAT_VERSION, "save the network again with this version of neurosim")
     except ProgramError as error:
         raise ModelError(str(error)) from None
     try:
-        net = Network(header["name"], header["steps"], header["class_names"], header.get("integers"))
+        net = make(header["name"], header["steps"], header["class_names"], header.get("integers"))
         for k, entry in enumerate(header["layers"]):
             prefix = f"{k}."
             params: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry["params"].items()}

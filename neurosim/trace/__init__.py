@@ -5,9 +5,10 @@ from neurosim.trace.critical import CriticalPath, critical_path
 from neurosim.trace.difference import run_difference
 from neurosim.trace.pressure import back_pressure
 from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows, trace_window
-from neurosim.trace.rundir import TRACE, StoredRun, load_run, refuse_foreign, write_run
+from neurosim.trace.rundir import TRACE, load_run, refuse_foreign, write_run
 from neurosim.trace.selection import LEVELS, Level, Selection
 from neurosim.trace.store import TraceInfo, TraceWriter, read_trace, trace_info
+from neurosim.trace.stored import StoredRun
 from neurosim.trace.summary import predict, summarise
 from neurosim.trace.why import why_fired
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,7 @@ from neurosim.errors import DataError
 from neurosim.program import R_BANKS, Program
 from neurosim.trace.names import PORT, ROUTER, SENDER
 from neurosim.trace.store import read_trace, trace_info
-
-if TYPE_CHECKING:
-    from neurosim.trace.rundir import StoredRun
+from neurosim.trace.stored import StoredRun
 
 ACK, DEPTH, FORWARD = 6, 4, 5  # columns of Program.channel
 I64 = NDArray[np.int64]

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from neurosim.engine.compare import CONTEXT_ROWS, describe_row, first_difference
 from neurosim.engine.events import SORT_KEYS, TRACE_DTYPE
-from neurosim.trace.rundir import StoredRun
 from neurosim.trace.store import read_batches, trace_info
+from neurosim.trace.stored import StoredRun
 
 BATCH = 1 << 16
 

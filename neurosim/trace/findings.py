@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,8 @@ from neurosim.program import C_AXON_IN, C_AXON_OUT, OP_GATE, OP_KIND, Program
 from neurosim.trace.causes import Events
 from neurosim.trace.names import PORT, ROUTER, SENDER, SOMA, SYNAPSE, channel_names, item_name, server_names
 from neurosim.trace.store import read_trace, trace_info
+from neurosim.trace.stored import Priced
 from neurosim.units import format_energy, format_time
-
-if TYPE_CHECKING:
-    from neurosim.trace.summary import Priced
 
 BUSY = 0.8
 """A station or link that works for this part of the simulated time is saturated."""

@@ -11,8 +11,8 @@ from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, ROW_PUT, Result
 from neurosim.errors import DataError
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
 from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_class, link_reader, neuron_name, population_names, server_names
-from neurosim.trace.rundir import StoredRun
 from neurosim.trace.store import read_trace
+from neurosim.trace.stored import StoredRun
 from neurosim.units import format_time
 
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from neurosim.engine.events import SPIKE_DTYPE, Options, Result
 from neurosim.errors import DataError, RunError
 from neurosim.program import Program
 from neurosim.trace.names import population_names, server_names
-from neurosim.trace.summary import Priced, predict
+from neurosim.trace.stored import Priced, StoredRun
+from neurosim.trace.summary import predict
 
 FORMAT, FORMAT_VERSION = "neurosim-run", 3
 RUN, COUNTERS, OUTPUTS, TRACE = "run.json", "counters.parquet", "outputs.npz", "trace.parquet"
@@ -41,31 +42,6 @@ _LAYOUT = (
 _NEEDED = ("options", "window_ps", "host_macs_per_sample", "summary", "chip", "meta")
 _NEEDED_META = ("sync", "steps", "populations")
 _PER_SAMPLE = ("scores", "start_ps", "first_spike_ps", "decision_ps", "completion_ps")
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A run read back. ``program`` has everything but routes, weights and neuron parameters: enough to price, query and draw, not to simulate."""
-
-    path: Path
-    info: dict[str, Any]
-    """run.json: versions, digests, seed, options, command, chip, meta, summary, prices."""
-    program: Program
-    result: Result
-    labels: NDArray[np.int64] | None
-    predictions: NDArray[np.int64]
-    host_macs_per_sample: float
-    trace_path: Path | None
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """The figures of ``run --json`` as they were at the end of the run; ``run_dir`` is where it lies now."""
-        return {**self.info["summary"], "run_dir": str(self.path)}
-
-    @property
-    def streamed(self) -> bool:
-        """Whether samples followed each other in one run."""
-        return bool(self.info["options"]["streamed"])
 
 
 def write_run(

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from neurosim.errors import DataError, MissingExtra
 from neurosim.trace.names import neuron_name, server_names
-from neurosim.trace.rundir import StoredRun
+from neurosim.trace.stored import StoredRun
 
 KINDS = ("port", "synapse", "soma", "sender", "router")
 

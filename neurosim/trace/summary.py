@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,9 @@ from neurosim.engine.events import Result
 from neurosim.errors import DataError
 from neurosim.program import Program
 from neurosim.trace.findings import findings
+from neurosim.trace.stored import Priced
 
 ROUTER_OUTPUT = 4
-
-
-class Priced(Protocol):
-    """What the summary and the run directory need of an Energy."""
-
-    def per_sample(self) -> dict[str, float]:
-        """fJ per sample by component."""
-        ...
-
-    def table(self) -> list[dict[str, Any]]:
-        """Rows of the price table."""
-        ...
 
 
 def summarise(

@@ -28,7 +28,7 @@ from neurosim.program import (
 )
 from neurosim.trace.causes import Events, events_of
 from neurosim.trace.names import SOMA, SYNAPSE, neuron_name
-from neurosim.trace.rundir import StoredRun
+from neurosim.trace.stored import StoredRun
 from neurosim.units import format_time
 
 

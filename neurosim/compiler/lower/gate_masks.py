@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from neurosim.compiler.lower.expression import CLOSE, Expression, Term, counts_of, project, through, whole_counts
 from neurosim.compiler.lower.stages import identity
+from neurosim.compiler.lower.state import State
 from neurosim.golden.maps import apply_map
 from neurosim.graph import LinearMap, Shape
 from neurosim.network import Layer, Network
-
-if TYPE_CHECKING:
-    from neurosim.compiler.lower.event_layers import State
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.arithmetic import DECAY_ONE
-from neurosim.compiler.lower.event_layers import State, lower_event, realise
+from neurosim.compiler.lower.event_layers import lower_event, realise
 from neurosim.compiler.lower.expression import Expression, Term, spikes_of, through
 from neurosim.compiler.lower.log import Log
 from neurosim.compiler.lower.stages import Place, Reshape, Stage, append, identity
+from neurosim.compiler.lower.state import State
 from neurosim.errors import UnsupportedLayer
 from neurosim.golden.network import linear_layer
 from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Rewrite, Shape, Sparse, SumPool, TokenMix

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
-from neurosim import arithmetic, program
-from neurosim.engine import events
+import neurosim
 from neurosim.engine.fast.base.calendar import advance, first_in_order, remove
 from neurosim.engine.fast.base.compiled import OPTIONS
 from neurosim.engine.fast.stations.barrier import next_step
@@ -24,17 +23,19 @@ from neurosim.engine.fast.stations.ports import port, sender
 from neurosim.engine.fast.stations.router import express, router
 from neurosim.engine.fast.tables.columns import *
 from neurosim.engine.fast.tables.queue import BUCKETS, Z_BASE, Z_SHIFT
-from neurosim.host import stimulus
 
 DONE, MORE, LATE = range(3)
 """What the kernel returns: nothing left to wake; budget spent or a buffer full; something happens after max_time_ps."""
 
 
-def rules_digest() -> int:
-    """First 56 bits of the SHA-256 over every source file that the kernel is compiled from."""
+RULES = ("arithmetic.py", "ops.py", "program.py", "engine/events.py", "host/stimulus.py")
+"""Files outside the fast engine whose functions and constants are compiled in."""
+
+
+def rules_digest(package: Path = Path(neurosim.__file__).parent) -> int:
+    """First 56 bits of the SHA-256 over every source file that the kernel is compiled from; ``package``: the folder of neurosim."""
     digest = hashlib.sha256()
-    sources = [Path(str(module.__file__)) for module in (arithmetic, program, events, stimulus)]
-    for path in sources + sorted(Path(__file__).parent.rglob("*.py")):
+    for path in [package / name for name in RULES] + sorted((package / "engine" / "fast").rglob("*.py")):
         digest.update(path.read_bytes())
     return int.from_bytes(digest.digest()[:7], "big")
 

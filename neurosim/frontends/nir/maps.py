@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import ModelError, UnsupportedLayer
+from neurosim.frontends.nir.reading import Reading
 from neurosim.frontends.nir.source import STATES
 from neurosim.graph import Shape
-
-if TYPE_CHECKING:
-    from neurosim.frontends.nir.file import Builder
 
 Floats = NDArray[np.float64]
 MOST_DELAYS = 16
 """Distinct delays of one node: each becomes a projection of its own."""
 
 
-def _affine(b: Builder, node: str, name: str, source: str) -> str:
+def _affine(b: Reading, node: str, name: str, source: str) -> str:
     """y = W x + b; a Linear has no b."""
     weight = b.array(node, "weight")
     while weight.ndim > 2 and weight.shape[0] == 1:
@@ -30,7 +27,7 @@ def _affine(b: Builder, node: str, name: str, source: str) -> str:
     return b.net.linear(name, b.flat(node, source), weight, _bias(b, node, name, len(weight)))
 
 
-def _conv1d(b: Builder, node: str, name: str, source: str) -> str:
+def _conv1d(b: Reading, node: str, name: str, source: str) -> str:
     """Cross-correlation of (c, n) with weight (out, in / groups, k): a 2d convolution of maps one row high."""
     weight = b.array(node, "weight")
     if weight.ndim != 3:
@@ -38,7 +35,7 @@ def _conv1d(b: Builder, node: str, name: str, source: str) -> str:
     return _convolve(b, node, name, source, weight[:, :, None, :])
 
 
-def _conv2d(b: Builder, node: str, name: str, source: str) -> str:
+def _conv2d(b: Reading, node: str, name: str, source: str) -> str:
     """Cross-correlation of (c, y, x) with weight (out, in / groups, ky, kx), plus a bias per channel."""
     weight = b.array(node, "weight")
     if weight.ndim != 4:
@@ -46,7 +43,7 @@ def _conv2d(b: Builder, node: str, name: str, source: str) -> str:
     return _convolve(b, node, name, source, weight)
 
 
-def _convolve(b: Builder, node: str, name: str, source: str, weight: Floats) -> str:
+def _convolve(b: Reading, node: str, name: str, source: str, weight: Floats) -> str:
     flat = b.nodes[node].kind == "Conv1d"
     stride, dilation = (_pair(b, node, key, 1, 1 if flat else None) for key in ("stride", "dilation"))
     weight, padding = _padding(b, node, weight, stride, dilation, flat)
@@ -66,7 +63,7 @@ def _convolve(b: Builder, node: str, name: str, source: str, weight: Floats) -> 
     )  # fmt: skip
 
 
-def _padding(b: Builder, node: str, weight: Floats, stride: tuple[int, int], dilation: tuple[int, int], flat: bool) -> tuple[Floats, tuple[int, int]]:
+def _padding(b: Reading, node: str, weight: Floats, stride: tuple[int, int], dilation: tuple[int, int], flat: bool) -> tuple[Floats, tuple[int, int]]:
     """(weight, padding); "same" with an even kernel pads one side more, which a row of zero weights does as well."""
     given = b.nodes[node].fields.get("padding", 0)
     if not isinstance(given, str):
@@ -93,7 +90,7 @@ def _padding(b: Builder, node: str, weight: Floats, stride: tuple[int, int], dil
     return weight, (result[0], result[1])
 
 
-def _flatten(b: Builder, node: str, name: str, source: str) -> str:
+def _flatten(b: Reading, node: str, name: str, source: str) -> str:
     """The dimensions from start_dim to end_dim joined; those of a sample, or counted with a batch before them (norse)."""
     if b.net.layers[source].op == "li":
         return source  # its scores are flat already
@@ -113,7 +110,7 @@ def _flatten(b: Builder, node: str, name: str, source: str) -> str:
     return b.net.reshape(name, source, form)
 
 
-def _pool(b: Builder, node: str, name: str, source: str) -> str:
+def _pool(b: Reading, node: str, name: str, source: str) -> str:
     """SumPool2d: the sum over windows. AvgPool2d: the mean, padding counted as zeros."""
     kind = b.nodes[node].kind
     kernel = _pair(b, node, "kernel_size", None)
@@ -125,12 +122,12 @@ def _pool(b: Builder, node: str, name: str, source: str) -> str:
     return add(name, source, kernel, stride, padding)
 
 
-def _scale(b: Builder, node: str, name: str, source: str) -> str:
+def _scale(b: Reading, node: str, name: str, source: str) -> str:
     """y = s * x, element by element."""
     return scaled(b, name, source, b.per_neuron(node, "scale", b.net.shape(source)))
 
 
-def _delay(b: Builder, node: str, name: str, source: str) -> str:
+def _delay(b: Reading, node: str, name: str, source: str) -> str:
     """y(t) = x(t - delay): delay / dt steps, rounded; neurons of different delays pass through layers of their own."""
     shape = b.net.shape(source)
     delay = b.per_neuron(node, "delay", shape) / b.dt
@@ -154,7 +151,7 @@ def _delay(b: Builder, node: str, name: str, source: str) -> str:
     return b.net.add(name, *parts)
 
 
-def scaled(b: Builder, name: str, source: str, factor: Floats) -> str:
+def scaled(b: Reading, name: str, source: str, factor: Floats) -> str:
     """Times a factor per neuron, (c, y, x): per channel where that is enough, else a sparse map."""
     per_channel = factor[:, :1, :1]
     if np.all(factor == per_channel):
@@ -163,14 +160,14 @@ def scaled(b: Builder, name: str, source: str, factor: Floats) -> str:
     return b.net.sparse(name, source, np.arange(n + 1), np.arange(n), factor.ravel(), b.net.shape(source))
 
 
-def _bias(b: Builder, node: str, name: str, outputs: int) -> Floats | None:
+def _bias(b: Reading, node: str, name: str, outputs: int) -> Floats | None:
     """A bias per output; none where it is missing, 0, enters neurons by another way (``held_back``), or in a copy: it acts once, in the node."""
     if b.nodes[node].kind == "Linear" or name != node or held_back(b, node):
         return None
     return stated_bias(b, node, outputs)
 
 
-def stated_bias(b: Builder, node: str, outputs: int) -> Floats | None:
+def stated_bias(b: Reading, node: str, outputs: int) -> Floats | None:
     """The bias that a node states, (outputs,), or None."""
     if b.nodes[node].fields.get("bias") is None:
         return None
@@ -180,13 +177,13 @@ def stated_bias(b: Builder, node: str, outputs: int) -> Floats | None:
     return np.array(np.broadcast_to(bias.ravel(), (outputs,))) if np.any(bias) else None
 
 
-def held_back(b: Builder, node: str) -> bool:
+def held_back(b: Reading, node: str) -> bool:
     """Whether the neurons behind a node take its bias themselves: where it closes a cycle, which delays spikes but no bias, or charges a current."""
     behind = [(c, b.nodes[c].kind) for c in b.source.behind(node)]
     return bool(behind) and all(kind.startswith("Cuba") or ((node, c) in b.closing and kind in STATES) for c, kind in behind)
 
 
-def _pair(b: Builder, node: str, key: str, default: int | None, first: int | None = None) -> tuple[int, int]:
+def _pair(b: Reading, node: str, key: str, default: int | None, first: int | None = None) -> tuple[int, int]:
     """A field as (rows, columns); ``first``: what stands for the rows of a one-dimensional node."""
     value = np.ravel(b.array(node, key, None if default is None else float(default)))
     if value.size not in (1, 2) or np.any(value != np.round(value)):
@@ -194,7 +191,7 @@ def _pair(b: Builder, node: str, key: str, default: int | None, first: int | Non
     return (int(value[0]) if first is None else first, int(value[-1]))
 
 
-MAPS: dict[str, Callable[[Builder, str, str, str], str]] = {
+MAPS: dict[str, Callable[[Reading, str, str, str], str]] = {
     "Affine": _affine, "Linear": _affine, "Conv1d": _conv1d, "Conv2d": _conv2d, "Flatten": _flatten, "SumPool2d": _pool, "AvgPool2d": _pool,
     "Scale": _scale, "Delay": _delay,
 }  # fmt: skip

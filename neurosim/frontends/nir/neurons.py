@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import ModelError, UnsupportedLayer
 from neurosim.frontends.nir.maps import held_back, scaled, stated_bias
+from neurosim.frontends.nir.reading import Reading
 from neurosim.frontends.nir.source import FIRING
 from neurosim.graph import Shape
-
-if TYPE_CHECKING:
-    from neurosim.frontends.nir.file import Builder
 
 Floats = NDArray[np.float64]
 MOST_GROUPS = 64
@@ -48,35 +46,35 @@ def some(a: Floats, which: NDArray[np.int64]) -> Floats:
     return a.reshape(-1)[which].reshape(-1, 1, 1)
 
 
-def _integrator(b: Builder, node: str, shape: Shape) -> Rule:
+def _integrator(b: Reading, node: str, shape: Shape) -> Rule:
     """IF, I: dv/dt = R I: v <- v + dt R I (then the test)."""
     return Rule(np.zeros(shape), b.dt * b.per_neuron(node, "r", shape, 1.0), np.zeros(shape))
 
 
-def _leaky(b: Builder, node: str, shape: Shape) -> Rule:
+def _leaky(b: Reading, node: str, shape: Shape) -> Rule:
     """LIF, LI: tau dv/dt = (v_leak - v) + R I: v <- v + dt/tau (v_leak - v + R I) (then the test)."""
     rate = _rate(b, node, "tau", shape)
     return Rule(rate, rate * b.per_neuron(node, "r", shape, 1.0), b.per_neuron(node, "v_leak", shape, 0.0))
 
 
-def _current_based(b: Builder, node: str, shape: Shape) -> Rule:
+def _current_based(b: Reading, node: str, shape: Shape) -> Rule:
     """CubaLIF, CubaLI: tau_syn dI/dt = -I + w_in S: I <- I + dt/tau_syn (w_in S - I); then as LIF with tau_mem and the new I."""
     slow, rate = _rate(b, node, "tau_syn", shape), _rate(b, node, "tau_mem", shape)
     drive = rate * b.per_neuron(node, "r", shape, 1.0) * slow * b.per_neuron(node, "w_in", shape, 1.0)
     return Rule(rate, drive, b.per_neuron(node, "v_leak", shape, 0.0), slow)
 
 
-def _threshold(b: Builder, node: str, shape: Shape) -> Rule:
+def _threshold(b: Reading, node: str, shape: Shape) -> Rule:
     """Threshold: z = 1 where x > threshold: a membrane that keeps nothing."""
     return Rule(np.ones(shape), np.ones(shape), np.zeros(shape))
 
 
-RULES: dict[str, Callable[[Builder, str, Shape], Rule]] = {
+RULES: dict[str, Callable[[Reading, str, Shape], Rule]] = {
     "IF": _integrator, "I": _integrator, "LIF": _leaky, "LI": _leaky, "CubaLIF": _current_based, "CubaLI": _current_based, "Threshold": _threshold,
 }  # fmt: skip
 
 
-def _rate(b: Builder, node: str, key: str, shape: Shape) -> Floats:
+def _rate(b: Reading, node: str, key: str, shape: Shape) -> Floats:
     """The share of a state that a step renews: dt / tau, at most 1; 1 - exp(-dt/tau) with the solver exact."""
     tau = b.per_neuron(node, key, shape)
     if tau.min() <= 0:
@@ -92,7 +90,7 @@ def _rate(b: Builder, node: str, key: str, shape: Shape) -> Floats:
     return np.minimum(b.dt / tau, 1.0)
 
 
-def neurons(b: Builder, node: str, source: str) -> str:
+def neurons(b: Reading, node: str, source: str) -> str:
     """The layer (or layers) of one node that has a state; returns the one that holds its output."""
     kind = b.nodes[node].kind
     fires = kind in FIRING
@@ -131,10 +129,10 @@ def neurons(b: Builder, node: str, source: str) -> str:
     return b.net.add(node, *parts)
 
 
-NEURONS: dict[str, Callable[[Builder, str, str], str]] = dict.fromkeys(RULES, neurons)
+NEURONS: dict[str, Callable[[Reading, str, str], str]] = dict.fromkeys(RULES, neurons)
 
 
-def _is_last(b: Builder, node: str) -> bool:
+def _is_last(b: Reading, node: str) -> bool:
     """Whether the scores are this node's, through nothing but a Flatten."""
     waiting = b.source.behind(node)
     while len(waiting) == 1 and b.nodes[waiting[0]].kind in ("Flatten", "Identity"):
@@ -142,14 +140,14 @@ def _is_last(b: Builder, node: str) -> bool:
     return waiting == [b.wanted]
 
 
-def _potentials(b: Builder, node: str, shape: Shape) -> dict[str, Floats]:
+def _potentials(b: Reading, node: str, shape: Shape) -> dict[str, Floats]:
     """v_threshold and v_reset per neuron."""
     if b.nodes[node].kind == "Threshold":
         return {"v_threshold": b.per_neuron(node, "threshold", shape), "v_reset": np.zeros(shape)}
     return {"v_threshold": b.per_neuron(node, "v_threshold", shape, 1.0), "v_reset": b.per_neuron(node, "v_reset", shape, 0.0)}
 
 
-def _layer(b: Builder, node: str, name: str, source: str, rule: Rule, bias: Floats, potentials: dict[str, Floats] | None) -> str:
+def _layer(b: Reading, node: str, name: str, source: str, rule: Rule, bias: Floats, potentials: dict[str, Floats] | None) -> str:
     """A lif layer, or without ``potentials`` an integrator whose scores are above v_leak."""
     factor = float(rule.drive.flat[0])
     if np.any(rule.drive != factor):
@@ -176,7 +174,7 @@ def _layer(b: Builder, node: str, name: str, source: str, rule: Rule, bias: Floa
     )  # fmt: skip
 
 
-def _constant_input(b: Builder, node: str, source: str, rule: Rule) -> tuple[Floats, str]:
+def _constant_input(b: Reading, node: str, source: str, rule: Rule) -> tuple[Floats, str]:
     """(bias of the membrane, input) where biases need care: those that edges of a cycle bring, and those that charge a current.
 
     A constant current of a CUBA neuron charges its current over the steps; a neuron that fires in every step gives it as spikes.
@@ -197,7 +195,7 @@ def _constant_input(b: Builder, node: str, source: str, rule: Rule) -> tuple[Flo
     return np.zeros(shape), source
 
 
-def _outputs(b: Builder, node: str) -> int:
+def _outputs(b: Reading, node: str) -> int:
     """Outputs of a node with weights: rows of a matrix, first axis of a convolution."""
     shape = b.array(node, "weight").shape
     if len(shape) < 2:
@@ -205,7 +203,7 @@ def _outputs(b: Builder, node: str) -> int:
     return int(shape[-2] if b.nodes[node].kind == "Affine" else shape[0])
 
 
-def _entry(b: Builder, node: str, layer: str, drive: Floats, which: NDArray[np.int64] | None) -> Callable[[str, str, int], None]:
+def _entry(b: Reading, node: str, layer: str, drive: Floats, which: NDArray[np.int64] | None) -> Callable[[str, str, int], None]:
     """Leads a value of earlier steps into the neurons, as their input is led."""
 
     def feed(value: str, tag: str, delay: int) -> None:
@@ -229,7 +227,7 @@ def _entry(b: Builder, node: str, layer: str, drive: Floats, which: NDArray[np.i
     return feed
 
 
-def _closed(b: Builder, node: str) -> Callable[[str, str, int], None]:
+def _closed(b: Reading, node: str) -> Callable[[str, str, int], None]:
     def refuse(value: str, tag: str, delay: int) -> None:
         raise UnsupportedLayer(
             node, b.nodes[node].kind, f"a cycle closes into a neuron that does not fire ({tag})", remedy="close it into one that does"
@@ -238,7 +236,7 @@ def _closed(b: Builder, node: str) -> Callable[[str, str, int], None]:
     return refuse
 
 
-def _gather(b: Builder, name: str, source: str, which: NDArray[np.int64]) -> str:
+def _gather(b: Reading, name: str, source: str, which: NDArray[np.int64]) -> str:
     """Some values of a layer, as (n, 1, 1)."""
     n = int(np.prod(b.net.shape(source)))
     taken = np.full(n, -1)

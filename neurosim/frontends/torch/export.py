@@ -19,7 +19,8 @@ from torch.utils import _pytree as pytree
 
 from neurosim.errors import ModelError
 from neurosim.frontends.torch.libraries import reset_together
-from neurosim.frontends.torch.neurons import NeuronClass, Rule, neuron_class, rule_of
+from neurosim.frontends.torch.neuron_class import NeuronClass
+from neurosim.frontends.torch.neurons import Rule, neuron_class, rule_of
 from neurosim.frontends.torch.options import Axes
 
 STATE_TABLES = ("_buffers", "_memories")

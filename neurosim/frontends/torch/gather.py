@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from neurosim.frontends.torch.values import Source, digest
+from neurosim.frontends.torch.walking import Walking
 from neurosim.graph import Shape
-
-if TYPE_CHECKING:
-    from neurosim.frontends.torch.walk import Walk
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Product:
     name: str
 
 
-def layer_of(walk: Walk, ids: Any, shape: Shape, const: Any = None) -> Source:
+def layer_of(walk: Walking, ids: Any, shape: Shape, const: Any = None) -> Source:
     """A layer with exactly these values: normalised ids and constants, in the order (c, y, x) of ``shape``."""
     flat = _resolved(walk, _multiplied(walk, ids.reshape(-1)))
     source = _joined(walk, flat, shape) or _gathered(walk, flat, shape)
@@ -49,7 +47,7 @@ def layer_of(walk: Walk, ids: Any, shape: Shape, const: Any = None) -> Source:
     return walk.layer(digest(bias), "bias", [source], lambda name: walk.net.scale(name, source.name, 1.0, bias=bias))
 
 
-def operand(walk: Walk, ids: Any, shape: Shape) -> Source:
+def operand(walk: Walking, ids: Any, shape: Shape) -> Source:
     """As ``layer_of``, for what takes spikes as they are: some channels of a layer get there by one weight each, not by a 1x1 convolution of all."""
     flat = _resolved(walk, _multiplied(walk, ids.reshape(-1)))
     source = _source_at(walk, flat, 0)
@@ -61,7 +59,7 @@ def operand(walk: Walk, ids: Any, shape: Shape) -> Source:
     return walk.sparse(source, targets + first, targets, torch.ones(len(flat), dtype=torch.float64), shape, "part")
 
 
-def _source_at(walk: Walk, flat: Any, at: int) -> Source:
+def _source_at(walk: Walking, flat: Any, at: int) -> Source:
     return walk.ledger.sources[int(walk.ledger.lookup(flat[at : at + 1])[0])]
 
 
@@ -72,7 +70,7 @@ def _is_whole(source: Source, chunk: Any) -> bool:
 # -- products of spikes that are no attention, token mixing of slices
 
 
-def _multiplied(walk: Walk, flat: Any) -> Any:
+def _multiplied(walk: Walking, flat: Any) -> Any:
     """Ids without those of products, which become ops of the name matmul."""
     which = walk.ledger.lookup(flat)
     for index in torch.unique(which).tolist():
@@ -83,7 +81,7 @@ def _multiplied(walk: Walk, flat: Any) -> Any:
     return flat
 
 
-def _named_product(walk: Walk, source: Source, product: Product) -> Source:
+def _named_product(walk: Walking, source: Source, product: Product) -> Source:
     a, b = (layer_of(walk, ids, (ids.shape[0], ids.shape[1], ids.shape[2])) for ids in (product.a, product.b))
     name = walk.free(product.name)
     made = walk.layer((source.shape, name), "matmul", [a, b], lambda _: walk.net.op(name, "matmul", a.name, b.name, shape=source.shape), name=name)
@@ -94,7 +92,7 @@ def _named_product(walk: Walk, source: Source, product: Product) -> Source:
     return walk.layer(product.scale, "scale", [made], lambda name: walk.net.scale(name, made.name, product.scale))
 
 
-def _resolved(walk: Walk, flat: Any) -> Any:
+def _resolved(walk: Walking, flat: Any) -> Any:
     """Ids without those of token mixings that are no layers yet: neighbouring ones over one source become one layer with several heads."""
     which = walk.ledger.lookup(flat)
     if not any(walk.ledger.sources[k].start in walk.mixes for k in torch.unique(which).tolist()):
@@ -123,7 +121,7 @@ def _end(run: tuple[int, list[Mix]]) -> int:
     return run[0] + sum(mix.count * len(mix.weight) for mix in run[1])
 
 
-def _mixed(walk: Walk, mixes: list[Mix]) -> Source:
+def _mixed(walk: Walking, mixes: list[Mix]) -> Source:
     """One token mixing for neighbouring slices of a source."""
     source, first = mixes[0].source, mixes[0].first
     count = sum(mix.count for mix in mixes)
@@ -141,7 +139,7 @@ def _mixed(walk: Walk, mixes: list[Mix]) -> Source:
 # -- joins, choices, padding, and the rest
 
 
-def _joined(walk: Walk, flat: Any, shape: Shape) -> Source | None:
+def _joined(walk: Walking, flat: Any, shape: Shape) -> Source | None:
     """Whole layers, one or several joined by channels."""
     whole = walk.ledger.source_of(flat)
     if whole is not None and whole.name:
@@ -156,7 +154,7 @@ def _joined(walk: Walk, flat: Any, shape: Shape) -> Source | None:
     return walk.layer((), "concat", parts, lambda name: walk.net.concat(name, *(p.name for p in parts)))
 
 
-def _gathered(walk: Walk, flat: Any, shape: Shape) -> Source:
+def _gathered(walk: Walking, flat: Any, shape: Shape) -> Source:
     """Chosen values of layers: whole channels by 1x1 convolutions, a frame of zeros by padding, else by sparse maps; summed if several."""
     which = walk.ledger.lookup(flat)
     parts = []
@@ -170,7 +168,7 @@ def _gathered(walk: Walk, flat: Any, shape: Shape) -> Source:
     return walk.total(parts)
 
 
-def _selected(walk: Walk, source: Source, own: Any, shape: Shape) -> Source | None:
+def _selected(walk: Walking, source: Source, own: Any, shape: Shape) -> Source | None:
     """Channels of a layer, each whole, in any order, or zeros."""
     pixels = shape[1] * shape[2]
     if pixels < 2 or source.shape[1] * source.shape[2] != pixels:
@@ -187,7 +185,7 @@ def _selected(walk: Walk, source: Source, own: Any, shape: Shape) -> Source | No
     return walk.layer((shape, weight.tobytes()), "select", [base], lambda name: walk.net.conv2d(name, base.name, weight))
 
 
-def _padded(walk: Walk, source: Source, own: Any, shape: Shape) -> Source | None:
+def _padded(walk: Walking, source: Source, own: Any, shape: Shape) -> Source | None:
     """A layer with as many zeros on one side as on the other."""
     (c, height, width), (y, x) = source.shape, ((shape[1] - source.shape[1]), (shape[2] - source.shape[2]))
     if c != shape[0] or min(y, x) < 0 or y % 2 or x % 2 or y + x == 0:
@@ -201,6 +199,6 @@ def _padded(walk: Walk, source: Source, own: Any, shape: Shape) -> Source | None
     return walk.layer((y, x), "pad", [source], lambda name: walk.net.conv2d(name, source.name, weight, padding=(y, x), groups=c))
 
 
-def _sparse(walk: Walk, source: Source, own: Any, shape: Shape) -> Source:
+def _sparse(walk: Walking, source: Source, own: Any, shape: Shape) -> Source:
     targets = torch.nonzero(own >= 0).reshape(-1)
     return walk.sparse(source, own[targets], targets, torch.ones(len(targets), dtype=torch.float64), shape, "gather")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from neurosim.errors import UnsupportedLayer
-from neurosim.frontends.torch.neurons import NeuronClass
+from neurosim.frontends.torch.neuron_class import NeuronClass
 
 Rule = Mapping[str, Any]
 

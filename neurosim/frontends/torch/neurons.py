@@ -6,10 +6,12 @@ A rule is a mapping: the keyword arguments of ``Network.lif`` and how the class 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from neurosim.errors import ModelError, UnsupportedLayer
+from neurosim.frontends.torch.libraries import LIBRARIES, is_neuron_of_library
+from neurosim.frontends.torch.neuron_class import NeuronClass
 
 LAYOUTS = {
     "step": "one step per call, [batch, ...]",
@@ -43,14 +45,6 @@ class Rule:
     unbounded: bool = False
 
 
-@dataclass(frozen=True)
-class NeuronClass:
-    """How to read one class: ``to_rule`` of an instance, ``reset`` to bring an instance back to its initial state."""
-
-    to_rule: Callable[[Any], Mapping[str, Any]]
-    reset: Callable[[Any], object] = field(default=lambda module: None)
-
-
 _REGISTERED: dict[type, NeuronClass] = {}
 
 
@@ -78,8 +72,6 @@ def register_neuron(cls: type, to_rule: Callable[[Any], Mapping[str, Any]], *, r
 
 def neuron_class(module: Any, name: str) -> NeuronClass | None:
     """How to read ``module``; None when it is no neuron. Raises UnsupportedLayer for a library's neuron that has no rule here."""
-    from neurosim.frontends.torch.libraries import LIBRARIES, is_neuron_of_library
-
     for cls in type(module).__mro__:
         if cls in _REGISTERED:
             return _REGISTERED[cls]

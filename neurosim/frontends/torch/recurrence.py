@@ -6,14 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from neurosim.frontends.torch.values import STATIC, MixedStepsError, Value
-
-if TYPE_CHECKING:
-    from neurosim.frontends.torch.walk import Walk
+from neurosim.frontends.torch.walking import Walking
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Loop:
         return self.lag == other.lag and torch.equal(self.norm, other.norm)
 
 
-def with_late(walk: Walk, a: Value, b: Value, const: Any) -> Value:
+def with_late(walk: Walking, a: Value, b: Value, const: Any) -> Value:
     """a + b where all of one is of a step before the other's. Raises MixedStepsError where it is not so."""
     steps = []
     for value in (a, b):
@@ -43,7 +41,7 @@ def with_late(walk: Walk, a: Value, b: Value, const: Any) -> Value:
     return Value(now.ids, const, late=late.ids)
 
 
-def apart(walk: Walk, x: Value, call: int) -> Value:
+def apart(walk: Walking, x: Value, call: int) -> Value:
     """The input of a neuron layer at step ``call`` with its late part apart, where a sum of something static and something late is one layer."""
     step, norm = walk.ledger.label(x.ids)
     found = step.unique().tolist()
@@ -61,7 +59,7 @@ def apart(walk: Walk, x: Value, call: int) -> Value:
     return Value(now[0].start + own, x.const, late=late[0].start + own + found[0] * late[0].size)
 
 
-def loop_of(walk: Walk, late: Any, call: int) -> Loop | None:
+def loop_of(walk: Walking, late: Any, call: int) -> Loop | None:
     """The loop that these ids close at step ``call``; None if they are not all of one earlier step, as many before as the first time."""
     step, norm = walk.ledger.label(late.reshape(-1))
     found = step.unique().tolist()
@@ -74,7 +72,7 @@ def loop_of(walk: Walk, late: Any, call: int) -> Loop | None:
     return Loop(norm, call - int(found[0]), const)
 
 
-def connect(walk: Walk, loop: Loop, target: str, order: Any) -> None:
+def connect(walk: Walking, loop: Loop, target: str, order: Any) -> None:
     """Lead the loop into the lif layer ``target``, whose neurons are the module's in ``order``; without constants, which are in its input already."""
     shape = walk.net.shape(target)
     source = walk.layer_of(loop.norm[order], shape)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import neurosim
 from neurosim import arithmetic
 from neurosim.chip import load_chip
 from neurosim.compiler.emit.assemble import assemble
@@ -200,13 +203,31 @@ def test_impossible_runs_are_refused_in_words(change: dict[str, Any], text: str)
         simulate_stimuli(program, **arguments)
 
 
-def test_the_compiled_loop_is_keyed_by_the_rules(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    before = kernel.rules_digest()
-    changed = tmp_path / "arithmetic.py"
-    changed.write_bytes(Path(arithmetic.__file__).read_bytes() + b"# another rule\n")
-    monkeypatch.setattr(arithmetic, "__file__", str(changed))
-    assert kernel.rules_digest() != before
+def test_the_compiled_loop_is_keyed_by_the_rules_of_every_room(tmp_path: Path) -> None:
+    package = tmp_path / "neurosim"
+    shutil.copytree(Path(neurosim.__file__).parent, package, ignore=shutil.ignore_patterns("data", "__pycache__"))
+    before = kernel.rules_digest(package)
+    assert before == kernel.rules_digest()
     assert before in [cell.cell_contents for cell in kernel.kernel().py_func.__closure__]  # type: ignore[attr-defined]
+    fast = package / "engine" / "fast"
+    rooms = {path.parent: path for path in fast.rglob("*.py")}
+    assert {room.name for room in rooms} == {"fast", "stations", "base", "tables"}
+    for path in [*rooms.values(), *(package / name for name in kernel.RULES)]:
+        rule = path.read_bytes()
+        path.write_bytes(rule + b"#")
+        assert kernel.rules_digest(package) != before, path
+        path.write_bytes(rule)
+
+
+def test_every_module_that_compiled_code_takes_from_is_among_the_rules() -> None:
+    fast = Path(kernel.__file__).parent
+    taken = {
+        name
+        for path in [*(fast / "stations").glob("*.py"), *(fast / "base").glob("*.py"), fast / "kernel.py"]
+        for name in re.findall(r"^from (neurosim[.\w]+) import", path.read_text(), re.MULTILINE)
+        if not name.startswith("neurosim.engine.fast")
+    }
+    assert {name.removeprefix("neurosim.").replace(".", "/") + ".py" for name in taken} <= set(kernel.RULES)
 
 
 def test_without_a_place_for_a_cache_the_loop_is_compiled_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
