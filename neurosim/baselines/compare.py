@@ -15,6 +15,7 @@ from neurosim.baselines.measure import Record, shipped_records
 from neurosim.baselines.workload import Workload
 from neurosim.energy import Energy, Interval, price
 from neurosim.energy import energy_draws as chip_draws
+from neurosim.energy.uncertainty import DRAWS
 from neurosim.errors import DataError
 from neurosim.trace import StoredRun
 from neurosim.units import format_energy
@@ -22,7 +23,6 @@ from neurosim.units import format_energy
 PAPER = "paper-formula"
 BASELINES = (*devices(), PAPER)
 DEFAULT = ("h200", "orin-nano", PAPER)
-DRAWS = 4000
 
 _LEFT_OUT = "left out for the devices: a GPU's host and its memory, transfer over PCIe, board and cooling, clocks below the peak, kernels below 100 %"
 EVENT_DRIVEN = frozenset({"synapse", "noc", "io"})
@@ -78,12 +78,13 @@ def compare(
     throughput_per_s: float | None = None,
     sync: str = "",
 ) -> Comparison:
-    """Rows of platform, kind (simulated, analytic, measured, formula), batch, precision, energy_{gross,dynamic,low,high}_fj, latency_ps,
-    throughput_per_s, energy_delay_js, ratio_{total,chip,low,high}, note.
+    """Rows of platform, kind (simulated, analytic, measured, formula), batch, precision, energy_{gross,dynamic,low,high,board,window}_fj, latency_ps,
+    throughput_per_s, energy_delay_js, ratio_{total,chip,board,low,high}, note.
 
     Energies are per inference; ``energy_dynamic_fj`` has idle or static power subtracted. low and high are the 5 % and 95 % quantiles over the ranges
-    of all constants (the value itself may lie outside, where it was chosen in the device's favour); ``ratio_total`` and ``ratio_chip`` are the gross
-    energy over the simulated chip's with and without its host; ``energy_window_fj``, at batch 1, the dynamic energy and idle power for as long as the
+    of all constants, widened to the value itself where that lies beyond; ``ratio_total`` and ``ratio_chip`` are the gross
+    energy over the simulated chip's with and without its host, ``ratio_board`` over ``energy_board_fj``, chip and host with the chip's board at rest
+    (None where its prices have no board; Energy.board_fj); ``energy_window_fj``, at batch 1, the dynamic energy and idle power for as long as the
     chip works on a sample (in real time: the recording); ``ratio_low`` and ``ratio_high`` the quantiles of the former with both sides drawn.
     The first row is the chip itself. ``acs`` and ``macs`` per sample feed the papers' formula. Raises DataError for an unknown baseline or precision.
     """
@@ -104,6 +105,11 @@ def compare(
         f"chip: counted events x prices; static power over {energy.window}; host {format_energy(per['host'])} of {format_energy(per['total'])}; "
         f"left out: {'; '.join(energy.left_out)}",
     ]
+    if energy.board is not None and table.board is not None:
+        notes.append(
+            f"/ board: over {format_energy(table.board)}, chip and host with the board at rest, {energy.board.price:.3g} mW ({energy.board.status}), "
+            "in place of the static power of the cores in use; a device's idle power is that of its board"
+        )
     crossovers = []
     for name in wanted:
         if name == PAPER:
@@ -135,15 +141,19 @@ class _Table:
     def __init__(self, energy: Energy, workload: Workload) -> None:
         self.energy, self.workload = energy, workload
         self.per = energy.per_sample()
-        self.draws = chip_draws(energy, DRAWS)["total"]
+        self.board = None if energy.board_fj is None else energy.board_fj / energy.samples + self.per["host"]
+        self.draws = chip_draws(energy)["total"]
 
     def row(
         self, platform: str, kind: str, gross: float | None, dynamic: float | None, draws: NDArray[np.float64] | None = None, **rest: Any
     ) -> dict[str, Any]:
         """One platform at one batch; ``latency_ps`` in ``rest`` is that of the whole batch."""
         latency = rest.get("latency_ps")
-        ends = Interval.of(draws) if draws is not None else None
-        ratios = Interval.of(draws / self.draws) if draws is not None and kind != "simulated" and bool(np.all(self.draws > 0)) else None
+        ends = ratios = None
+        if draws is not None and gross is not None:
+            ends = Interval.of(draws, gross)
+            if kind != "simulated" and bool(np.all(self.draws > 0)):
+                ratios = Interval.of(draws / self.draws, gross / self.per["total"])
         return {
             "platform": platform,
             "kind": kind,
@@ -158,8 +168,10 @@ class _Table:
             "energy_delay_js": None if latency is None or gross is None else gross * 1e-15 * latency * 1e-12,
             "ratio_total": gross / self.per["total"] if gross is not None and self.per["total"] else None,
             "ratio_chip": gross / self.per["chip"] if gross is not None and self.per["chip"] else None,
+            "ratio_board": gross / self.board if gross is not None and self.board else None,
             "ratio_low": None if ratios is None else ratios.low,
             "ratio_high": None if ratios is None else ratios.high,
+            "energy_board_fj": self.board if kind == "simulated" else None,
             "energy_window_fj": None,
             "note": "",
         } | rest

@@ -143,10 +143,10 @@ def infer(device: Device, workload: Workload, batch: int = 1) -> Estimate:
 
 
 def energy_draws(device: Device, workload: Workload, batch: int, draws: int, seed: int = 0) -> NDArray[np.float64]:
-    """[draws] gross energy per inference in fJ with every constant drawn log-uniformly from its range; sizes of memories stay as they are."""
+    """[draws] gross energy per inference in fJ with every constant drawn from its range around its value; sizes of memories stay as they are."""
     names = ("idle_w", "memory_bandwidth", "launch_s", "l2_fj_per_bit", "memory_fj_per_bit", "peak_flops", "flop_fj")
-    low, high = (np.array([getattr(device.constants[name], end) for name in names]) for end in ("low", "high"))
-    idle, bandwidth, launch, l2, memory, peak, flop = log_uniform(low, high, draws, seed).T
+    low, value, high = (np.array([getattr(device.constants[name], end) for name in names]) for end in ("low", "value", "high"))
+    idle, bandwidth, launch, l2, memory, peak, flop = log_uniform(low, value, high, draws, seed).T
     work = batch * sum(workload.times(op) * op.flop for op in workload.ops)
     l2_bytes = device.value_bytes * sum(op.weights + batch * workload.times(op) * op.traffic for op in workload.ops)
     memory_bytes = _memory_bytes(device, workload, batch)

@@ -258,6 +258,8 @@ class Prices(Strict):
     static_core_mw: Power
     static_router_mw: Power
     static_chip_mw: Power
+    board_mw: Power | None = None
+    """What the chip's board draws at rest, the leakage of all its cores and the processors that drive it included; none = not known."""
     power_gating: bool = True
     """Cores without a slice draw no static power."""
 

@@ -43,6 +43,7 @@ def energy(
                 "samples": priced.samples,
                 "window": priced.window,
                 "energy_fj": priced.per_sample(),
+                "board_fj": None if priced.board_fj is None else priced.board_fj / priced.samples,
                 "intervals_fj": {key: interval.as_dict() for key, interval in ranges.items()},
                 "lines": priced.table(),
                 "layers": per_layer,
@@ -56,9 +57,10 @@ def energy(
         return
     out.print(str(priced), markup=False)
     out.print("")
+    parts = priced.per_sample() | ({} if priced.board_fj is None else {"board": priced.board_fj / priced.samples})
     table(
         ("per sample", "energy", "5 %", "95 %"),
-        [(key, format_energy(value), format_energy(ranges[key].low), format_energy(ranges[key].high)) for key, value in priced.per_sample().items()],
+        [(key, format_energy(value), format_energy(ranges[key].low), format_energy(ranges[key].high)) for key, value in parts.items()],
         right=(1, 2, 3),
     )
     out.print("")

@@ -112,7 +112,8 @@ def print_summary(s: dict[str, Any]) -> None:
     if s["throughput_per_s"] is not None:
         out.print(f"throughput: {format_count(s['throughput_per_s'])} samples/s")
     shares = ", ".join(f"{name} {format_energy(e[name])}" for name in COMPONENTS)
-    out.print(f"energy per sample: {format_energy(e['total'])} in all, {format_energy(e['chip'])} on the chip ({shares})")
+    board = "" if s["board_fj"] is None else f"; {format_energy(s['board_fj'])} at its board"
+    out.print(f"energy per sample: {format_energy(e['total'])} in all, {format_energy(e['chip'])} on the chip ({shares}){board}")
     out.print(f"waiting for credits: {format_time(s['stalls_ps'] / n)} per sample, summed over stations; saturations {s['saturations']}")
     if s["drops"] or s["losses"] or s["cut"]:
         out.print(f"dropped by full FIFOs {s['drops']}, lost on links {s['losses']}, samples cut by their window {s['cut']}", style="yellow")
@@ -156,7 +157,7 @@ def compare(
 def print_comparison(comparison: Comparison) -> None:
     """Platforms side by side: energy per inference with its interval, without idle or static power, latency, energy over that of chip + host."""
     table(
-        ("platform", "batch", "energy", "5 % to 95 %", "less idle", "latency", "per second", "J s", "/ total", "5 % to 95 %", "/ chip"),
+        ("platform", "batch", "energy", "5 % to 95 %", "less idle", "latency", "per second", "J s", "/ total", "5 % to 95 %", "/ chip", "/ board"),
         [
             (
                 r["platform"], r["batch"] if r["batch"] is not None else "-", _energy(r["energy_gross_fj"]),
@@ -165,10 +166,11 @@ def print_comparison(comparison: Comparison) -> None:
                 "-" if r["throughput_per_s"] is None else format_count(round(r["throughput_per_s"], 1)),
                 "-" if r["energy_delay_js"] is None else f"{r['energy_delay_js']:.2g}",
                 _ratio(r["ratio_total"]), _ends(r["ratio_low"], r["ratio_high"], _ratio), _ratio(r["ratio_chip"]),
+                _ratio(r["ratio_board"]),
             )
             for r in comparison.rows
         ],
-        right=tuple(range(1, 11)),
+        right=tuple(range(1, 12)),
     )  # fmt: skip
     for c in comparison.crossovers:
         first = f"needs less than the chip from batch {c['batch']} on" if c["batch"] else "never needs less than the chip"
@@ -190,5 +192,5 @@ def _ends(low: float | None, high: float | None, form: Callable[[float | None], 
 
 
 def _ratio(value: float | None) -> str:
-    """A ratio to three digits; - where the chip has no prices."""
+    """A ratio to three digits; - where the chip has no prices, or no figure of its board."""
     return "-" if value is None else f"{value:.3g}"

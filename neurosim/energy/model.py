@@ -65,6 +65,8 @@ class Energy:
     window: str
     """What the static power was multiplied with, in words."""
     lines: tuple[PriceLine, ...]
+    board: PriceLine | None
+    """The board at rest over the window, where the prices have a figure; not among ``lines``."""
     core_fj: dict[str, NDArray[np.float64]]
     """Per core of the chip, whole run: ``synapse``, ``soma``, ``noc`` (packets formed), ``static``."""
     router_fj: NDArray[np.float64]
@@ -87,6 +89,12 @@ class Energy:
     def total_fj(self) -> float:
         """Chip and host over the whole run."""
         return self.chip_fj + self.component_fj("host")
+
+    @property
+    def board_fj(self) -> float | None:
+        """The chip as its board's supply sees it, whole run: the dynamic components, and the board at rest in place of the static power of the cores
+        in use, which it contains. Without the host; None where the prices have no figure of a board."""
+        return None if self.board is None else self.chip_fj - self.component_fj("static") + self.board.energy_fj
 
     def per_sample(self) -> dict[str, float]:
         """fJ per sample under the stable names: synapse, soma, noc, io, static, chip, host, total."""
@@ -140,6 +148,9 @@ class Energy:
         lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[7]]) for row in rows]
         per = self.per_sample()
         lines.append(f"per sample: chip {format_energy(per['chip'])}, host {format_energy(per['host'])}, total {format_energy(per['total'])}")
+        if self.board is not None and self.board_fj is not None:
+            at_rest = f"{self.board.price:.3g} mW at rest ({self.board.status}; {self.board.source})"
+            lines.append(f"at the board: {format_energy(self.board_fj / self.samples)} per sample, static power replaced by {at_rest}")
         lines.append(f"static window: {self.window}")
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"left out: {sentence}" for sentence in self.left_out]

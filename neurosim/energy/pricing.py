@@ -108,6 +108,7 @@ def price(
         window_ps=result.window_ps,
         window=f"{text}; {gating}",
         lines=tuple(lines),
+        board=None if prices.board_mw is None else _line("board", "board at rest", window, prices.board_mw, "mW"),
         core_fj=core_fj,
         router_fj=router_fj,
         populations=populations,
@@ -211,7 +212,8 @@ def _left_out(program: Program, prices: Prices) -> tuple[str, ...]:
     sentences = [
         "loading the program and its weights into the chip",
         "reading the result out of the chip (no output packets are simulated)",
-        "voltage conversion, clocks of the I/O side, board, off-chip memory",
+        "voltage conversion, clocks of the I/O side, off-chip memory"
+        + (", board" if prices.board_mw is None else "; the board, whose figure stands beside the total"),
     ]
     host: dict[str, Any] = program.meta.get("host") or {}
     if host:

@@ -16,6 +16,11 @@ from neurosim.program import Program
 class Priced(Protocol):
     """What the summary and the run directory need of an Energy."""
 
+    @property
+    def board_fj(self) -> float | None:
+        """The whole run at the chip's board, None without a figure of it."""
+        ...
+
     def per_sample(self) -> dict[str, float]:
         """fJ per sample by component."""
         ...

@@ -36,8 +36,9 @@ def summarise(
     ``spikes``, ``synops`` (``pairs`` of them increments of activity-written synapses), ``op_reads`` (words that extra ops read), ``packets``,
     ``hops``, ``stalls_ps`` (waiting for credits, summed over all stations), ``saturations``, ``drops`` (spikes that a full FIFO discarded),
     ``losses`` (spikes that faulty links lost) and ``cut`` (samples that their window ended) are totals of the run; ``predictions`` is empty without a
-    readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service); ``energy_fj`` is per sample; ``findings``
-    says in words what is wrong with the run (``neurosim.trace.findings``, for which ``realtime`` and ``trace`` are).
+    readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service); ``energy_fj`` is per sample, and
+    ``board_fj`` the chip's as its board sees it (None where the prices have no board); ``findings`` says in words
+    what is wrong with the run (``neurosim.trace.findings``, for which ``realtime`` and ``trace`` are).
     Raises DataError when the labels do not fit the samples.
     """
     samples = len(result.scores)
@@ -60,6 +61,7 @@ def summarise(
         "latency_ps": latencies(result),
         "throughput_per_s": throughput(program, result, streamed=streamed),
         "energy_fj": dict(energy.per_sample()),
+        "board_fj": None if energy.board_fj is None else energy.board_fj / samples,
         "stalls_ps": int(result.server["blocked_ps"].sum()),
         "saturations": int(result.core["saturations"].sum()),
         "drops": int(result.channel["drops"].sum()),

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neurosim.baselines import BASELINES, Workload, compare_run, infer, load_device, neurobench_metrics, paper_formula_fj
+from neurosim.baselines import BASELINES, Workload, compare_run, devices, infer, load_device, neurobench_metrics, paper_formula_fj
 from neurosim.baselines.measure import Point, Record
-from neurosim.energy import price
+from neurosim.energy import intervals, price
 from neurosim.errors import DataError
 from neurosim.trace import StoredRun, load_run
 from tests.energy import handmade
@@ -38,11 +38,26 @@ def test_rows_hold_the_chip_every_gpu_at_batch_1_and_best_and_the_formula(run: S
     cheap, dear = (infer(load_device("h200").at(end), workload).energy_gross_fj for end in ("cheap", "dear"))
     assert cheap < rows[1]["energy_low_fj"] < rows[1]["energy_high_fj"] < dear
     assert rows[1]["ratio_low"] < rows[1]["ratio_high"]
+    energy = price(run.program, run.result, host_macs_per_sample=10)
+    assert energy.board_fj is not None
+    board = energy.board_fj / 2 + per["host"]
+    assert (chip["energy_board_fj"], rows[1]["energy_board_fj"]) == (board, None)
+    assert (chip["ratio_board"], rows[1]["ratio_board"]) == (per["total"] / board, single.energy_gross_fj / board)
+    assert any("/ board" in note for note in notes)
+    own = intervals(energy)["total"]
+    assert (chip["energy_low_fj"], chip["energy_high_fj"]) == (own.low, own.high)  # one figure, one interval
     assert rows[1]["energy_delay_js"] == pytest.approx(rows[1]["energy_gross_fj"] * rows[1]["latency_ps"] * 1e-27)
     synops = int(run.result.core["synops"].sum()) / 2
     assert paper["energy_gross_fj"] == 4600 * 10 + 900 * synops
     assert any("left out" in note for note in notes)
     assert any("not a measurement" in note for note in notes)
+
+
+def test_no_figure_of_a_device_lies_outside_its_own_interval(run: StoredRun) -> None:
+    for row in compare_run(run, devices()).rows:
+        assert row["energy_low_fj"] <= row["energy_gross_fj"] <= row["energy_high_fj"], row["platform"]
+        if row["ratio_low"] is not None:
+            assert row["ratio_low"] <= row["ratio_total"] <= row["ratio_high"], row["platform"]
 
 
 def test_precision_and_choice_of_baselines(run: StoredRun) -> None:

@@ -28,8 +28,8 @@ def test_each_counter_meets_its_own_price() -> None:
     assert e.component_fj("noc") == pytest.approx(total["packets_sent"] * PACKET + hops[0] * LOCAL + hops[1] * EW + hops[2] * NS)
     assert e.component_fj("io") == int(r.server["services"][0]) * IO
     assert e.component_fj("host") == 10 * 2 * MAC
-    # two of four cores hold a slice: 2 * 0.815 mW * 3,000 ps; 1 mW is 1 J per 1000 s, so 1 mW ps = 1e-15 J = 1 fJ
-    assert e.component_fj("static") == pytest.approx(2 * 0.815 * 3000)
+    # two of four cores hold a slice: 2 * 0.16 mW * 3,000 ps; 1 mW is 1 J per 1000 s, so 1 mW ps = 1e-15 J = 1 fJ
+    assert e.component_fj("static") == pytest.approx(2 * 0.16 * 3000)
     per = e.per_sample()
     assert per["chip"] == pytest.approx(sum(per[c] for c in COMPONENTS))
     assert per["total"] == pytest.approx(per["chip"] + per["host"])
@@ -99,8 +99,33 @@ def test_decode_is_charged_for_every_kind_of_packet() -> None:
 def test_without_power_gating_all_cores_draw_power() -> None:
     p = handmade.program(overrides=("prices.power_gating=false", "prices.static_router_mw=2"))
     e = price(p, handmade.result(p))
-    assert e.component_fj("static") == pytest.approx(4 * 0.815 * 3000 + 4 * 2 * 3000)
+    assert e.component_fj("static") == pytest.approx(4 * 0.16 * 3000 + 4 * 2 * 3000)
     assert e.router_fj.tolist() == [6000.0] * 4
+
+
+def test_the_board_at_rest_stands_in_place_of_the_cores_in_use() -> None:
+    p = handmade.program(overrides=("prices.static_chip_mw=3", "prices.board_mw=50"))
+    e = price(p, handmade.busy(p), host_macs_per_sample=10)
+    assert e.board_fj == pytest.approx(sum(e.component_fj(c) for c in COMPONENTS if c != "static") + 50 * 3000)
+    assert e.chip_fj == pytest.approx(sum(line.energy_fj for line in e.lines if line.component != "host"))  # the board is in no line
+    assert "at the board: " in str(e)
+    bare = price(p, handmade.busy(p), prices=load_chip("speck2f-like").prices)
+    assert (bare.board, bare.board_fj) == (None, None)
+    assert any("off-chip memory, board" in sentence for sentence in bare.left_out)
+
+
+@pytest.mark.parametrize("name", ["async-mesh", "async-mesh-plus", "tiny", "ideal", "loihi1-like", "loihi2-like"])
+def test_a_core_of_loihi_leaks_no_more_than_its_share_of_the_chip_at_rest(name: str) -> None:
+    # Blouw et al.: 29.5 mW at rest after boot for 128 cores and all else, 96.3 mW once the x86 cores run
+    prices = load_chip(name).prices
+    core, board = prices.static_core_mw, prices.board_mw
+    assert core.low is not None
+    assert core.high is not None
+    assert board is not None
+    assert 0 < core.low < core.value < core.high == 0.23
+    assert 128 * core.value < 29.5 == pytest.approx(128 * core.high, rel=0.01)
+    assert board.value == 96.3
+    assert all("BLO" in figure.source for figure in (core, board))
 
 
 def test_other_prices_need_no_new_run() -> None:

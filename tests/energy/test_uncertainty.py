@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from neurosim.energy import COMPONENTS, energy_draws, intervals, price, sensitivities
+from neurosim.chip import presets
+from neurosim.energy import COMPONENTS, books, energy_draws, intervals, load_book, price, sensitivities
 from neurosim.energy.pricing import SPREAD
 from tests.energy import handmade
 
@@ -16,12 +17,31 @@ def test_intervals_enclose_the_energy_and_their_parts_add_up() -> None:
     draws = energy_draws(e, 4000)
     np.testing.assert_allclose(draws["chip"], np.sum([draws[name] for name in COMPONENTS], axis=0))
     np.testing.assert_allclose(draws["total"], draws["chip"] + draws["host"])
-    ranges, per = intervals(e, 4000), e.per_sample()
+    assert e.board is not None
+    assert e.board_fj is not None
+    np.testing.assert_allclose(
+        np.quantile(draws["board"] - draws["chip"] + draws["static"], (0, 0.5, 1)) / e.board.energy_fj * 2, (29.5 / 96.3, 1, 106.1 / 96.3), rtol=0.02
+    )
+    ranges, per = intervals(e, 4000), e.per_sample() | {"board": e.board_fj / e.samples}
+    assert set(ranges) == set(per)
     for name, interval in ranges.items():
         assert interval.low <= interval.median <= interval.high
         assert interval.low < per[name] < interval.high
     assert intervals(e, 4000) == ranges
     assert intervals(e, 4000, seed=1) != ranges
+
+
+@pytest.mark.parametrize("name", [*books(), *presets()])
+def test_no_figure_lies_outside_its_own_interval(name: str) -> None:
+    """Also where the value is an end of its range, as SANA-FE's synaptic operation or a part's addition."""
+    p = handmade.program()
+    e = price(p, handmade.busy(p), host_macs_per_sample=10, prices=load_book(name).prices(p.chip))
+    for part, interval in intervals(e).items():
+        figure = e.board_fj / e.samples if part == "board" and e.board_fj is not None else e.per_sample()[part]
+        assert interval.low <= figure <= interval.high
+    line = max((line for line in e.lines if line.component == "synapse"), key=lambda line: line.energy_fj)
+    alone = energy_draws(dataclasses.replace(e, lines=(line,), board=None))["synapse"]
+    assert np.median(alone) * e.samples == pytest.approx(line.energy_fj, rel=0.02)
 
 
 def test_one_price_alone_is_log_uniform_between_its_ends() -> None:

@@ -81,6 +81,7 @@ def accuracy(run: StoredRun) -> Html:
 def energy_section(run: StoredRun, energy: Energy) -> Html:
     """By component, by layer, by price, and what moves the total."""
     per, ranges = energy.per_sample(), intervals(energy)
+    board = {} if energy.board_fj is None else {"board": energy.board_fj / energy.samples}
     names = [*COMPONENTS, "host"]
     components = bars(
         [("per sample", [(name, per[name], f"{name}: {format_energy(per[name])}") for name in names], format_energy(per["total"]))],
@@ -108,9 +109,10 @@ def energy_section(run: StoredRun, energy: Energy) -> Html:
         ],
         caption="energy per sample, price by price", numbers=(2, 3, 4, 5),
     )  # fmt: skip
+    figures = {name: per[name] for name in (*names, "chip", "total")} | board
     spread = table(
         ("part", "energy", "5 %", "95 %"),
-        [(name, *((format_energy(v), v) for v in (per[name], ranges[name].low, ranges[name].high))) for name in (*names, "chip", "total")],
+        [(name, *((format_energy(v), v) for v in (value, ranges[name].low, ranges[name].high))) for name, value in figures.items()],
         caption="energy per sample with its interval", numbers=(1, 2, 3),
     )  # fmt: skip
     moves = table(
@@ -119,8 +121,9 @@ def energy_section(run: StoredRun, energy: Energy) -> Html:
         caption="what moves the total most", numbers=(2, 3),
     )  # fmt: skip
     notes = tag(
-        "ul", *(tag("li", f"left out: {sentence}") for sentence in energy.left_out), tag("li", f"static power: {energy.window}"), class_="small"
-    )
+        "ul", *(tag("li", f"left out: {sentence}") for sentence in energy.left_out), tag("li", f"static power: {energy.window}"),
+        *(tag("li", f"board: {energy.board.source}") for _ in board if energy.board is not None), class_="small",
+    )  # fmt: skip
     return join((
         key((name, name) for name in names), components, tag("h3", "By layer"), key((part, part) for part in _PARTS), layers,
         tag("div", spread, moves, class_="two"), tag("details", tag("summary", "every price"), listed), notes,
@@ -172,13 +175,14 @@ def comparison(run: StoredRun) -> Html:
             r["platform"], r["kind"], "-" if r["batch"] is None else r["batch"], (format_energy(r["energy_gross_fj"]), r["energy_gross_fj"]),
             _ends(r["energy_low_fj"], r["energy_high_fj"]), "-" if r["energy_dynamic_fj"] is None else format_energy(r["energy_dynamic_fj"]),
             "-" if r["latency_ps"] is None else format_time(r["latency_ps"]), "-" if r["ratio_total"] is None else f"{r['ratio_total']:.3g}",
+            "-" if r["ratio_board"] is None else f"{r['ratio_board']:.3g}",
         )
         for r in found.rows
         if r["energy_gross_fj"] is not None
     ]  # fmt: skip
     listed = table(
-        ("platform", "kind", "batch", "energy", "5 % to 95 %", "less idle", "latency", "/ chip and host"), rows,
-        caption="energy per inference", numbers=range(2, 8),
+        ("platform", "kind", "batch", "energy", "5 % to 95 %", "less idle", "latency", "/ chip and host", "/ board"), rows,
+        caption="energy per inference", numbers=range(2, 9),
     )  # fmt: skip
     meet = [
         f"{c['platform']}: " + (f"needs less than the chip from batch {c['batch']} on" if c["batch"] else "never needs less than the chip")
