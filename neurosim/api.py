@@ -81,7 +81,7 @@ class Run:
     events_left_out: int = 0
     """Events of recordings that lie after the last step or the span asked for."""
     repaired: dict[str, int] = field(default_factory=dict)
-    """What the repair of recordings did: events_outside, events_unsorted, samples_empty; only those that occurred."""
+    """What the repair of recordings did, by the keys of ``host.REPAIRS``; only those that occurred."""
     realtime: bool = False
     """Whether the input was due at the times of the recordings."""
     _energy: Energy | None = field(default=None, repr=False)

@@ -50,7 +50,12 @@ RECORDING_OPTIONS: dict[str, tuple[Any, Any]] = {
     "pace": (Annotated[str, typer.Option(help="Recordings: packets due at their own times (realtime) or at once (asap).")], "asap"),
     "order": (Annotated[str, typer.Option(help="Recordings: events of equal time as recorded (recording) or shuffled.")], "recording"),
     "order_seed": (Annotated[int, typer.Option(min=0, help="Recordings: seed of the shuffle.")], 0),
-    "repair": (Annotated[bool, typer.Option("--repair", help="Recordings: sort and leave out what would be refused, and count it.")], False),
+    "start": (
+        Annotated[str | None, typer.Option(help="Recordings: time 0 is the zero of the file (file: SHD) or the first event (first).")],
+        None,
+    ),
+    "keep_empty": (Annotated[bool, typer.Option("--keep-empty", help="Recordings: one without any event is a sample like others.")], False),
+    "repair": (Annotated[bool, typer.Option("--repair", help="Recordings: mend, sort and leave out what would be refused, and count it.")], False),
 }
 
 

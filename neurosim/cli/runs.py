@@ -53,7 +53,7 @@ def run(
 ) -> None:
     """Run a program on data, event by event."""
     from neurosim import api
-    from neurosim.host import event_options
+    from neurosim.host import REPAIRS, event_options
     from neurosim.program import load_program
     from neurosim.trace import refuse_foreign
 
@@ -84,7 +84,7 @@ def run(
         if output is not None:
             result.save(output, command=["run", str(program), "--input", str(input_)])
     if result.repaired:
-        found = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in result.repaired.items())
+        found = ", ".join(f"{count} {REPAIRS[name]}" for name, count in result.repaired.items())
         err.print(f"warning: recordings repaired: {found}", style="yellow")
     if result.events_left_out:
         err.print(

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from neurosim.errors import DataError
 from neurosim.graph import Shape
-from neurosim.host.recordings import PS_PER_US, EventOptions, Recordings, check, dense, first_span, from_arrays, most_in_a_step
+from neurosim.host.checks import check
+from neurosim.host.foreign import PICKLE, foreign_format
+from neurosim.host.recordings import MOST_PS, PS_PER_US, EventOptions, Recordings, dense, first_span, from_arrays, from_structured, most_in_a_step
 from neurosim.program import Program
+from neurosim.units import format_time
 
 EVENT_KEYS = ("t", "x", "y", "p", "offsets")
 MOST_EVENTS = 255
@@ -39,7 +42,7 @@ class Samples:
     steps: int = 1
     shape: Shape = (1, 1, 1)
     repaired: dict[str, int] = field(default_factory=dict)
-    """What ``repair`` did: events_outside, events_unsorted, samples_empty; only those that occurred."""
+    """What ``repair`` did, by the keys of ``checks.REPAIRS``; only those that occurred."""
 
     @cached_property
     def data(self) -> NDArray[Any]:
@@ -83,6 +86,7 @@ def load_data(
     """A DATA.npz, a .npy of images, an array or Recordings, as Samples.
 
     The npz holds ``images``, or recordings ``t, x, y, p, offsets``, or ``events`` [n, T, c, y, x] or [n, T, neurons]; and ``label`` or ``labels``.
+    An array (or .npy) with fields t, x, y, p is one recording.
     ``events``: how recordings are used (``event_options``).
     Raises DataError: file missing or broken, wrong shape, dtype, range, no samples, labels that do not fit; recordings with unsorted times, events
     outside the program's input, or without any event.
@@ -91,22 +95,27 @@ def load_data(
         return data if labels is None else replace(data, labels=_labels(labels, len(data), program, data.name))
     contract, name, options = program.meta["input"], "array", events or EventOptions()
     arrays: dict[str, NDArray[Any]] | None = None
-    if isinstance(data, Recordings):
-        name = data.name
-        if contract["kind"] != "spikes":
-            raise DataError(f"{name} holds event recordings, the program wants images {contract['shape']}; give an npz with images")
-    elif isinstance(data, str | Path):
+    if isinstance(data, str | Path):
         name = Path(data).name
         arrays = _read(Path(data))
         if labels is None:
             labels = next((arrays[key] for key in ("label", "labels") if key in arrays), None)
+    rows = arrays.get("images") if arrays is not None else data
+    if isinstance(rows, np.ndarray) and rows.dtype.names is not None:
+        data = from_structured(rows, name)
+    if isinstance(data, Recordings):
+        name = data.name
+        if contract["kind"] != "spikes":
+            raise DataError(f"{name} holds event recordings, the program wants images {contract['shape']}; give an npz with images")
     if isinstance(data, Recordings) or (arrays is not None and contract["kind"] == "spikes" and "events" not in arrays):
         found = data if isinstance(data, Recordings) else from_arrays(arrays or {}, name)
         if labels is not None:
             found = replace(found, labels=np.asarray(labels))
         return _recordings(found, program, options)
     if options != EventOptions(bin=options.bin if contract["kind"] == "spikes" else "binary", repair=options.repair):
-        raise DataError(f"{name} has no times: bin, step, span, pace and order belong to event recordings (t, x, y, p, offsets); leave them out")
+        raise DataError(
+            f"{name} has no times: bin, step, span, pace, order, start and keep_empty are for recordings (t, x, y, p, offsets); leave them out"
+        )
     if contract["kind"] == "spikes":
         samples = _events(np.asarray(data) if arrays is None else arrays["events"], program, options, name)
     elif arrays is None:
@@ -127,9 +136,14 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             loaded = np.load(file, allow_pickle=False)
             return {"images": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is no npz or npy file, or truncated"
-        if "allow_pickle" in str(error):
-            reason = "it holds Python objects (pickle), which are not read; save plain arrays of numbers"
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        elif (known := foreign_format(path)) is not None:
+            reason = known
+        elif str(error).startswith("Object arrays"):
+            reason = PICKLE
+        else:
+            reason = "it is no npz or npy file, or truncated"
         raise DataError(f"cannot read data {path}: {reason}") from None
 
 
@@ -173,7 +187,7 @@ def _recordings(found: Recordings, program: Program, options: EventOptions) -> S
     """Recordings checked and cut to their span; a stepped program needs a step time, its own or that of the options."""
     contract, name = program.meta["input"], found.name
     shape = tuple(contract["shape"])
-    checked = check(found, shape, options.repair)
+    checked = check(found if options.start is None else replace(found, start=options.start), shape, options.repair, options.keep_empty)
     labels = checked.recordings.labels
     if labels is not None:
         labels = _labels(labels, len(checked.recordings), program, name)
@@ -181,8 +195,18 @@ def _recordings(found: Recordings, program: Program, options: EventOptions) -> S
     if step is None and program.sync != "free":
         raise DataError(f'{name}: the network states no step time, so recordings cannot be binned; give step, for example "1 ms"')
     lasts = program.steps * step if step is not None and program.sync != "free" else None
+    if lasts is not None and lasts * len(checked.recordings) > MOST_PS:
+        raise DataError(
+            f"{name}: {program.steps} steps of {step} ps for {len(checked.recordings)} samples take longer than {MOST_PS} ps (106 days), the longest "
+            "time there is; give a shorter step"
+        )
     spans = [span for span in (options.span_ps, lasts) if span is not None]
     cut, left_out = first_span(checked.recordings, min(spans, default=None))
+    if left_out and not len(cut.t):
+        raise DataError(
+            f"{name}: no event lies within the first {format_time(min(spans))} of its recording from the zero of its file; count from the "
+            "first event (start first), or give a longer step or span"
+        )
     if program.sync != "free" and options.bin == "count" and step is not None:
         _refuse_counts(most_in_a_step(cut, step, shape), program, name)
     return Samples(None, labels, name, left_out, cut, replace(options, step_ps=step), program.steps, shape, checked.repaired)

@@ -1,13 +1,13 @@
-"""Recordings of event sensors: flat arrays with real timestamps, the options of their use, checks, repairs, steps.
+"""Recordings of event sensors: flat arrays with real timestamps, the options of their use, steps.
 
 A recording is what the sensor wrote. Times stay in microseconds and in the sensor's order until a Stimulus is made of them; only a stepped
-discipline bins them: step = floor((t - t0) / step), t0 being the sample's first event.
+discipline bins them: step = floor((t - t0) / step), t0 being the sample's first event or the zero of its file. ``checks`` says what is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -22,9 +22,12 @@ I64 = NDArray[np.int64]
 Bin = Literal["binary", "count"]
 Pace = Literal["asap", "realtime"]
 TieOrder = Literal["recording", "shuffled"]
+Start = Literal["file", "first"]
 Events = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 """(t in us, x, y, p) of one sample."""
 PS_PER_US = 10**6
+MOST_PS = 2**63 - 1
+"""Of any time: they are int64 picoseconds, which is 106 days."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ class EventOptions:
     ``step_ps``: length of a step; None: the network's own step time. ``bin``: several events of one neuron and step count once (binary) or each
     (count). ``span_ps``: only the first so much of every recording; None: as long as the steps last, or all of it where there are none.
     ``pace``: packets are due at their own times (realtime) or at once (asap). ``order``: events of equal time as recorded, or shuffled with
-    ``order_seed``. ``repair``: sort, drop and leave out what would be refused, and count it.
+    ``order_seed``. ``start``: what time 0 of a sample is, its first event (first) or the zero of its file's own clock (file); None: what its format
+    says, ``Recordings.start``. ``keep_empty``: a recording without any event is a sample like others. ``repair``: mend, sort, drop and leave out what
+    would be refused, and count it.
     """
 
     step_ps: int | None = None
@@ -43,20 +48,30 @@ class EventOptions:
     pace: Pace = "asap"
     order: TieOrder = "recording"
     order_seed: int = 0
+    start: Start | None = None
+    keep_empty: bool = False
     repair: bool = False
 
 
 def event_options(
     *, step: str | int | None = None, bin: str = "binary", span: str | int | None = None, pace: str = "asap", order: str = "recording",
-    order_seed: int = 0, repair: bool = False,
+    order_seed: int = 0, start: str | None = None, keep_empty: bool = False, repair: bool = False,
 ) -> EventOptions:  # fmt: skip
     """EventOptions from what a user writes: times as text with a unit or int picoseconds. Raises DataError naming the option."""
-    for name, value, known in (("bin", bin, ("binary", "count")), ("pace", pace, ("asap", "realtime")), ("order", order, ("recording", "shuffled"))):
+    for name, value, known in (
+        ("bin", bin, ("binary", "count")),
+        ("pace", pace, ("asap", "realtime")),
+        ("order", order, ("recording", "shuffled")),
+        ("start", start, ("file", "first", None)),
+    ):
         if value not in known:
-            raise DataError(f"{name} {value!r} of event recordings is unknown; choose {' or '.join(known)}")
+            raise DataError(f"{name} {value!r} of event recordings is unknown; choose {' or '.join(filter(None, known))}")
     if isinstance(order_seed, bool) or not isinstance(order_seed, int) or order_seed < 0:
         raise DataError(f"order_seed {order_seed!r} must be a whole number of at least 0")
-    return EventOptions(_duration("step", step), bin, _duration("span", span), pace, order, order_seed, bool(repair))  # type: ignore[arg-type]
+    chosen: Any = {"bin": bin, "pace": pace, "order": order, "start": start}  # looked at above
+    return EventOptions(
+        _duration("step", step), span_ps=_duration("span", span), order_seed=order_seed, keep_empty=bool(keep_empty), repair=bool(repair), **chosen
+    )
 
 
 def _duration(name: str, text: str | int | None) -> int | None:
@@ -68,6 +83,8 @@ def _duration(name: str, text: str | int | None) -> int | None:
         raise DataError(f"{name} of event recordings: {error}") from None
     if ps < 1:
         raise DataError(f'{name} {text!r} of event recordings must be longer than 0, for example "1 ms"')
+    if ps > MOST_PS:
+        raise DataError(f"{name} {text!r} of event recordings is longer than {MOST_PS} ps, the longest time there is (106 days); make it shorter")
     return ps
 
 
@@ -75,7 +92,8 @@ def _duration(name: str, text: str | int | None) -> int | None:
 class Recordings:
     """n recordings, one after the other: sample i is offsets[i]:offsets[i + 1] of ``t`` (us), ``x``, ``y``, ``p``, int64. ``labels``: int64 [n].
 
-    ``sensor``: (polarities, rows, columns) of the sensor where the format states it. ``class_names``: of the labels, where known.
+    ``sensor``: (polarities, rows, columns) of the sensor where the format states it. ``class_names``: of the labels, where known. ``start``: what is
+    time 0 of a sample, its first event or the zero of its file; ``zero``: int64 [n], where that lies in ``t``, None for 0.
     """
 
     t: I64
@@ -87,6 +105,8 @@ class Recordings:
     sensor: Shape | None = None
     name: str = "recordings"
     class_names: tuple[str, ...] = ()
+    start: Start = "first"
+    zero: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -94,26 +114,36 @@ class Recordings:
     def part(self, first: int, last: int) -> Recordings:
         """Samples first .. last - 1."""
         a, b = int(self.offsets[first]), int(self.offsets[last])
-        labels = None if self.labels is None else self.labels[first:last]
-        return self.chosen(slice(a, b), self.offsets[first : last + 1] - a, labels)
+        return self.chosen(slice(a, b), self.offsets[first : last + 1] - a, slice(first, last))
 
-    def chosen(self, events: Any, offsets: I64, labels: I64 | None) -> Recordings:
-        """Some events (a slice, mask or order) with the offsets and labels that then hold."""
-        return replace(self, t=self.t[events], x=self.x[events], y=self.y[events], p=self.p[events], offsets=offsets, labels=labels)
+    def chosen(self, events: Any, offsets: I64, samples: Any = slice(None)) -> Recordings:
+        """Some events (a slice, mask or order) of some samples (likewise), with the offsets that then hold."""
+        labels, zero = (None if values is None else values[samples] for values in (self.labels, self.zero))
+        t, x, y, p = (values[events] for values in (self.t, self.x, self.y, self.p))
+        return replace(self, t=t, x=x, y=y, p=p, offsets=offsets, labels=labels, zero=zero)
+
+    def owners(self) -> I64:
+        """[events] the sample of each."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
 
     def relative(self) -> I64:
-        """[events] microseconds since the first event of their own sample."""
-        counts = np.diff(self.offsets)
-        return self.t - np.repeat(self.t[np.minimum(self.offsets[:-1], max(len(self.t) - 1, 0))], counts) if len(self.t) else self.t
+        """[events] microseconds since time 0 of their own sample, by ``start``."""
+        if not len(self.t):
+            return self.t
+        if self.start == "file":
+            return self.t if self.zero is None else self.t - self.zero[self.owners()]
+        return self.t - self.t[self.offsets[self.owners()]]
 
 
 def join(
-    parts: Sequence[Events], labels: Sequence[int] | None, *, name: str, sensor: Shape | None = None, class_names: tuple[str, ...] = ()
-) -> Recordings:
+    parts: Sequence[Events], labels: Sequence[int] | None, *, name: str, sensor: Shape | None = None, class_names: tuple[str, ...] = (),
+    start: Start = "first", zero: Sequence[int] | None = None,
+) -> Recordings:  # fmt: skip
     """Recordings from the (t, x, y, p) of each sample."""
     t, x, y, p = (np.concatenate([np.asarray(part[k], np.int64) for part in parts] or [np.zeros(0, np.int64)]) for k in range(4))
     offsets = np.concatenate([[0], np.cumsum([len(part[0]) for part in parts])]).astype(np.int64)
-    return Recordings(t, x, y, p, offsets, None if labels is None else np.asarray(labels, np.int64), sensor, name, class_names)
+    labels_, zero_ = (None if values is None else np.asarray(values, np.int64) for values in (labels, zero))
+    return Recordings(t, x, y, p, offsets, labels_, sensor, name, class_names, start, zero_)
 
 
 def from_arrays(arrays: dict[str, NDArray[Any]], name: str) -> Recordings:
@@ -123,69 +153,25 @@ def from_arrays(arrays: dict[str, NDArray[Any]], name: str) -> Recordings:
     if lacking:
         raise DataError(f"{name} has no array {lacking[0]!r}; event recordings need t (us), x, y, p and offsets")
     for key in keys:
-        if arrays[key].ndim != 1 or (arrays[key].size and arrays[key].dtype.kind not in "biu"):
-            raise DataError(f"{name}: {key} has shape {arrays[key].shape} and dtype {arrays[key].dtype}, wanted a flat array of whole numbers")
+        values = arrays[key]
+        if values.ndim != 1 or (values.size and values.dtype.kind not in "biu"):
+            remedy = ""
+            if values.ndim == 1 and values.dtype.kind == "f":
+                remedy = "; of seconds make np.rint(t * 1e6).astype(np.int64)" if key == "t" else f"; make {key}.astype(np.int64)"
+            wanted = "whole microseconds" if key == "t" else "whole numbers"
+            raise DataError(f"{name}: {key} has shape {values.shape} and dtype {values.dtype}, wanted a flat array of {wanted}{remedy}")
+        if values.dtype == np.uint64 and values.size and values.max() > MOST_PS:
+            raise DataError(f"{name}: {key} reaches {values.max()}, at most {MOST_PS} fits 64 bits; it is damaged or of another unit")
     t, x, y, p, offsets = (arrays[key].astype(np.int64) for key in keys)
     return Recordings(t, x, y, p, offsets, name=name)
 
 
-@dataclass(frozen=True)
-class Checked:
-    """Recordings that a program can take, and what had to be done to them: repairs by kind."""
-
-    recordings: Recordings
-    repaired: dict[str, int] = field(default_factory=dict)
-
-
-def check(found: Recordings, shape: Shape, repair: bool) -> Checked:
-    """The recordings for an input of ``shape`` (p, y, x): sorted, inside the sensor, none empty.
-
-    With ``repair`` events outside are dropped, times sorted (stable) and empty samples left out, and ``repaired`` counts them as ``events_outside``,
-    ``events_unsorted`` (events earlier than one before them) and ``samples_empty``. Raises DataError for the first of them otherwise, and for
-    arrays that do not fit each other or hold no event at all.
-    """
-    name, n = found.name, len(found.t)
-    if not n == len(found.x) == len(found.y) == len(found.p):
-        raise DataError(f"{name}: t, x, y, p have lengths {n}, {len(found.x)}, {len(found.y)}, {len(found.p)}; they must agree")
-    offsets = found.offsets
-    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != n or (np.diff(offsets) < 0).any():
-        raise DataError(f"{name}: offsets must ascend from 0 to {n}, the number of events, one more than samples")
-    if found.labels is not None and found.labels.shape != (len(found),):
-        raise DataError(f"{name}: labels have shape {found.labels.shape} and dtype {found.labels.dtype}, wanted {len(found)} whole numbers")
-    repaired = dict.fromkeys(("events_outside", "events_unsorted", "samples_empty"), 0)
-    inside = np.ones(n, np.bool_)
-    for key, values, limit in (("p", found.p, shape[0]), ("y", found.y, shape[1]), ("x", found.x, shape[2])):
-        wrong = (values < 0) | (values >= limit)
-        if wrong.any() and not repair:
-            raise DataError(
-                f"{name}: {key} from {values.min()} to {values.max()} leaves 0..{limit - 1} of the program's input {list(shape)} "
-                f"in {wrong.sum()} of {n} events; repair drops them"
-            )
-        inside &= ~wrong
-    owner = np.repeat(np.arange(len(found)), np.diff(offsets))[inside]
-    t = found.t[inside]
-    repaired["events_outside"] = n - len(t)
-    late = np.flatnonzero((np.diff(t) < 0) & (np.diff(owner) == 0))
-    if len(late) and not repair:
-        raise DataError(f"{name}: times of sample {owner[late[0]]} go back; sort its events by t, repair does so")
-    repaired["events_unsorted"] = _behind(t, owner) if len(late) else 0
-    counts = np.bincount(owner, minlength=len(found))
-    empty = np.flatnonzero(counts == 0)
-    if len(empty) and not (repair and len(empty) < len(found)):
-        remedy = "repair leaves them out" if len(empty) < len(found) else "there is nothing to run"
-        raise DataError(f"{name}: {len(empty)} of {len(found)} recordings have no event, the first is sample {empty[0]}; {remedy}")
-    repaired["samples_empty"] = len(empty)
-    kept = np.flatnonzero(counts)
-    order = np.flatnonzero(inside)[np.lexsort((t, owner))]  # lexsort is stable
-    labels = None if found.labels is None else found.labels[kept]
-    result = found.chosen(order, np.concatenate([[0], np.cumsum(counts[kept])]).astype(np.int64), labels)
-    return Checked(result, {key: count for key, count in repaired.items() if count})
-
-
-def _behind(t: I64, owner: I64) -> int:
-    """Events earlier than an event before them in the same sample."""
-    starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    return sum(int((t[a:b] < np.maximum.accumulate(t[a:b])).sum()) for a, b in pairwise([*starts.tolist(), len(t)]))
+def from_structured(rows: NDArray[Any], name: str) -> Recordings:
+    """One recording from an array of events with fields t (us), x, y, p, as tonic and others hand them out. Raises DataError."""
+    fields = rows.dtype.names or ()
+    if rows.ndim != 1 or not {"t", "x", "y", "p"} <= set(fields):
+        raise DataError(f"{name}: an array of shape {rows.shape} with fields {', '.join(fields)}, wanted a flat one with fields t (us), x, y, p")
+    return from_arrays({**{key: rows[key] for key in "txyp"}, "offsets": np.array([0, len(rows)])}, name)
 
 
 def first_span(found: Recordings, span_ps: int | None) -> tuple[Recordings, int]:
@@ -195,9 +181,8 @@ def first_span(found: Recordings, span_ps: int | None) -> tuple[Recordings, int]
     inside = found.relative() * PS_PER_US < span_ps
     if inside.all():
         return found, 0
-    owner = np.repeat(np.arange(len(found)), np.diff(found.offsets))[inside]
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(found)))]).astype(np.int64)
-    return found.chosen(inside, offsets, found.labels), int((~inside).sum())
+    cut = np.concatenate([[0], np.cumsum(np.bincount(found.owners()[inside], minlength=len(found)))]).astype(np.int64)
+    return found.chosen(inside, cut), int((~inside).sum())
 
 
 def most_in_a_step(found: Recordings, step_ps: int, shape: Shape) -> int:
@@ -214,7 +199,7 @@ def most_in_a_step(found: Recordings, step_ps: int, shape: Shape) -> int:
 def dense(found: Recordings, step_ps: int, steps: int, shape: Shape, count: bool) -> NDArray[np.uint8]:
     """[n, T, p, y, x] events per step: 0 or 1, or how many; those after the last step are left out."""
     result = np.zeros((len(found), steps, *shape), np.uint8)
-    owner, step = np.repeat(np.arange(len(found)), np.diff(found.offsets)), found.relative() * PS_PER_US // step_ps
+    owner, step = found.owners(), found.relative() * PS_PER_US // step_ps
     inside = step < steps
     where = tuple(values[inside] for values in (owner, step, found.p, found.y, found.x))
     if count:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,13 +86,17 @@ def test_gesture_trials_are_cut_by_their_labels(tmp_path: Path) -> None:
     whole = read_recordings(path)  # without labels: one recording; the special packet (type 0) holds no events
     assert whole.labels is None
     assert events_of(whole) == [*events, (1 + (1 << 31), 9, 10, 1)]
-    (tmp_path / "user01_lab_labels.csv").write_text("class,startTime_usec,endTime_usec\n3,100,200\n11,200,901\n")
+    (tmp_path / "user01_lab_labels.csv").write_text("class,startTime_usec,endTime_usec\n3,90,200\n11,200,901\n")
     found = read_recordings(path)
     assert found.labels is not None
     assert found.labels.tolist() == [2, 10]
     assert [found.class_names[k] for k in found.labels] == ["left_hand_wave", "other_gestures"]
     assert (events_of(found), events_of(found, 1)) == (events[:2], events[2:])
     (tmp_path / "trials_to_test.txt").write_text("user01_lab.aedat\n")
+    assert found.start == "first"
+    assert found.relative().tolist() == [0, 99, 0, 700]
+    assert replace(found, start="file").relative().tolist() == [10, 109, 0, 700]  # since the start that the labels state
+    assert replace(found.part(0, 1), start="file").relative().tolist() == [10, 109]
     for place in (tmp_path / "trials_to_test.txt", tmp_path):
         assert read_recordings(place).labels.tolist() == [2, 10]  # type: ignore[union-attr]
 
@@ -141,6 +146,13 @@ def test_shd(tmp_path: Path) -> None:
     assert (found.sensor, found.labels.tolist(), found.class_names) == ((1, 1, 700), [19, 0], ("zero", "null"))
     assert events_of(found) == [(0, 699, 0, 0), (1000, 0, 0, 0), (1250000, 3, 0, 0)]
     assert events_of(read_recordings(path, samples=1)) == events_of(found)
+    # networks are trained on bins of the file's own time, where the first spike comes late
+    net = Network("n", steps=6)
+    net.output(net.lif("h", net.linear("fc", net.flatten("f", net.spikes_input("in", (1, 1, 700), step_time_us=100_000.0)), np.eye(700)), decay=0.0))
+    program = build(net, "ideal")
+    for start, step in ((None, 5), ("file", 5), ("first", 0)):
+        run = simulate(program, read_recordings(path).part(1, 2), engine="reference", events=event_options(start=start))
+        assert np.argwhere(run.spikes("h").reshape(6, 700)).tolist() == [[step, 12]]
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["labels"] = np.zeros(2)
     with pytest.raises(DataError, match="lacks spikes/times"):
@@ -166,7 +178,13 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         "text.aedat": b"#!AER-DAT3.1\r\n#Format: Serial-TS\r\n#!END-HEADER\r\n",
         "a.npz": b"PK",
         "a.npy": b"no array",
-        "a.csv": b"",
+        "a.csv": b"t,x,y,p\n1,2,3,1\n",
+        "none.xyz": b"",
+        "rows.txt": b"# t x y p\n0.000003 2 3 1\n",
+        "a.aedat4": b"#!AER-DAT4.0\r\n\0",
+        "a.raw": b"% date 2024-01-01 10:00:00\n% evt 3.0\n% format EVT3;height=480;width=640\n\0",
+        "a.dat": b"% Data file containing CD events.\n% Version 2\n\0",
+        "odd.xyz": b"anything",
         "list.txt": b"",
         "gone.txt": b"gone.aedat",
     }
@@ -174,7 +192,10 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(raw)
     np.save(tmp_path / "three.npy", np.zeros((2, 3)))
     np.save(tmp_path / "nan.npy", np.full((2, 4), np.nan))
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "b.raw").write_bytes(files["a.raw"])
     (tmp_path / "bad.aedat").write_bytes(good3)
     (tmp_path / "bad_labels.csv").write_text("class,start,end\n1,2\n")
     for name, message in (
@@ -183,13 +204,21 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         ("cut3.aedat", "a packet of 1 events of 8 bytes does not fit"),
         ("cut3head.aedat", "16 bytes are left where a packet"),
         ("noend.aedat", "its header has no end"),
-        ("other.aedat", "begins with '#!AER-DAT4.0'"),
+        ("other.aedat", "begins with '#!AER-DAT4.0', .*it is AEDAT 4"),
         ("text.aedat", "format Serial-TS of AEDAT 3.1 is not read"),
         ("a.npz", "no npz of plain arrays"),
         ("a.npy", "no .npy file of numbers"),
         ("three.npy", r"shape \(2, 3\).*wanted columns x, y, p, t"),
         ("nan.npy", "NaN or infinite"),
-        ("a.csv", ".csv is not a format that is read"),
+        ("a.csv", "it is text, 4 numbers a line; read it with numpy.loadtxt"),
+        ("rows.txt", "it is text, 4 numbers a line"),
+        ("none.xyz", "it is empty"),
+        ("odd.xyz", ".xyz is not a format that is read"),
+        ("a.aedat4", "it is AEDAT 4 .*dv-processing"),
+        ("a.raw", r"it is Prophesee's RAW \(EVT\)"),
+        ("a.dat", "it is Prophesee's DAT"),
+        ("foreign", "no .bin, .aedat or .npy file; of b.raw: it is Prophesee's RAW"),
+        ("objects.npy", "no .npy file of numbers"),
         ("list.txt", "lists no recording"),
         ("gone.txt", "gone.aedat: No such file"),
         ("empty", "holds no .bin, .aedat or .npy"),

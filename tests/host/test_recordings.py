@@ -176,7 +176,7 @@ def test_what_is_wrong_is_refused_or_repaired_and_counted() -> None:
     program = program_of()
     back, outside, empty = [EVENTS[3], *EVENTS[:3]], [*EVENTS, (600, 4, 0, 0), (601, 0, -1, 0)], []
     for bad, message in (
-        ([EVENTS, back], "times of sample 1 go back; .*repair does so"),
+        ([EVENTS, back], "times of sample 1 go back, from 1499 to 500 us; .*repair does so"),
         ([outside, EVENTS], r"y from -1 to 3 leaves 0..3 .* in 1 of 18 events; repair drops them"),
         ([EVENTS, empty, empty], "2 of 3 recordings have no event, the first is sample 1; repair leaves them out"),
     ):

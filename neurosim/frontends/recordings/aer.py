@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import DataError
+from neurosim.host.foreign import foreign_format
 from neurosim.host.recordings import Events
 
 OVERFLOW_ROW, OVERFLOW_US = 240, 1 << 13
@@ -46,7 +47,8 @@ def aedat_version(path: Path) -> str:
     """``2.0`` or ``3.1`` by the first line; raises DataError for anything else."""
     first = read_bytes(path)[:64].split(b"\n", 1)[0].strip().decode("latin-1")
     if first not in AEDAT_LIST:
-        raise DataError(f"recording {path}: begins with {first[:20]!r}, neither {' nor '.join(AEDAT_LIST)}; convert it to one of them")
+        remedy = foreign_format(path) or "convert it to one of them"
+        raise DataError(f"recording {path}: begins with {first[:20]!r}, neither {' nor '.join(AEDAT_LIST)}; {remedy}")
     return first.removeprefix("#!AER-DAT")
 
 
