@@ -192,10 +192,10 @@ def mix_shape(layer: str, source: str, shape: Shape, weight: Floats) -> Shape:
 
 
 def layer_macs(layer: Layer, inputs: list[Shape]) -> int:
-    """Dense multiply-accumulates of one step; normalisation, pooling and sums count none."""
+    """Dense multiply-accumulates of one step; normalisation, pooling, sums and taps of a convolution without any weight count none."""
     if layer.op == "conv2d":
-        _, per_group, ky, kx = layer.params["weight"].shape
-        return layer.size * int(per_group * ky * kx)
+        weight = layer.params["weight"]
+        return layer.size * int(weight.shape[1] * np.count_nonzero(weight.any(axis=(0, 1))))
     if layer.op in ("linear", "sparse"):
         return int(layer.params["weight"].size)
     if layer.op == "token_mix":

@@ -1,6 +1,6 @@
 """A Network comes in, a Graph in real numbers goes out: populations and compact linear projections, with a log of what became of every layer.
 
-``network`` walks the layers; ``expression`` is the value of a layer on the way, ``stages`` and ``sparse_maps`` its linear chains; ``event_layers``,
+``network`` walks the layers; ``expression`` is the value of a layer on the way, ``stages`` its linear chains; ``event_layers``,
 ``gate_masks`` and ``op_rewrites`` are about what is no linear map.
 """
 

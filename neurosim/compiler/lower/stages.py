@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.compiler.lower.sparse_maps import sparse_map
 from neurosim.compiler.matrices import matrix_map
+from neurosim.compiler.sparse_maps import sparse_map
 from neurosim.golden.maps import apply_map, transpose_map
 from neurosim.graph import Conv2d, Dense, LinearMap, Shape, Sparse, SumPool, TokenMix
 
@@ -169,13 +169,15 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
             return [Place(a.offset + b.offset, b.channels)]
         case Place(), Reshape():
             pixels = shape[1] * shape[2]
+            if (b.shape[0], b.shape[1] * b.shape[2]) == (a.channels, pixels):
+                return [Reshape((shape[0], *b.shape[1:])), a]
             if b.shape != (a.channels * pixels, 1, 1):
                 return None
             return [Reshape((shape[0] * pixels, 1, 1)), Place(a.offset * pixels, a.channels * pixels)]
         case Place(), _:
             return _restrict(a, b, shape)  # type: ignore[arg-type]  # Place and Reshape are taken above
         case Reshape(), Reshape():
-            return [b]
+            return [b] if b.shape != shape else []
         case Reshape(), Dense() | Sparse():
             return [b]
         case Dense(), Reshape():
@@ -184,6 +186,10 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
             return [replace(a, shape=b.shape)]
         case Dense(), Dense():
             return [Dense(b.weight @ a.weight, b.shape)]
+        case Reshape(), _ if a.shape[0] == shape[0] and _per_pixel(b):
+            return [b, Reshape(stage_shape(b, a.shape))]
+        case Reshape(), SumPool() if a.shape[0] == shape[0] and b.kernel == a.shape[1:] and b.padding == (0, 0):
+            return [replace(b, kernel=shape[1:], stride=shape[1:])]
         case (Reshape(), _) | (_, Place()) | (_, Reshape()):
             return None
         case Conv2d() | SumPool(), Conv2d() | SumPool():
@@ -195,6 +201,16 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
         case TokenMix(), TokenMix() if a.weight.shape == b.weight.shape:
             return [TokenMix(np.matmul(b.weight, a.weight))]
     return None
+
+
+def _per_pixel(stage: Stage) -> bool:
+    """Whether pixels may be arranged anew before or after the stage: it knows them by their number, or does the same to each."""
+    match stage:
+        case Conv2d():
+            return stage.weight.shape[2:] == (1, 1) and stage.stride == (1, 1) and stage.padding == (0, 0)
+        case TokenMix():
+            return True
+    return is_identity(stage)
 
 
 def _restrict(place: Place, b: LinearMap, shape: Shape) -> list[Stage]:

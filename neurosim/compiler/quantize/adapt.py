@@ -9,6 +9,7 @@ import numpy as np
 
 from neurosim.chip import Chip, MapLimits
 from neurosim.compiler.matrices import matrix_map, matrix_of, sparse_to_dense
+from neurosim.compiler.sparse_maps import sparse_map
 from neurosim.graph import Conv2d, Dense, Graph, LinearMap, Projection, Shape, Sparse, SumPool
 from neurosim.ops import OrPool
 
@@ -19,8 +20,8 @@ POINTWISE_LIMIT = 2**24
 
 
 def adapt(graph: Graph, chip: Chip) -> Graph:
-    """The graph with sparse maps stored as 1x1 convolutions or dense where the chip has no sparse ones, and poolings beyond the chip's limits as
-    dense or sparse maps.
+    """The graph with sparse maps stored as 1x1 convolutions or dense where the chip has no sparse ones, and windows beyond the chip's limits as
+    sparse maps, poolings also as dense ones.
 
     Cores that hold one layer each address their neurons by row and column, so there only maps onto single pixels are written out. What the host
     computes and the windows of an or_pool stay as they are.
@@ -38,6 +39,8 @@ def _adapted(m: LinearMap, source: Shape, chip: Chip) -> LinearMap:
     ops = chip.capabilities.ops
     if chip.memory.layer_per_core and m.out_shape(source)[1:] != (1, 1):
         return m
+    if isinstance(m, Conv2d) and "sparse" in ops and "conv2d" in ops and not _fits(m, ops["conv2d"]):
+        return sparse_map([(m, source)], source, m.out_shape(source)) or m
     if isinstance(m, SumPool) and not (m.op in ops and _within(m, source, ops[m.op])):
         out = m.out_shape(source)
         if math.prod(out) * math.prod(source) <= DENSE_LIMIT and ("dense" in ops or "sparse" in ops):
@@ -68,6 +71,15 @@ def pointwise(m: Sparse, source: Shape) -> Conv2d | None:
     weight = np.zeros((out * source[0], pixels), m.weight.dtype)
     np.add.at(weight, (m.targets // pixels * source[0] + origin // pixels, m.targets % pixels), m.weight)
     return Conv2d(weight[:, 0].reshape(out, source[0], 1, 1)) if np.all(weight == weight[:, :1]) else None
+
+
+def _fits(m: Conv2d, limits: MapLimits) -> bool:
+    """Whether the chip has such windows, whatever the size of the map."""
+    return (
+        (limits.kernel is None or max(m.weight.shape[2:]) <= limits.kernel)
+        and (limits.padding is None or max(m.padding) <= limits.padding)
+        and (limits.dilation is None or max(m.dilation) <= limits.dilation)
+    )
 
 
 def _within(m: SumPool, source: Shape, limits: MapLimits) -> bool:

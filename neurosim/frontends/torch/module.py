@@ -24,6 +24,7 @@ from neurosim.frontends.torch.values import MixedStepsError, Value, layer_shape
 from neurosim.frontends.torch.verify import Reference, check_batch, check_network, check_rules
 from neurosim.frontends.torch.walk import Walk
 from neurosim.network import Network
+from neurosim.network.geometry import keep_maps
 
 HALF = (torch.float16, torch.bfloat16)
 
@@ -50,6 +51,7 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
         raise ModelError(f"output {options.output} of the module does not depend on its input; choose another with output=")
     axis = _finish(walk, value)
     _prune(walk)
+    keep_maps(net)
     _note_dropped(walk, outputs, options.output)
     many = [n.name for k, n in enumerate(neurons) if k in walk.lif and n.rule.unbounded]
     if many:

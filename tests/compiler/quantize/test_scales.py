@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from neurosim.chip import load_chip
 from neurosim.compiler.lower.network import lower
+from neurosim.compiler.matrices import matrix_of
+from neurosim.compiler.quantize import adapt
 from neurosim.compiler.quantize.ranges import membrane_bound, over_channels, span
 from neurosim.compiler.quantize.scales import quantize
 from neurosim.compiler.quantize.sums import reach
@@ -151,3 +153,18 @@ def test_sparse_maps_become_dense_where_the_chip_has_no_sparse() -> None:
     )
     per_channel = over_channels(graph.into("lif")[0].map, np.ones(32), 8, np.add)
     np.testing.assert_array_equal(per_channel, np.full(8, 4.0))
+
+
+def test_windows_that_a_chip_lacks_become_sparse_where_it_has_sparse() -> None:
+    """The wrapped part of a convolution along the tokens looks a whole row of the map aside."""
+    net = Network("wide")
+    x = net.spikes_input("in", (2, 4, 9))
+    weight = np.random.default_rng(0).normal(size=(3, 2, 2, 2))
+    net.output(net.mean("head", net.lif("lif", net.conv2d("wrap", x, weight, padding=(1, 8), dilation=(2, 16)))))
+    graph = lower(net)
+    wide, (sparse,) = graph.into("lif")[0].map, adapt(graph, load_chip("async-mesh-plus")).into("lif")
+    assert isinstance(sparse.map, Sparse)
+    assert np.all(sparse.map.weight != 0)
+    np.testing.assert_array_equal(matrix_of(sparse.map, (2, 4, 9)), matrix_of(wide, (2, 4, 9)))
+    assert adapt(graph, load_chip("async-mesh")).into("lif")[0].map is wide
+    assert adapt(graph, load_chip("ideal")).into("lif")[0].map is wide

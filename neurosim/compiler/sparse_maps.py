@@ -1,4 +1,4 @@
-"""Chains of linear stages as sparse maps, synapse by synapse, where a matrix of sources times targets would be too large to write out."""
+"""Linear maps, and chains of them, as sparse maps, synapse by synapse, where a matrix of sources times targets would be too large to write out."""
 
 from __future__ import annotations
 
@@ -31,13 +31,20 @@ def count(m: LinearMap, shape: Shape) -> int:
     _, height, width = m.out_shape(shape)
     match m:
         case Conv2d():
-            return m.weight.size * height * width
+            seen = [_seen(shape[k + 1], out, m, k) for k, out in enumerate((height, width))]
+            return int((np.count_nonzero(m.weight, axis=(0, 1)) * np.outer(*seen)).sum())
         case SumPool():
             return m.weight.size * m.kernel[0] * m.kernel[1] * height * width
         case TokenMix():
             return shape[0] * height * width * height * width
         case Dense() | Sparse():
             return int(np.count_nonzero(m.weight))
+
+
+def _seen(size: int, outputs: int, m: Conv2d, axis: int) -> I64:
+    """Along one axis of a convolution: by tap, how many outputs see a pixel of the map and no padding."""
+    taps = np.arange(m.weight.shape[2 + axis])[:, None] * m.dilation[axis] + np.arange(outputs) * m.stride[axis] - m.padding[axis]
+    return np.asarray(np.count_nonzero((taps >= 0) & (taps < size), axis=1))
 
 
 def synapses(m: LinearMap, shape: Shape) -> Synapses:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from neurosim.compiler.lower import stages
-from neurosim.compiler.lower.sparse_maps import sparse_map
 from neurosim.compiler.lower.stages import Chain, Place, Reshape, finish, matrix_map, written_out
 from neurosim.compiler.quantize.adapt import pointwise
+from neurosim.compiler.sparse_maps import sparse_map
 from neurosim.golden.maps import apply_map
 from neurosim.graph import Conv2d, Dense, Sparse, SumPool, TokenMix
 
