@@ -73,8 +73,8 @@ def _write_member(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(info, data)
 
 
-def read_zip(path: Path, expected_format: str, version: int, remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Header and arrays of a file that ``write_zip`` wrote; raises ProgramError when it is not whole or not of this format and version."""
+def read_zip(path: Path, expected_format: str, versions: tuple[int, ...], remedy: str) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Header and arrays of a file that ``write_zip`` wrote; raises ProgramError when it is not whole or not of this format and these versions."""
     try:
         with zipfile.ZipFile(path) as archive:
             header = json.loads(archive.read("header.json"))
@@ -82,9 +82,9 @@ def read_zip(path: Path, expected_format: str, version: int, remedy: str) -> tup
                 raise ProgramError(f"{path} is no {expected_format} file; {remedy}")
             if header.get("format") != expected_format:
                 raise ProgramError(f"{path} is a {header.get('format', 'foreign')} file, not a {expected_format} file")
-            if header.get("version") != version:
-                found = header.get("version")
-                raise ProgramError(f"{path} has version {found} of {expected_format}, this neurosim reads version {version}; {remedy}")
+            if header.get("version") not in versions:
+                found, known = header.get("version"), " and ".join(map(str, versions))
+                raise ProgramError(f"{path} has version {found} of {expected_format}, this neurosim reads version {known}; {remedy}")
             arrays = {
                 name.removesuffix(".npy"): np.lib.format.read_array(BytesIO(archive.read(name)), allow_pickle=False)
                 for name in archive.namelist()

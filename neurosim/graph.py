@@ -133,6 +133,7 @@ class NeuronRule:
     """One neuron rule; every array broadcasts to the population's (c, y, x). Real numbers after lowering, integers after quantising.
 
     v <- decay * v + i + bias;  v <- max(v, floor);  fire if v >= threshold (> when strict);  v <- 0 or v - n * reset_by.
+    A sample begins with v = ``v_init`` (None: 0).
     ``decay`` is a fraction of 4096ths kept: 2048 is one half, 4096 no leak. ``decay_current`` likewise, None without a synaptic current.
     n = min(max_spikes, floor(v / threshold)) spikes leave as one of value n; when strict, n is the largest with v > n * threshold. With several
     spikes per step ``reset_by`` is 0 to 2 thresholds, so that v cannot leave its range downwards.
@@ -148,6 +149,7 @@ class NeuronRule:
     decay_current: int | None = None
     max_spikes: int = 1
     """Most spikes per step, at most 255."""
+    v_init: Array | None = None
 
 
 def pass_rule(max_spikes: int = 1) -> NeuronRule:
@@ -290,6 +292,10 @@ class Graph:
                 population.op.operands(population.shape)  # checks the shapes
                 if population.op.name in ("or_pool", "gate") and rule is not None and rule.strict:
                     raise ModelError(f"population {population.name}: the rule of its {population.op.name} is strict (v > threshold); use pass_rule()")
+                if population.op.name in ("or_pool", "gate") and rule is not None and rule.v_init is not None:
+                    raise ModelError(
+                        f"population {population.name}: its {population.op.name} passes spikes on and has no start membrane; use pass_rule()"
+                    )
             if population.window_bias is not None and not (
                 population.host and isinstance(population.op, MaxPool) and population.window_bias.shape == population.op.source
             ):

@@ -55,7 +55,9 @@ from neurosim.chip import Chip
 from neurosim.errors import ProgramError
 from neurosim.files import content_digest, read_zip, write_zip
 
-FORMAT, FORMAT_VERSION = "neurosim-program", 3
+FORMAT, FORMAT_VERSION = "neurosim-program", 4
+READABLE = (3, FORMAT_VERSION)
+"""Version 3 lacks ``v_init``: every membrane starts at 0."""
 
 M_CONV, M_DENSE, M_MIX, M_POOL, M_SPARSE = range(5)
 ENTRY_COLUMNS = (
@@ -107,6 +109,7 @@ class Program:
     bias: I64  # [neurons] per step
     floor: I64  # [neurons] NO_FLOOR where the rule has none
     reset_by: I64  # [neurons]
+    v_init: I64  # [neurons] membrane at the start of every sample
 
     region_slice: I64  # [G]
     region_operand: I64  # [G] G_*
@@ -237,8 +240,10 @@ class Program:
         return html_table("Program", self.facts())
 
     def digest(self) -> str:
-        """SHA-256 over everything that the engines read, in hexadecimal."""
-        return content_digest(self._header(), self._arrays())
+        """SHA-256 over everything that the engines read, in hexadecimal. Of a Program read from a file it is that of the file, whatever its version:
+        the runs made of it know it by that."""
+        found: str | None = vars(self).get("_digest")
+        return content_digest(self._header(), self._arrays()) if found is None else found
 
     def _header(self) -> dict[str, Any]:
         return {"format": FORMAT, "version": FORMAT_VERSION, "meta": self.meta, "chip": self.chip.model_dump(mode="json")}
@@ -264,7 +269,10 @@ def html_table(title: str, rows: list[tuple[str, str]]) -> str:
 
 def load_program(path: str | os.PathLike[str]) -> Program:
     """Read a ``.nsim`` file. Raises ProgramError: missing, broken, truncated, another kind of file, another version."""
-    header, arrays = read_zip(Path(path), FORMAT, FORMAT_VERSION, "compile the network again with this version of neurosim")
+    header, arrays = read_zip(Path(path), FORMAT, READABLE, "compile the network again with this version of neurosim")
+    digest = content_digest(header, arrays)
+    if header["version"] < 4 and "bias" in arrays:
+        arrays["v_init"] = np.zeros(len(arrays["bias"]), np.int64)
     host = {name.removeprefix("host."): array for name, array in arrays.items() if name.startswith("host.")}
     wanted = [f.name for f in fields(Program) if f.name not in ("meta", "chip", "host")]
     if header["meta"].get("sync") != "settle":
@@ -277,4 +285,6 @@ def load_program(path: str | os.PathLike[str]) -> Program:
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise ProgramError(f"program file {path}: its chip is not valid in this version ({reason}); compile the network again") from None
-    return Program(meta=header["meta"], chip=chip, host=host, **{name: arrays[name] for name in wanted})
+    program = Program(meta=header["meta"], chip=chip, host=host, **{name: arrays[name] for name in wanted})
+    object.__setattr__(program, "_digest", digest)  # no field, so that a changed copy (dataclasses.replace) has a digest of its own
+    return program

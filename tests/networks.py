@@ -70,7 +70,7 @@ def drawn_networks(draw: st.DrawFn) -> tuple[Network, NDArray[Any]]:
             name("lif"), x, decay=draw(st.sampled_from([0.5, 1.0, 0.75])), threshold=float(draw(st.sampled_from([0.5, 1.0]))),
             reset=draw(st.sampled_from(["zero", "subtract"])), strict=draw(st.booleans()), floor=draw(st.sampled_from([None, -1.0])),
             v_rest=draw(st.sampled_from([0.0, 0.25])), v_reset=draw(st.sampled_from([None, 0.125])), bias=draw(st.sampled_from([None, 0.125])),
-            input_scale=draw(st.sampled_from([1.0, 0.5])),
+            input_scale=draw(st.sampled_from([1.0, 0.5])), v_init=draw(st.sampled_from([None, None, -0.5, 0.375, 1.5])),
         )  # fmt: skip
         spikes.append(x)
     c = net.shape(x)[0]

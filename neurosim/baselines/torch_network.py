@@ -135,8 +135,9 @@ class TorchNetwork(nn.Module):  # type: ignore[misc]  # torch comes without type
         for current in (p["input_scale"] * x).unflatten(0, (steps, -1)).unbind(0):
             if p["decay_current"] is not None:
                 current = i = current if i is None else p["decay_current"] * i + current
-            before = torch.full_like(current, float(p["v_reset"]) if hard else rest) if v is None else v
-            v = rest + p["decay"] * (before - rest) + current
+            if v is None:
+                v = torch.full_like(current, float(p["v_reset"]) if hard else rest) if p.get("v_init") is None else p["v_init"].expand_as(current)
+            v = rest + p["decay"] * (v - rest) + current
             if p["bias"] is not None:
                 v = v + p["bias"]
             if not fires:

@@ -193,8 +193,9 @@ class _Neurons:
         self.population, self.rule, self.integer = population, rule, chip is not None
         self.saturations = 0
         kind: type[Any] = np.int64 if chip else np.float64
-        self.v: NDArray[Any] = np.zeros((n, population.size), kind)
         self.i: NDArray[Any] = np.zeros((n, population.size), kind)
+        start = np.zeros(population.size, kind) if rule.v_init is None else self._array(rule.v_init, kind)
+        self.v: NDArray[Any] = np.tile(start, (n, 1))
         self.threshold, self.bias = self._array(rule.threshold, kind), self._array(rule.bias, kind)
         self.floor = self._array(rule.floor, kind) if rule.floor is not None else np.full(population.size, NO_FLOOR if chip else -np.inf, kind)
         self.reset_by = self._array(rule.reset_by, kind) if rule.reset_by is not None else self.threshold

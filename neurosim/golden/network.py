@@ -181,9 +181,17 @@ def _li(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[st
     current = p["input_scale"] * x
     if p["decay_current"] is not None:
         current = currents[name] = p["decay_current"] * currents.get(name, np.zeros(())) + current
-    v = p["decay"] * membranes.get(name, np.zeros(())) + current + (0.0 if p["bias"] is None else p["bias"])
+    start = np.zeros(()) if p.get("v_init") is None else p["v_init"] - p["v_rest"]
+    v = p["decay"] * membranes.get(name, start) + current + (0.0 if p["bias"] is None else p["bias"])
     membranes[name] = np.asarray(v)
     return membranes[name]
+
+
+def start_membrane(layer: Layer) -> Floats:
+    """Membrane of a lif layer at the start of a sample; broadcasts to its shape."""
+    p = layer.params
+    given = p.get("v_init")
+    return np.asarray(p["v_reset"] if p["reset"] == "zero" else p["v_rest"], np.float64) if given is None else np.asarray(given)
 
 
 def step_lif(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: dict[str, Floats], margin: bool) -> tuple[Floats, Floats | None]:
@@ -193,7 +201,7 @@ def step_lif(layer: Layer, x: Floats, membranes: dict[str, Floats], currents: di
     current = p["input_scale"] * x
     if p["decay_current"] is not None:
         current = currents[name] = p["decay_current"] * currents.get(name, np.zeros(())) + current
-    v = membranes.get(name, np.full((), p["v_reset"] if hard else p["v_rest"]))
+    v = membranes.get(name, start_membrane(layer))
     v = p["v_rest"] + p["decay"] * (v - p["v_rest"]) + current if p["v_rest"] else p["decay"] * v + current
     if p["bias"] is not None:
         v = v + p["bias"]

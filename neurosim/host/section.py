@@ -68,7 +68,7 @@ def build_host(graph: Graph) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
             arrays[f"population{k}.window_bias"] = np.asarray(population.window_bias, np.int64)
         if isinstance(population.op, MaxPool):
             entry["pool"] = asdict(population.op)
-        for key in ("threshold", "bias", "reset_by", "floor"):
+        for key in ("threshold", "bias", "reset_by", "floor", "v_init"):
             value = getattr(rule, key)
             entry[key] = None if value is None else f"population{k}.{key}"
             if value is not None:
@@ -124,7 +124,8 @@ def _fire(entry: dict[str, Any], arrays: dict[str, NDArray[Any]], current: I64, 
     """T steps of a host population under a constant current, by the rule of docs/machine.md section 4 with floor rounding and no saturation."""
     threshold, bias = arrays[entry["threshold"]], arrays[entry["bias"]]
     reset_by = threshold if entry["reset_by"] is None else arrays[entry["reset_by"]]
-    v, i = np.zeros_like(current), np.zeros_like(current)
+    start = entry.get("v_init")  # Programs of version 3 have none
+    v, i = np.zeros_like(current) if start is None else np.broadcast_to(arrays[start], current.shape), np.zeros_like(current)
     result = np.zeros((len(current), steps, *current.shape[1:]), np.uint8)
     for step in range(steps):
         kept = entry["decay_current"]

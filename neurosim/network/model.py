@@ -303,14 +303,16 @@ class Network:
     def lif(
         self, name: str, x: str, *, decay: float = 0.5, threshold: Any = 1.0, reset: Literal["zero", "subtract"] = "zero", strict: bool = False,
         floor: Any = None, bias: Any = None, v_rest: float = 0.0, v_reset: float | None = None, reset_by: Any = None, input_scale: float = 1.0,
-        decay_current: float | None = None, max_spikes: int = 1,
+        decay_current: float | None = None, max_spikes: int = 1, v_init: Any = None,
     ) -> str:  # fmt: skip
         """Leaky integrate and fire, one test per step.
 
         v <- v_rest + decay * (v - v_rest) + input_scale * x + bias;  v <- max(v, floor);  spike if v >= threshold (> when strict);
-        v <- v_reset (reset zero; default v_rest) or v - n * reset_by (subtract; default threshold). v starts at v_reset (subtract: v_rest).
+        v <- v_reset (reset zero; default v_rest) or v - n * reset_by (subtract; default threshold). A sample starts at
+        v = v_init (default v_reset; subtract: v_rest).
         n is 1, or with ``max_spikes`` above 1 (at most 255) the largest n <= max_spikes with v >= n * threshold; the output is then n.
-        With ``decay_current`` x is replaced by i <- decay_current * i + x. Threshold, floor, bias, reset_by: a number, per channel, or (c, y, x).
+        With ``decay_current`` x is replaced by i <- decay_current * i + x. Threshold, floor, bias, reset_by, v_init: a number, per
+        channel, or (c, y, x).
         spikingjelly's LIF(tau) is decay = 1 - 1/tau, input_scale = 1/tau.
         """
         shape = self._get(x, name).shape
@@ -328,20 +330,21 @@ class Network:
             raise ModelError(
                 f"layer {name}: max_spikes {max_spikes} with v_rest {v_rest}, v_reset {params['v_reset']}; thresholds are counted from 0"
             )
-        for label, value in (("threshold", threshold), ("floor", floor), ("bias", bias), ("reset_by", reset_by)):
+        for label, value in (("threshold", threshold), ("floor", floor), ("bias", bias), ("reset_by", reset_by), ("v_init", v_init)):
             params[label] = None if value is None else per_neuron(name, label, value, shape)
         return self._add(name, "lif", (x,), shape, params)
 
     def li(
         self, name: str, x: str, *, decay: float, bias: Any = None, v_rest: float = 0.0, input_scale: float = 1.0,
-        decay_current: float | None = None,
+        decay_current: float | None = None, v_init: Any = None,
     ) -> str:  # fmt: skip
-        """Leaky integrator that never fires, as the output of the network: its scores are v - v_rest after the last step. As ``lif`` without test."""
+        """Leaky integrator that never fires, as the output of the network: its scores are v - v_rest after the last step. As ``lif`` without test;
+        it starts at v_init (default v_rest)."""
         shape = self._get(x, name).shape
         params: dict[str, Any] = {
             "decay": share(name, "decay", decay), "decay_current": None if decay_current is None else share(name, "decay_current", decay_current),
             "bias": None if bias is None else per_neuron(name, "bias", bias, shape), "v_rest": number(name, "v_rest", v_rest),
-            "input_scale": number(name, "input_scale", input_scale),
+            "input_scale": number(name, "input_scale", input_scale), "v_init": None if v_init is None else per_neuron(name, "v_init", v_init, shape),
         }  # fmt: skip
         return self._add(name, "li", (x,), shape, params)
 

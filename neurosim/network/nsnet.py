@@ -15,7 +15,9 @@ from neurosim.files import read_zip, write_zip
 from neurosim.graph import Rounding
 from neurosim.network.layers import InputContract, Layer
 
-FORMAT, FORMAT_VERSION = "neurosim-network", 1
+FORMAT, FORMAT_VERSION = "neurosim-network", 2
+READABLE = (1, FORMAT_VERSION)
+"""Version 1: neurons start where they reset to (subtracting: where they rest)."""
 
 
 class Saved(Protocol):
@@ -55,7 +57,7 @@ def save_network(net: Saved, path: Path) -> None:
 def read_network(path: str | os.PathLike[str], make: Callable[..., N]) -> N:
     """What ``make``, the class Network, is from a ``.nsnet`` file; raises ModelError when it is missing, broken or of another version."""
     try:
-        header, arrays = read_zip(Path(path), FORMAT, FORMAT_VERSION, "save the network again with this version of neurosim")
+        header, arrays = read_zip(Path(path), FORMAT, READABLE, "save the network again with this version of neurosim")
     except ProgramError as error:
         raise ModelError(str(error)) from None
     try:

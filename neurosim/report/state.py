@@ -72,7 +72,7 @@ def membrane_figure(run: StoredRun, program: Program, neurons: Sequence[str], sa
     for axes, text in zip(panels, neurons, strict=True):
         q, address, name = find_neuron(run, program, text)
         replay = replay_neuron(program, events, q, address, sample if run.streamed else None)
-        times, values = [0], [0]
+        times, values = [0], [replay.v_init]
         for time, membrane, after in replay.history:
             times += [time, time]
             values += [membrane, after]

@@ -150,8 +150,8 @@ class Replay:
         self.low = -self.high - 1
         self.rounding = program.chip.rounding
         neuron = int(program.neuron_ptr[q]) + address
-        self.threshold, self.bias, self.floor, self.reset_by = (
-            int(column[neuron]) for column in (program.threshold, program.bias, program.floor, program.reset_by)
+        self.threshold, self.bias, self.floor, self.reset_by, self.v_init = (
+            int(column[neuron]) for column in (program.threshold, program.bias, program.floor, program.reset_by, program.v_init)
         )
         self.rule = [int(value) for value in program.slice_rule[q]]
         self._known: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
@@ -237,7 +237,7 @@ class _Stepped(Replay):
         touches = [t for t in self.served() if self.mine(t.step) and t.acts - self.base < steps]
         times, fired = self.recorded(), list[tuple[int, int, int]]()
         self.history = []
-        v = i = 0
+        v, i = self.v_init, 0
         for step in range(steps):
             now = [t for t in touches if t.acts - self.base == step]
             current, _ = step_current(i, sum(t.contribution for t in now), self.rule[R_DECAY_I], self.rounding, self.low, self.high)
@@ -269,7 +269,7 @@ class _Free(Replay):
         if len(started) and started["item"][0] == START and self.bias:
             bias = self.program.steps * self.bias
             touches.insert(0, _Touch(0, -1, -1, 0, 0, None, bias, bias))
-        times, v, last = self.recorded(), 0, 0
+        times, v, last = self.recorded(), self.v_init, 0
         period = self.program.chip.timing.leak
         fired: list[tuple[int, int, int]] = []
         self.history = []

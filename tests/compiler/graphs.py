@@ -45,7 +45,7 @@ def draw_map(draw: np.random.Generator, op: str, shape: Shape, span: int = 7) ->
 
 def draw_graph(seed: int, ops: list[str], steps: int = 2, delays: bool = True, loops: bool = False) -> Graph:
     """A chain of populations by the given ops with skips wherever shapes allow one, a host part, and a readout; ``loops``: some feed themselves."""
-    draw = np.random.default_rng(seed)
+    draw, starts = np.random.default_rng(seed), np.random.default_rng([seed, 1])
 
     def rule(shape: Shape) -> NeuronRule:
         return NeuronRule(
@@ -55,6 +55,7 @@ def draw_graph(seed: int, ops: list[str], steps: int = 2, delays: bool = True, l
             reset="subtract" if draw.random() < 0.5 else "zero",
             floor=np.full((1, 1, 1), -50) if draw.random() < 0.5 else None,
             strict=bool(draw.random() < 0.5),
+            v_init=starts.integers(-20, 60, shape) * (starts.random(shape) < 0.5) if starts.random() < 0.5 else None,
         )
 
     shape: Shape = (int(draw.integers(1, 5)), int(draw.integers(3, 7)), int(draw.integers(3, 7)))

@@ -45,7 +45,7 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False, ops: boo
         source = draw(st.sampled_from([p for p in populations if p.kind in ("input", "spiking")][-3:]))
         shape = (draw(st.integers(1, 4)), 1, 1)
         rule = draw(rules(shape, sync, chip, scale, weights))
-        rule = NeuronRule(threshold=np.ones((1, 1, 1), np.int64), bias=rule.bias, decay=rule.decay)
+        rule = NeuronRule(threshold=np.ones((1, 1, 1), np.int64), bias=rule.bias, decay=rule.decay, v_init=rule.v_init)
         populations.append(Population("out", shape, "readout", rule, scale=np.ones(shape[0])))
         linear = draw(maps(source.shape, shape, scale, weights))
         projections.append(Projection(source.name, "out", linear, draw(delays()), draw(st.integers(0, 1)), layers=("out",)))

@@ -32,6 +32,7 @@ def rules(draw: st.DrawFn, shape: Shape, sync: str, chip: Chip, scale: int, weig
     current = sync != "free" and draw(st.integers(0, 3)) == 0
     threshold = weights.integers(1, top + 1, form)
     reset_by = weights.integers(1, top + 1, form) if subtract and draw(st.booleans()) else None
+    v_init = np.clip(weights.integers(-top, 2 * top + 1, form), -limit, limit) if draw(st.integers(0, 2)) == 0 else None  # also above threshold
     most = draw(st.sampled_from(SPIKES))
     if reset_by is not None and np.any(reset_by > 2 * threshold):
         most = 1  # several resets could leave the membrane's word; graphs refuse it
@@ -45,6 +46,7 @@ def rules(draw: st.DrawFn, shape: Shape, sync: str, chip: Chip, scale: int, weig
         strict=draw(st.booleans()),
         decay_current=4096 - draw(st.sampled_from([0, 2048, 700])) if current else None,
         max_spikes=most,
+        v_init=v_init,
     )
 
 

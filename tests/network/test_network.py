@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from neurosim.errors import ModelError
+from neurosim.files import read_zip, write_zip
 from neurosim.golden import run_network
 from neurosim.network import Network, load_network
 from tests.networks import residual_net
@@ -35,6 +36,7 @@ MISTAKES: dict[str, tuple[Callable[[Network], object], str]] = {
     "unknown": (lambda n: n.mean("m", "imgae"), "did you mean 'image'"),
     "reset": (lambda n: n.lif("l", "image", reset="soft"), "reset 'soft'"),  # type: ignore[arg-type]
     "decay": (lambda n: n.lif("l", "image", decay=1.5), "decay 1.5 must lie in 0..1"),
+    "start": (lambda n: n.lif("l", "image", v_init=np.zeros((2, 8, 1))), r"l: v_init has shape \(2, 8, 1\), wanted a number, \(2,\) or \(2, 8, 8\)"),
     "threshold": (lambda n: n.lif("l", "image", threshold=[1, 2, 3]), r"threshold has shape \(3,\)"),
     "second input": (lambda n: n.input("other", (1, 1, 1)), "has the input 'image' already"),
     "output": (lambda n: n.output("image"), r"output image has shape \(2, 8, 8\)"),
@@ -118,3 +120,20 @@ def test_sparse_maps_biases_and_notes(tmp_path: Path) -> None:
             net.sparse("other", x, indptr, targets, [1.0], (3, 1, 1))
     with pytest.raises(ModelError, match="NaN"):
         net.sparse("other", x, [0, 1, 1, 1, 1], [0], [np.nan], (3, 1, 1))
+
+
+def test_files_of_version_1_begin_where_neurons_reset_to(tmp_path: Path) -> None:
+    """They have no v_init; a file of the present version keeps it."""
+    net = Network("start", 2)
+    x = net.flatten("flat", net.spikes_input("in", (1, 1, 1)))
+    net.output(net.lif("lif", x, decay=1.0, threshold=3.0, v_init=2.0))
+    net.save(tmp_path / "b.nsnet")
+    header, arrays = read_zip(tmp_path / "b.nsnet", "neurosim-network", (2,), "")
+    del arrays["2.v_init"]
+    write_zip(tmp_path / "a.nsnet", header | {"version": 1}, arrays)
+    events = np.ones((1, 2, 1, 1, 1), np.uint8)
+    for name, fires in (("b", [1, 0]), ("a", [0, 0])):
+        assert run_network(load_network(tmp_path / f"{name}.nsnet"), events).spikes["lif"].ravel().tolist() == fires
+    write_zip(tmp_path / "c.nsnet", header | {"version": 3}, arrays)
+    with pytest.raises(ModelError, match="version 3 of neurosim-network, this neurosim reads version 1 and 2"):
+        load_network(tmp_path / "c.nsnet")

@@ -63,7 +63,7 @@ def test_the_parts_of_every_drawn_latency_add_up_to_it(sync: str) -> None:
             assert held == result.server["blocked_ps"].sum()
 
     run = settings(max_examples=max(1, EXAMPLES // 3))(given(cases(sync))(check))
-    (run if ASKED else seed(1)(run))()
+    (run if ASKED else seed(2)(run))()
     assert {"service", "hop", "link", "fifo", "credit", "window", "port"} <= parts
     assert {"free": set(), "wavefront": {"bank", "wire", "readout"}, "barrier": {"barrier", "readout"}}[sync] <= parts
 

@@ -119,6 +119,8 @@ def core_bits(program: Program, core: int) -> int:
             held.append(program.threshold)
             if rule[R_RESET]:
                 held.append(program.reset_by)
+        if np.any(program.v_init[first:last]):
+            held.append(program.v_init)
         for values in held:
             grid = values[first:last].reshape(-1, int(box[1] - box[0]))
             bits += words.state_bits * (grid.shape[1] if np.all(grid == grid[:1]) else grid.size)

@@ -65,8 +65,8 @@ def _structure(program: Program, graph: Graph) -> None:
     sources, routes, entries = len(program.source_population), len(program.route_core), len(program.entry)
     lengths = {
         "slice_population": slices, "slice_box": slices, "slice_rule": slices, "neuron_ptr": slices + 1, "threshold": neurons, "bias": neurons,
-        "floor": neurons, "reset_by": neurons, "source_box": sources, "source_shape": sources, "source_port": sources, "route_ptr": sources + 1,
-        "route_box": routes, "entry_ptr": routes + 1,
+        "floor": neurons, "reset_by": neurons, "v_init": neurons, "source_box": sources, "source_shape": sources, "source_port": sources,
+        "route_ptr": sources + 1, "route_box": routes, "entry_ptr": routes + 1,
     }  # fmt: skip
     for name, length in lengths.items():
         if len(getattr(program, name)) != length:
@@ -120,7 +120,7 @@ def _coverage(program: Program, graph: Graph) -> None:
 
 
 def _rules(program: Program, graph: Graph) -> None:
-    """Decays, test, reset of every slice; threshold, bias, floor and reset_by of every neuron."""
+    """Decays, test, reset of every slice; threshold, bias, floor, reset_by and v_init of every neuron."""
     for q in range(program.slices):
         population = graph.populations[int(program.slice_population[q])]
         rule, readout = population.rule, population.kind == "readout"
@@ -139,6 +139,7 @@ def _rules(program: Program, graph: Graph) -> None:
             "bias": zero if rule is None else rule.bias,
             "floor": np.full(1, NO_FLOOR) if rule is None or rule.floor is None else rule.floor,
             "reset_by": threshold if rule is None or rule.reset_by is None or readout else rule.reset_by,
+            "v_init": zero if rule is None or rule.v_init is None else rule.v_init,
         }
         for name, value in arrays.items():
             part = np.moveaxis(np.broadcast_to(value, population.shape)[c0:c1, y0:y1, x0:x1], 0, 2).reshape(-1)

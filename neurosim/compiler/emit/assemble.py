@@ -47,7 +47,7 @@ def assemble(
     populations = [graph.populations[piece.population] for piece in mapping.slices]
     boxes = [piece.box for piece in mapping.slices]
     parameters = [_parameters(population, box) for population, box in zip(populations, boxes, strict=True)]
-    columns = [np.concatenate([np.zeros(0, np.int64)] + [p[k] for p in parameters]) for k in range(4)]
+    columns = [np.concatenate([np.zeros(0, np.int64)] + [p[k] for p in parameters]) for k in range(5)]
     header = {
         "name": graph.name,
         "network": graph.name,
@@ -85,6 +85,7 @@ def assemble(
         bias=columns[1],
         floor=columns[2],
         reset_by=columns[3],
+        v_init=columns[4],
         **region_arrays(graph, mapping.slices),
         **vars(routes),
         **vars(fabric),
@@ -115,16 +116,16 @@ def _rule(population: Population, banks: int) -> list[int]:
     return [DECAY_ONE - rule.decay, decay_i, int(rule.strict), reset, int(population.kind == "readout"), banks, rule.max_spikes]
 
 
-def _parameters(population: Population, box: Box) -> tuple[I64, I64, I64, I64]:
-    """Threshold, bias, floor and reset_by of the neurons of a box, in local order. A readout is never tested: threshold and reset_by 0."""
+def _parameters(population: Population, box: Box) -> tuple[I64, ...]:
+    """Threshold, bias, floor, reset_by, v_init of the neurons of a box, in local order. A readout is never tested: threshold and reset_by 0."""
     rule = rule_of(population)
     readout = population.kind == "readout"
     threshold = np.zeros(1, np.int64) if readout else rule.threshold
     reset_by = threshold if rule.reset_by is None or readout else rule.reset_by
     floor = np.array([NO_FLOOR], np.int64) if rule.floor is None else rule.floor
-    values = (("threshold", threshold), ("bias", rule.bias), ("floor", floor), ("reset_by", reset_by))
-    expanded = tuple(_expand(population, box, name, np.asarray(value)) for name, value in values)
-    return expanded[0], expanded[1], expanded[2], expanded[3]
+    start = np.zeros(1, np.int64) if rule.v_init is None else rule.v_init
+    values = (("threshold", threshold), ("bias", rule.bias), ("floor", floor), ("reset_by", reset_by), ("v_init", start))
+    return tuple(_expand(population, box, name, np.asarray(value)) for name, value in values)
 
 
 def _expand(population: Population, box: Box, name: str, value: NDArray[Any]) -> I64:

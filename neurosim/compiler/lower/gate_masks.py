@@ -97,8 +97,8 @@ def _count(lif: dict[str, Any], gate: dict[str, Any], unit: float, steps: int) -
     thresholds = np.unique(lif["threshold"])
     if len(thresholds) > 1:
         return "its thresholds differ"
-    if lif["v_rest"] or lif["v_reset"] or lif["floor"] is not None or lif["decay_current"]:
-        return "it has a resting or reset potential, a floor or a synaptic current"
+    if lif["v_rest"] or lif["v_reset"] or lif["floor"] is not None or lif["decay_current"] or np.any(lif.get("v_init") or 0):
+        return "it has a resting, reset or start potential, a floor or a synaptic current"
     if gate["count"] != 1 or lif["max_spikes"] != 1:
         return "the gate counts its spikes"
     threshold, strict, decay = float(thresholds[0]), lif["strict"], lif["decay"]

@@ -58,6 +58,8 @@ class Log:
         notes = []
         if p["v_rest"] != 0 or p.get("v_reset", 0) != 0:
             notes.append(f"potentials shifted so that it {'resets' if p.get('reset') == 'zero' else 'rests'} at 0")
+        if p.get("v_init") is not None:
+            notes.append("starts every sample at a membrane of its own")
         if p["input_scale"] != 1:
             notes.append(f"input scale {p['input_scale']:.6g} folded into the weights before it")
         return Rewrite(layer.name, layer.op, "rewritten" if notes else "native", "; ".join(notes) or "a population of neurons")

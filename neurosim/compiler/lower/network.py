@@ -20,7 +20,7 @@ from neurosim.compiler.lower.log import Log
 from neurosim.compiler.lower.stages import Place, Reshape, Stage, append, identity
 from neurosim.compiler.lower.state import State
 from neurosim.errors import UnsupportedLayer
-from neurosim.golden.network import linear_layer
+from neurosim.golden.network import linear_layer, start_membrane
 from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Rewrite, Shape, Sparse, SumPool, TokenMix
 from neurosim.network import Layer, Network
 from neurosim.network.layers import EVENT_OPS
@@ -189,11 +189,12 @@ class _Lowering:
             )
         shifted = p["reset"] == "subtract" and origin != 0
         reset_by = p["threshold"] if p["reset_by"] is None and shifted else p["reset_by"]  # the default is the threshold before the shift
+        start = np.asarray(start_membrane(layer) - origin)
         total = bias + (1 - p["decay"]) * (p["v_rest"] - origin) + (0.0 if p["bias"] is None else p["bias"])
         return NeuronRule(
             threshold, _compact(_whole(total, layer.shape)), self._fraction(layer, "decay"), p["reset"], reset_by, floor, p["strict"],
             self._fraction(layer, "decay_current") if p["decay_current"] else None,  # one that keeps nothing is its input
-            p["max_spikes"],
+            p["max_spikes"], start if np.any(start) else None,
         )  # fmt: skip
 
     def _fraction(self, layer: Layer, key: str) -> int:
@@ -229,6 +230,7 @@ class _Lowering:
             rule = NeuronRule(
                 np.ones((1, 1, 1)), bias if p["bias"] is None else bias + p["bias"], self._fraction(layer, "decay"),
                 decay_current=self._fraction(layer, "decay_current") if p["decay_current"] else None,
+                v_init=None if p.get("v_init") is None else p["v_init"] - p["v_rest"],
             )  # fmt: skip
             self.state.projections += self.state.project(name, layer.shape, terms)
             self.populations[name] = Population(name, layer.shape, "readout", rule)

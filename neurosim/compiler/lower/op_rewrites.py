@@ -89,7 +89,7 @@ def obstacle(graph: Graph, population: Population) -> str:
                 return "several spikes per neuron and step come out of it"
             if any(not p.operand for p in graph.into(population.name)):
                 return "something is added behind the max-pool"
-            arrays = (rule.threshold, rule.bias, rule.floor, rule.reset_by)
+            arrays = (rule.threshold, rule.bias, rule.floor, rule.reset_by, rule.v_init)
             if any(a is not None and np.ndim(a) == 3 and np.shape(a)[1:] != (1, 1) for a in arrays):
                 return "the thresholds or biases behind the max-pool differ from pixel to pixel"
             return ""

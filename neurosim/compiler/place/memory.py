@@ -1,9 +1,9 @@
 """What a slice and a core hold, in bits. The audit counts the same from the Program, on its own.
 
 A slice holds, per neuron, its state (twice with a synaptic current) and, in the stepped disciplines, one word of ``acc_bits`` per bank (the cells
-of extra ops are counted as docs/machine.md section 12 says); threshold, bias, floor and reset_by in words of ``state_bits``, one per channel where
-they are constant over the slice's pixels and one per neuron where not; the weights of its entries. A core holds its slices, each weight block once,
-and 64 bits per route of its slices. Words of a sparse map: 16 bits per target, 32 per row.
+of extra ops are counted as docs/machine.md section 12 says); threshold, bias, floor, reset_by and v_init in words of ``state_bits``, one per
+channel where they are constant over the slice's pixels and one per neuron where not; the weights of its entries. A core holds its slices, each
+weight block once, and 64 bits per route of its slices. Words of a sparse map: 16 bits per target, 32 per row.
 """
 
 from __future__ import annotations
@@ -140,6 +140,10 @@ def _parameter_words(population: Population, box: Box) -> int:
         values.append(rule.threshold)
         if rule.reset == "subtract":
             values.append(rule.threshold if rule.reset_by is None else rule.reset_by)
+    if rule.v_init is not None:
+        start = np.broadcast_to(np.asarray(rule.v_init), population.shape)
+        if np.any(start[box[0] : box[1], box[2] : box[3], box[4] : box[5]]):  # a slice that starts at 0 needs no words for it
+            values.append(rule.v_init)
     return sum(_words(np.broadcast_to(np.asarray(value), population.shape), box) for value in values)
 
 

@@ -1,8 +1,8 @@
 """Populations whose numbers are whole already: they go to the chip as they are, one unit worth 1, nothing rounded.
 
 That is so for networks of integers (``Network(integers=...)``), whose decays are meant to round on the chip, and for any other population whose
-weights, threshold, bias and floor are whole and whose decays are 0 or 1, so that real and integer arithmetic agree. Of every projection the power
-of two common to its weights becomes its shift. A readout that counts over T steps has units of 1 / T.
+weights, threshold, bias, floor and start are whole and whose decays are 0 or 1, so that real and integer arithmetic agree. Of every projection the
+power of two common to its weights becomes its shift. A readout that counts over T steps has units of 1 / T.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _is_whole(value: NDArray[np.generic], unit: float) -> bool:
 def _parameters(population: Population) -> list[NDArray[np.generic]]:
     rule = population.rule
     assert rule is not None
-    values = [rule.bias, rule.floor, *(() if population.kind == "readout" else (rule.threshold, rule.reset_by))]
+    values = [rule.bias, rule.floor, rule.v_init, *(() if population.kind == "readout" else (rule.threshold, rule.reset_by))]
     return [np.asarray(value) for value in values if value is not None]
 
 
@@ -85,6 +85,7 @@ def _integer_rule(population: Population, unit: float) -> NeuronRule:
         bias=whole(rule.bias),
         reset_by=None if rule.reset_by is None else whole(rule.reset_by),
         floor=None if rule.floor is None else whole(rule.floor),
+        v_init=None if rule.v_init is None else whole(rule.v_init),
     )
 
 
@@ -106,7 +107,7 @@ def _misfit(graph: Graph, population: Population, into: list[Projection], chip: 
     limit = 2 ** (a.state_bits - 1) - 1
     largest = int(largest_parameter(population, rule).max())
     if largest > limit:
-        return f"threshold, bias or floor reach {largest}, the limit of {a.state_bits} bits is {limit}"
+        return f"threshold, bias, floor or v_init reach {largest}, the limit of {a.state_bits} bits is {limit}"
     for total in bank_sums(graph, population, into, a.acc_bits, (0, 0)):
         if total.value > min(total.limit, HEADROOM * 2**11):
             return f"{total.what} can reach {total.value:.0f}, its word holds {total.limit:.0f}"

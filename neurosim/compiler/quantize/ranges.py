@@ -85,14 +85,18 @@ def membrane_bound(population: Population, bounds: Reach, steps: int) -> Floats:
     up, down = up + np.maximum(bias, 0), down + np.maximum(-bias, 0)
     growth = _growth(rule.decay, steps)
     accumulates = population.kind == "readout" or rule.reset == "subtract"
-    highest = up * growth if accumulates else np.asarray(rule.threshold, np.float64) + up
-    lowest = down * growth if rule.floor is None else np.minimum(down * growth, down - np.asarray(rule.floor, np.float64))
+    start = np.zeros(1) if rule.v_init is None else np.asarray(rule.v_init, np.float64)  # no decay makes it larger
+    above, below = np.maximum(start, 0), np.maximum(-start, 0)
+    highest = up * growth + above if accumulates else np.maximum(np.asarray(rule.threshold, np.float64), above) + up
+    lowest = down * growth + below
+    if rule.floor is not None:
+        lowest = np.minimum(lowest, down + np.maximum(-np.asarray(rule.floor, np.float64), below))
     return np.maximum(np.maximum(highest, lowest), largest_parameter(population, rule))
 
 
 def largest_parameter(population: Population, rule: NeuronRule) -> Floats:
-    """Largest absolute value among threshold, bias, floor and reset_by of each neuron."""
-    values = [rule.bias] if population.kind == "readout" else [rule.threshold, rule.bias, rule.floor, rule.reset_by]
+    """Largest absolute value among threshold, bias, floor, reset_by and v_init of each neuron."""
+    values = [rule.bias, rule.v_init] if population.kind == "readout" else [rule.threshold, rule.bias, rule.floor, rule.reset_by, rule.v_init]
     result = np.zeros(population.shape)
     for value in values:
         if value is not None:

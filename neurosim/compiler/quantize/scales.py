@@ -297,6 +297,7 @@ class _Work:
         integer = NeuronRule(
             threshold, whole(rule.bias), rule.decay, rule.reset, None if rule.reset_by is None else whole(rule.reset_by),
             None if rule.floor is None else whole(rule.floor), rule.strict, rule.decay_current, rule.max_spikes,
+            None if rule.v_init is None else whole(rule.v_init),
         )  # fmt: skip
         op = self.population.op
         if isinstance(op, Coincidence):

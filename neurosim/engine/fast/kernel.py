@@ -43,8 +43,8 @@ def rules_digest(package: Path = Path(neurosim.__file__).parent) -> int:
 def _build(rules: int) -> Callable[..., int]:
     def kernel(  # type: ignore[no-untyped-def]  # seventy arrays, typed by numba
         budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, op, ox, cell, so, rt,
-        en, axis, index, w8, w32, mk, up, dn, co, csl, need, ring, v, cur, v32, cur32, tlast, thr, bias, flo, rby, flat, high, floor32, bias32, acc32,
-        acc64, touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,
+        en, axis, index, w8, w32, mk, up, dn, co, csl, need, ring, v, cur, v32, cur32, tlast, thr, bias, flo, rby, ini, flat, high, floor32, bias32,
+        ini32, acc32, acc64, touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,
     ):  # fmt: skip
         left = budget + rules * 0  # the one use that makes the digest part of numba's key
         margin, router0, free = par[P_MARGIN], par[P_ROUTER0], par[P_FREE]
@@ -89,8 +89,8 @@ def _build(rules: int) -> Callable[..., int]:
             elif kind == SOMA:
                 soma(
                     par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, sl, op, ox, cell, up, dn,
-                    ring, need, co, csl, buf, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched, scores,
-                    rank, station, time,
+                    ring, need, co, csl, buf, v, cur, v32, cur32, thr, bias, flo, rby, ini, flat, high, floor32, bias32, ini32, acc32, acc64, touched,
+                    scores, rank, station, time,
                 )  # fmt: skip
             elif kind == PORT:
                 port(

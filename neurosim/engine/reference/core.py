@@ -20,7 +20,7 @@ class Core(AxonIn):
         self.slices = self.plan.slices_of[number]
         self.parameters = {q: self.plan.parameters(q) for q in self.slices}
         self.rule = {q: self.plan.program.slice_rule[q].tolist() for q in self.slices}
-        self.v = {q: [0] * machine.neurons(q) for q in self.slices}
+        self.v = {q: list(self.parameters[q]["v_init"]) for q in self.slices}
         self.touched = {q: [0] * machine.neurons(q) for q in self.slices}  # start of the last service that touched the neuron
         plan, given = self.plan, self.parameters
         self.ops = {

@@ -144,4 +144,4 @@ class Plan:
         """Neuron parameters of a slice as Python integers."""
         program = self.program
         a, b = int(program.neuron_ptr[q]), int(program.neuron_ptr[q + 1])
-        return {name: getattr(program, name)[a:b].tolist() for name in ("threshold", "bias", "floor", "reset_by")}
+        return {name: getattr(program, name)[a:b].tolist() for name in ("threshold", "bias", "floor", "reset_by", "v_init")}

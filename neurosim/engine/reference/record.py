@@ -223,7 +223,10 @@ class Recorder:
         changes: dict[int, list[tuple[int, int, Service, dict[int, list[int]]]]] = {}
         for change in sorted(self._readout, key=lambda entry: entry[:2]):
             changes.setdefault(self.sample_of(0, change[0]), []).append(change)
-        membranes, best = np.zeros(self.plan.classes, np.int64), 0
+        membranes = np.zeros(self.plan.classes, np.int64)
+        for q, places in self.plan.readout.items():
+            membranes[places] = self.plan.parameters(q)["v_init"]
+        best = int(membranes.argmax()) if len(membranes) else 0
         for sample in range(len(self.start)) if self.windows else [self.sample]:
             for start, _, service, touched in changes.get(sample, []):
                 for q, values in touched.items():

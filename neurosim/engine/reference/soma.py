@@ -18,7 +18,7 @@ class StepSoma(Station):
         super().__init__(machine, number)
         self.server = Server(self, self.plan.sender(number) - 1, spacing=self.plan.time["put"], put_rows=True)
         self.slices = self.plan.slices_of[number]
-        self.v = {q: [0] * machine.neurons(q) for q in self.slices}
+        self.v = {q: self.plan.parameters(q)["v_init"] for q in self.slices}
         self.i = {q: [0] * machine.neurons(q) for q in self.slices}
         self.latch: dict[int, dict[int, int]] = {q: {} for q in self.slices}  # of latched gates: sums by mask cell
 
@@ -44,7 +44,7 @@ class StepSoma(Station):
         neurons = self.machine.neurons(q)
         parameters = self.plan.parameters(q)
         if step == 0:  # the slice resets itself before step 0 of each sample
-            self.v[q], self.i[q] = [0] * neurons, [0] * neurons
+            self.v[q], self.i[q] = parameters["v_init"], [0] * neurons
             self.latch[q].clear()
         inputs, touched, elapsed, words = self.gather(q, bank)
         v, i, bias = self.v[q], self.i[q], parameters["bias"]

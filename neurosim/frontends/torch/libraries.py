@@ -182,9 +182,7 @@ def _norse(module: Any, box: bool) -> Rule:
         "layout": "step" if type(module).__name__.endswith("Cell") else "time",
     }  # fmt: skip
     if rule["v_rest"] != rule["v_reset"]:
-        raise _refuse(
-            module, "it starts at v_leak and resets to another potential", f"v_reset {rule['v_reset']}", f"v_leak {rule['v_rest']}", "use equal ones"
-        )
+        rule["v_init"] = rule["v_rest"]
     if box and getattr(getattr(p, "reset_method", None), "__name__", "reset_value") != "reset_value":
         raise _refuse(module, "its reset is no reset to a value", p.reset_method.__name__, "reset_value", "use reset_value")
     functional = sys.modules["norse.torch.functional." + ("lif_box" if box else "lif")]

@@ -22,7 +22,7 @@ LAYOUTS = {
 }
 LIF_KEYS = (
     "decay", "threshold", "reset", "strict", "floor", "bias", "v_rest", "v_reset", "reset_by", "input_scale", "decay_current",
-    "max_spikes",
+    "max_spikes", "v_init",
 )  # fmt: skip
 MAX_SPIKES = 255
 """Most spikes that a neuron may fire in one step: the largest value of a packet."""

@@ -19,7 +19,7 @@ from neurosim.frontends.torch.options import Axes
 from neurosim.frontends.torch.values import layer_shape
 from neurosim.frontends.torch.walk import per_neuron
 from neurosim.golden import run_network
-from neurosim.golden.network import step_lif
+from neurosim.golden.network import start_membrane, step_lif
 from neurosim.graph import Shape
 from neurosim.network import Layer, Network
 
@@ -64,7 +64,7 @@ def _try_rule(neuron: Neuron, module: Any, layer: Layer, form: Shape, inner: tup
     ranges = RANGES if layer.params["max_spikes"] == 1 else MANY
     currents = rng.uniform(*ranges[trial % len(ranges)], (steps, *form)) * threshold / scale
     # v of the first step is then the threshold to the last bit
-    exact = scale == 2.0 ** round(math.log2(abs(scale))) and layer.params["v_rest"] == 0 == layer.params["v_reset"]
+    exact = scale == 2.0 ** round(math.log2(abs(scale))) and layer.params["v_rest"] == 0 and not np.any(start_membrane(layer))
     if exact:
         currents[0, :, :, ::3] = (threshold / scale)[:, :, ::3]
     state: tuple[dict[str, Any], dict[str, Any]] = ({}, {})

@@ -44,14 +44,17 @@ def _graph() -> Graph:
         return values * draw.choice([-1, 1], size)
 
     rule = NeuronRule(draw.integers(5, 40, (4, 1, 1)), draw.integers(-2, 3, (4, 6, 6)), decay=2048, reset="subtract", floor=np.full((1, 1, 1), -60))
+    begins = replace(rule, v_init=draw.integers(-9, 90, (4, 6, 6)) * (np.arange(6) > 2))  # slices that begin at 0 and others
     populations = (
         Population("image", (1, 6, 6), "analog"),
         Population("enc", (2, 6, 6), "spiking", NeuronRule(np.full((1, 1, 1), 9), np.zeros((1, 1, 1), np.int64)), host=True),
-        Population("conv", (4, 6, 6), "spiking", rule),
+        Population("conv", (4, 6, 6), "spiking", begins),
         Population("mix", (4, 6, 6), "spiking", rule),
         Population("pool", (4, 3, 3), "spiking", replace(rule, bias=np.zeros((1, 1, 1), np.int64))),
         Population("sparse", (4, 3, 3), "spiking", replace(rule, bias=np.zeros((1, 1, 1), np.int64))),
-        Population("out", (5, 1, 1), "readout", NeuronRule(np.zeros((1, 1, 1), np.int64), np.arange(5).reshape(5, 1, 1))),
+        Population(
+            "out", (5, 1, 1), "readout", NeuronRule(np.zeros((1, 1, 1), np.int64), np.arange(5).reshape(5, 1, 1), v_init=np.full((1, 1, 1), 4))
+        ),
     )
     projections = (
         Projection("image", "enc", Conv2d(w(2, 1, 1, 1))),
@@ -154,6 +157,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "bias": (_set("bias", (5,), lambda v: v - 1), "bias of neuron"),
     "floor": (_set("floor", (40,), lambda v: v + 1), "floor of neuron"),
     "reset": (_set("reset_by", (3,), lambda v: v + 1), "reset_by of neuron"),
+    "start": (_set("v_init", (3,), lambda v: v + 1), "v_init of neuron"),
     "strictness": (_set("slice_rule", (1, R_STRICT), lambda v: 1 - v), "rule"),
     "too few banks": (_set("slice_rule", (7, R_BANKS), lambda v: 1), "banks|bytes"),
     "too many banks": (_set("slice_rule", (7, R_BANKS), lambda v: 99), "banks|bytes"),

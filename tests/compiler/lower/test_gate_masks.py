@@ -47,6 +47,7 @@ KEPT = {
     "several thresholds": (4, {**MEMORYLESS, "threshold": np.array([[[0.5], [1.0], [0.5]]])}, {}, "thresholds differ"),
     "negative weights": (4, MEMORYLESS, {"weight": -1.0}, "whole multiples"),
     "floor": (4, {**MEMORYLESS, "floor": -1.0}, {}, "a floor"),
+    "start": (4, {**MEMORYLESS, "v_init": 0.25}, {}, "a resting, reset or start potential"),
     "several spikes": (4, {**MEMORYLESS, "max_spikes": 2}, {}, "counts its spikes"),
     "latched by a step": (4, {**MEMORYLESS, "threshold": 1.0}, {"latched": True}, "not by their sum"),
 }

@@ -81,7 +81,7 @@ def test_narrow_states_saturate_as_the_machine_does() -> None:
     [
         (integer_net(factor=3, largest=127), (), "weights from in reach"),
         (integer_net(), ("arithmetic.max_shift=5",), "weights from in reach"),
-        (integer_net(), ("arithmetic.state_bits=12",), "threshold, bias or floor reach 3840, the limit of 12 bits is 2047"),
+        (integer_net(), ("arithmetic.state_bits=12",), "threshold, bias, floor or v_init reach 3840, the limit of 12 bits is 2047"),
         (integer_net(), ("arithmetic.acc_bits=14",), "its word holds 8191"),
     ],
 )

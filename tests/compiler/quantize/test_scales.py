@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from neurosim.compiler.quantize.ranges import membrane_bound, over_channels, spa
 from neurosim.compiler.quantize.scales import quantize
 from neurosim.compiler.quantize.sums import reach
 from neurosim.golden import run_graph
-from neurosim.graph import Dense, Sparse
+from neurosim.graph import Dense, Graph, Sparse
 from neurosim.network import Network
 from tests.networks import drawn_networks, dyadic, residual_net
 
@@ -57,7 +58,8 @@ def test_words_of_the_chip_hold_every_number(case: tuple[Network, NDArray[Any]])
         for population in integer.populations:
             if population.rule is None or population.host:
                 continue
-            for value in (population.rule.threshold, population.rule.bias, population.rule.floor, population.rule.reset_by):
+            rule = population.rule
+            for value in (rule.threshold, rule.bias, rule.floor, rule.reset_by, rule.v_init):
                 assert value is None or np.abs(value).max() < 2 ** (a.state_bits - 1)
             up, down = np.zeros(population.shape), np.zeros(population.shape)
             for p in integer.into(population.name):
@@ -120,6 +122,36 @@ def test_bounds_hold_for_the_worst_input() -> None:
     scores = run_graph(graph, data).scores
     bound = membrane_bound(graph.population("head"), reach(graph, graph.population("head"), (0, 255)), 3)
     np.testing.assert_allclose([scores[0, 0], -scores[0, 1]], bound.ravel())
+    # what a sample begins with adds to it: a membrane that keeps all of it, one that fires in its first step, one held by a floor
+    begins = graph.with_(
+        populations=tuple(replace(p, rule=p.rule and replace(p.rule, v_init=np.array([[[7.0]], [[-7.0]]]))) for p in graph.populations)
+    )
+    scores = run_graph(begins, data).scores
+    np.testing.assert_allclose([scores[0, 0], -scores[0, 1]], _bound(begins, "head", 3))
+    for more, first, most in (({}, 9.0, 9.0 + 0.5), ({"floor": -1.0}, -9.0, 9.0 + 0.25), ({"reset": "subtract"}, 3.0, 3.0 + 2 * 0.5)):
+        net = Network("start", steps=2)
+        x = net.linear("w", net.spikes_input("in", (2, 1, 1)), np.array([[0.5, -0.25]]))
+        net.output(net.lif("lif", x, decay=1.0, v_init=first, **more))
+        np.testing.assert_allclose(_bound(lower(net), "lif", 2), [most])
+
+
+def _bound(graph: Graph, name: str, steps: int) -> NDArray[np.float64]:
+    population = graph.population(name)
+    return membrane_bound(population, reach(graph, population, (0, 255)), steps).ravel()
+
+
+def test_a_start_too_large_for_the_words_coarsens_them() -> None:
+    """Quantised like a threshold: in units of the scale, which grows until the start fits the state."""
+    net = Network("start", steps=2)
+    x = net.linear("w", net.spikes_input("in", (2, 1, 1)), np.array([[0.37, -0.25]]))
+    net.output(net.lif("lif", x, decay=0.75, v_init=1000.0))
+    integer, _ = quantize(lower(net), load_chip("async-mesh", ["arithmetic.state_bits=12"]))
+    population = integer.population("lif")
+    assert population.rule is not None
+    assert population.scale is not None
+    start = int(np.max(population.rule.v_init))  # type: ignore[arg-type]
+    assert 1024 < start <= 2047
+    np.testing.assert_allclose(start * population.scale, 1000.0, rtol=1e-3)
 
 
 def test_narrow_words_are_reported() -> None:

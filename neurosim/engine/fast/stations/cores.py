@@ -127,7 +127,8 @@ def synapse(
 def soma(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, rows: A, spk: A, smp: A,
     sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, up: A, dn: A, ring: A, need: A, co: A, csl: A, buf: A, v: A, cur: A, v32: A, cur32: A, thr: A,
-    bias: A, flo: A, rby: A, flat: A, high: A, floor32: A, bias32: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int, time: int,
+    bias: A, flo: A, rby: A, ini: A, flat: A, high: A, floor32: A, bias32: A, ini32: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int,
+    time: int,
 ) -> None:  # fmt: skip
     """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires.
 
@@ -168,8 +169,8 @@ def soma(
         begin(par, sv, s, time, s)
         sv[s].open = 1
         run_step(
-            par, sv, pk, sl, op, ox, cell, ring, co, cc, v, cur, v32, cur32, thr, bias, flo, rby, flat, high, floor32, bias32, acc32, acc64, touched,
-            buf, s, best,
+            par, sv, pk, sl, op, ox, cell, ring, co, cc, v, cur, v32, cur32, thr, bias, flo, rby, ini, flat, high, floor32, bias32, ini32, acc32,
+            acc64, touched, buf, s, best,
         )  # fmt: skip
         step = sl[best, S_NEXT] - 1
         if sl[best, S_READOUT] != 0 and step % par[P_STEPS] == par[P_STEPS] - 1:

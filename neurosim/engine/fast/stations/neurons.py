@@ -28,7 +28,7 @@ from neurosim.engine.fast.base.simd import (
     wide,
 )  # fmt: skip
 from neurosim.engine.fast.tables.columns import *
-from neurosim.engine.fast.tables.maps import Z_BIAS, Z_FLAT, Z_FLOOR, Z_THRESHOLD
+from neurosim.engine.fast.tables.maps import Z_BIAS, Z_FLAT, Z_FLOOR, Z_START, Z_THRESHOLD
 
 A = NDArray[Any]
 
@@ -62,8 +62,8 @@ def result_row(buf: A, at: int, q: int, address: int, nominal: int, value: int) 
 
 @jit
 def step_narrow(
-    par: A, sl: A, flat: A, v: A, cur: A, high: A, floor32: A, bias32: A, thr: A, rby: A, bank: A, buf: A, q: int, first: int, fresh: bool,
-    late: int, at: int,
+    par: A, sl: A, flat: A, v: A, cur: A, high: A, floor32: A, bias32: A, ini32: A, thr: A, rby: A, bank: A, buf: A, q: int, first: int,
+    fresh: bool, late: int, at: int,
 ) -> tuple[int, int, int, int, int]:  # fmt: skip
     """Step of slice ``q`` on the int32 bank that begins at ``first``, of which its own cells are left clear; ``late``: its neurons' first share.
 
@@ -76,6 +76,7 @@ def step_narrow(
     nothing, bottom, top, wrap = splat(0), splat(par[P_LOW]), splat(par[P_HIGH]), splat(par[P_WRAP] - 32)
     same, strict, most = flat[q, Z_FLAT] != 0, sl[q, S_STRICT], sl[q, S_MOST]
     limit, floor, bias = splat(flat[q, Z_THRESHOLD]), splat(flat[q, Z_FLOOR]), splat(flat[q, Z_BIAS])
+    start = splat(flat[q, Z_START])
     active, saturated, begin, j = 0, 0, at, 0
     while j < size:
         m = n0 + j
@@ -84,7 +85,9 @@ def step_narrow(
             limit, floor, bias = load(high, m), load(floor32, m), load(bias32, m)
         raw = load(bank, first + j)
         before = load(v, m)
-        old = nothing if fresh else before
+        if fresh and not same:
+            start = load(ini32, m)
+        old = start if fresh else before
         current = shift_right(shift_left(raw, wrap), wrap)
         touched = inside & (~reach(raw, nothing) | differ(old, nothing) | differ(bias, nothing))
         total = old
@@ -124,8 +127,9 @@ def step_narrow(
 
 @jit
 def step_wide(
-    par: A, sl: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, bank: A, touched: A, buf: A, q: int, first: int, fresh: bool, late: int, at: int
-) -> tuple[int, int, int, int, int]:
+    par: A, sl: A, v: A, cur: A, thr: A, bias: A, flo: A, rby: A, ini: A, bank: A, touched: A, buf: A, q: int, first: int, fresh: bool, late: int,
+    at: int,
+) -> tuple[int, int, int, int, int]:  # fmt: skip
     """``step_narrow`` on int64, one neuron at a time."""
     n0, size = sl[q, S_NEURON], sl[q, S_SIZE]
     readout, strict, mode = sl[q, S_READOUT] != 0, sl[q, S_STRICT], sl[q, S_RESET]
@@ -135,7 +139,7 @@ def step_wide(
     nominal, visited, active, saturated = late, 0, 0, 0
     for j in range(size):
         m = n0 + j
-        vm = 0 if fresh else v[m]
+        vm = ini[m] if fresh else v[m]
         im = 0 if fresh else cur[m]
         if touched[first + j] == 0 and bias[m] == 0 and vm == 0 and im == 0:
             v[m] = 0

@@ -33,7 +33,7 @@ def complete_at(sl: A, ring: A, need: A, par: A, p: int) -> int:
 @jit
 def run_step(
     par: A, sv: A, pk: A, sl: A, op: A, ox: A, cell: A, ring: A, co: A, cc: A, v: A, cur: A, v32: A, cur32: A, thr: A, bias: A, flo: A, rby: A,
-    flat: A, high: A, floor32: A, bias32: A, acc32: A, acc64: A, touched: A, buf: A, s: int, p: int,
+    ini: A, flat: A, high: A, floor32: A, bias32: A, ini32: A, acc32: A, acc64: A, touched: A, buf: A, s: int, p: int,
 ) -> None:  # fmt: skip
     """The soma runs the next step of slice p: membranes, fires into ``buf``, nominal times."""
     g = sl[p, S_NEXT]
@@ -48,10 +48,10 @@ def run_step(
         cc[core, N_OP_READS] += words
     if par[P_SMALL] != 0:
         at, nominal, visited, active, saturated = step_narrow(
-            par, sl, flat, v32, cur32, high, floor32, bias32, thr, rby, acc32, buf, p, first, fresh, late, at
+            par, sl, flat, v32, cur32, high, floor32, bias32, ini32, thr, rby, acc32, buf, p, first, fresh, late, at
         )
     else:
-        at, nominal, visited, active, saturated = step_wide(par, sl, v, cur, thr, bias, flo, rby, acc64, touched, buf, p, first, fresh, late, at)
+        at, nominal, visited, active, saturated = step_wide(par, sl, v, cur, thr, bias, flo, rby, ini, acc64, touched, buf, p, first, fresh, late, at)
     if sv[s].jitter != 0:
         for k in range(co[core, K_BUFFER], at):
             buf[k, U_NOMINAL] = scaled(sv, s, buf[k, U_NOMINAL])

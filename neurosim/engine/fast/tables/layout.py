@@ -77,10 +77,12 @@ class Tables:
     bias: A
     flo: A
     rby: A
+    ini: A
     flat: A
     high: A
     floor32: A
     bias32: A
+    ini32: A
     acc32: A
     acc64: A
     touched: A
@@ -195,10 +197,12 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         bias=np.ascontiguousarray(program.bias, np.int64),
         flo=np.ascontiguousarray(program.floor, np.int64),
         rby=np.ascontiguousarray(program.reset_by, np.int64),
+        ini=np.ascontiguousarray(program.v_init, np.int64),
         flat=maps.flat,
         high=maps.threshold,
         floor32=maps.floor,
         bias32=maps.bias,
+        ini32=maps.start,
         acc32=padded(banks if small and not free else 1, np.int32),
         acc64=np.zeros(banks if not small and not free else 1, np.int64),
         touched=np.zeros(1 if free or small else banks, np.uint8),
@@ -338,8 +342,14 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     """The chip in its initial state, ready for samples [sample, last) of the run; counters of servers and channels begin at zero."""
     t = tables
     t.par[c.P_SAMPLE], t.par[c.P_SAMPLE_INDEX], t.par[c.P_LAST_SAMPLE] = hash_sample, sample, last
-    for array in (t.reg, t.wf, t.v, t.cur, t.v32, t.cur32, t.tlast, t.acc32, t.acc64, t.touched, t.ring, t.mask, t.cell):
+    for array in (t.reg, t.wf, t.cur, t.cur32, t.tlast, t.acc32, t.acc64, t.touched, t.ring, t.mask, t.cell):
         array.fill(0)
+    if t.par[c.P_SMALL]:
+        t.v32[:] = t.ini32
+    else:
+        t.v[:] = t.ini
+    if program.sync == "free" and len(t.readout):
+        t.reg[c.G_ARGMAX] = np.argmax(t.ini[t.readout])
     t.wc[:, : c.W_SENDER] = 0
     t.reg[c.G_SCORED] = sample
     t.pt[:, : c.J_DOWN] = 0

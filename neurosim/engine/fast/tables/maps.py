@@ -68,8 +68,9 @@ lines of ``axis`` of the source's first channel, row and column. Sparse: the wal
 Y_WEIGHT is what a place in ``index`` lacks to be one in the weights."""
 
 A_TARGET, A_NUMBER, A_WEIGHT = range(3)
-Z_FLAT, Z_THRESHOLD, Z_FLOOR, Z_BIAS, Z_COLUMNS = range(5)
-"""Columns of ``Maps.flat``: whether all neurons of a slice share threshold, floor and bias, and these (the threshold as in ``Maps.threshold``)."""
+Z_FLAT, Z_THRESHOLD, Z_FLOOR, Z_BIAS, Z_START, Z_COLUMNS = range(6)
+"""Columns of ``Maps.flat``: whether all neurons of a slice share threshold, floor, bias and start, and these, the threshold as ``Maps.threshold`` has
+it."""
 
 
 @dataclass
@@ -93,6 +94,8 @@ class Maps:
     """[neurons] narrow: a neuron fires from this membrane on; out of reach for readouts."""
     floor: NDArray[np.int32]
     bias: NDArray[np.int32]
+    start: NDArray[np.int32]
+    """[neurons] narrow: membranes at the start of a sample."""
     ops: I64
     """[S, Q_COLUMNS] of ``columns.py``"""
     joins: I64
@@ -126,7 +129,7 @@ def build_maps(program: Program) -> Maps:
     w8, w32 = padded(len(weights) if narrow else 1, np.int8), padded(1 if narrow else len(weights), np.int32)
     (w8 if narrow else w32)[: len(weights)] = weights
     neurons = len(program.threshold)
-    threshold, floor, bias = (padded(neurons if narrow else 1, np.int32) for _ in range(3))
+    threshold, floor, bias, start = (padded(neurons if narrow else 1, np.int32) for _ in range(4))
     flat = np.zeros((max(1, program.slices), Z_COLUMNS), np.int64)
     if narrow:
         owner = np.repeat(np.arange(program.slices), np.diff(program.neuron_ptr))
@@ -134,13 +137,14 @@ def build_maps(program: Program) -> Maps:
         threshold[:] = np.where(readout, top, np.minimum(program.threshold + strict, top))
         floor[:] = np.maximum(program.floor, -(2**31))
         bias[:] = program.bias
+        start[:] = program.v_init
         for q in range(program.slices):
             mine = slice(int(program.neuron_ptr[q]), int(program.neuron_ptr[q + 1]))
-            values = [(int(x[mine].min()), int(x[mine].max())) for x in (threshold, floor, bias)]
+            values = [(int(x[mine].min()), int(x[mine].max())) for x in (threshold, floor, bias, start)]
             flat[q] = [all(low == high for low, high in values), *(low for low, _ in values)]
     index = np.ascontiguousarray(program.index, np.int32) if len(program.index) else np.zeros(1, np.int32)
     axis = np.concatenate(walks.lines) if walks.lines else np.zeros((1, 3), np.int64)
-    return Maps(narrow, entry, np.ascontiguousarray(axis), index, w8, w32, flat, threshold, floor, bias, *op_tables(program))
+    return Maps(narrow, entry, np.ascontiguousarray(axis), index, w8, w32, flat, threshold, floor, bias, start, *op_tables(program))
 
 
 def is_narrow(program: Program) -> bool:
@@ -149,7 +153,11 @@ def is_narrow(program: Program) -> bool:
     banks = program.sync == "free" or rule.acc_bits <= NARROW_BITS
     owner = np.repeat(np.arange(program.slices), np.diff(program.neuron_ptr))
     least = np.minimum(0, program.threshold - program.reset_by) * program.slice_rule[owner, R_MAX_SPIKES]  # of a membrane after its spikes
-    small = bool(np.all(np.abs(program.bias) < half) and np.all((program.reset_by >= 0) & (program.reset_by < half) & (least > -half)))
+    small = bool(
+        np.all(np.abs(program.bias) < half)
+        and np.all(np.abs(program.v_init) < half)
+        and np.all((program.reset_by >= 0) & (program.reset_by < half) & (least > -half))
+    )
     return program.weights.dtype == np.int8 and rule.state_bits <= NARROW_BITS and banks and small
 
 
