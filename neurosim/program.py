@@ -88,6 +88,11 @@ REST = ("rest_sent", "rest_v", "rest_input", "rest_current")
 I64 = NDArray[np.int64]
 
 
+def is_stepped(sync: str) -> bool:
+    """Whether a discipline has steps (wavefront, barrier), and its cores a synapse and a soma station; those of free and settle have one station."""
+    return sync in ("wavefront", "barrier")
+
+
 @dataclass(frozen=True)
 class Program:
     """One network on one chip. Arrays are int64 unless said otherwise; see the module's docstring for the layout."""
@@ -175,6 +180,11 @@ class Program:
     def sync(self) -> str:
         """Discipline: free, settle, wavefront or barrier."""
         return str(self.meta["sync"])
+
+    @property
+    def stepped(self) -> bool:
+        """Whether its discipline has steps (wavefront, barrier)."""
+        return is_stepped(self.sync)
 
     @property
     def ports(self) -> int:

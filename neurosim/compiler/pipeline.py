@@ -14,7 +14,7 @@ import numpy as np
 
 from neurosim.chip import Chip, load_chip
 from neurosim.compiler.audit import AuditReport, audit
-from neurosim.compiler.check import CheckRow, choose_sync, refuse, require_supported
+from neurosim.compiler.check import CheckRow, choose_sync, refuse, refuse_settle_sums, require_supported
 from neurosim.compiler.emit import assemble, deadlock_warnings
 from neurosim.compiler.lower import Rewrites, lower_for, read_rewrites
 from neurosim.compiler.place import Assignment, Mapped, assign, place_slices
@@ -62,6 +62,7 @@ class _State:
     sync: str
     seed: int
     rewrites: Rewrites
+    rest: str | Path | None
     rows: list[CheckRow] = field(default_factory=list)
     graph: Graph | None = None
     integer: Graph | None = None
@@ -80,15 +81,19 @@ def compile_network(
     audit: bool = True,
     seed: int = 0,
     rewrite: Mapping[str, str] | None = None,
+    rest: str | Path | None = None,
 ) -> Compilation:
     """Compile a Network for a chip (a preset's name, a TOML file or a Chip).
 
-    ``sync``: free, wavefront or barrier, by default the chip's first. ``seed``: of the placement. ``audit`` False skips the proof that the Program
-    computes its graph. ``rewrite``: ops to be written otherwise, maxpool=or_pool, gate=neurons, avgpool=sum (compiler.op_rewrites).
+    ``sync``: free, settle, wavefront or barrier, by default the chip's first. ``seed``: of the placement. ``audit`` False skips the proof that
+    the Program computes its graph. ``rewrite``: ops to be written otherwise, maxpool=or_pool, gate=neurons, avgpool=sum (compiler.op_rewrites).
+    ``rest`` (settle): the reference input from whose settled state samples start: black (the default), none or a data file.
     Raises UnsupportedLayer, ModelError, ChipError, DoesNotFit; AuditError is a defect of neurosim.
     """
     spec = load_chip(chip)
-    state = _State(network, spec, choose_sync(spec, sync), seed, read_rewrites(rewrite))
+    if rest is not None and choose_sync(spec, sync) != "settle":
+        raise ModelError(f"rest {str(rest)!r} belongs to sync settle, this is {choose_sync(spec, sync)}; leave it out or choose settle")
+    state = _State(network, spec, choose_sync(spec, sync), seed, read_rewrites(rewrite), rest)
     passes: tuple[tuple[str, Callable[[_State], str]], ...] = (
         ("check", _check),
         ("lower", _lower),
@@ -136,6 +141,8 @@ def _quantize(state: _State) -> str:
     pixels = {"pixels": contract.pixel_range()} if contract.kind == "image" else {}
     state.integer, state.snr = quantize(_have(state.graph), state.chip, **pixels)
     state.integer.verify()
+    if state.sync == "settle":
+        refuse_settle_sums(state.integer, state.chip, **pixels)
     for projection in state.integer.projections:
         if not np.issubdtype(np.asarray(projection.map.weight).dtype, np.integer):
             raise ModelError(f"projection {projection.source} -> {projection.target} still has real weights after quantising")
@@ -160,9 +167,17 @@ def _assemble(state: _State) -> str:
     graph, network = _have(state.integer), state.network
     contract = network.input_contract.as_dict()
     if contract["kind"] == "spikes" and state.sync != "free":
-        contract["most_events"] = most_events(graph, state.chip)
+        contract["most_events"] = most_events(graph, state.chip, sync=state.sync)
     meta = {"name": network.name, "network": network.name, "input": contract, "workload": network.workload()}
-    program = assemble(graph, state.chip, state.sync, _have(state.mapped).mapping, host=build_host(graph), meta=meta)
+    program = assemble(
+        graph,
+        state.chip,
+        state.sync,
+        _have(state.mapped).mapping,
+        host=build_host(graph),
+        meta=meta,
+        rest="black" if state.rest is None else state.rest,
+    )
     state.program = program
     return f"{len(program.route_core)} routes, {len(program.entry)} entries, {len(program.weights)} weights"
 

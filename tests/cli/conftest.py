@@ -13,10 +13,10 @@ from neurosim.cli.main import app
 from neurosim.network import Network
 
 
-def small_network(scale: float = 1.0) -> Network:
+def small_network(scale: float = 1.0, steps: int = 2) -> Network:
     """Two spiking layers behind a host-encoded convolution, four classes."""
     rng = np.random.default_rng(5)
-    net = Network("small", steps=2, class_names=("a", "b", "c", "d"))
+    net = Network("small", steps=steps, class_names=("a", "b", "c", "d"))
     x = net.input("image", (1, 6, 6), dtype="uint8", scale=255.0)
     x = net.lif("enc.lif", net.conv2d("enc.conv", x, rng.normal(0.4, 1, (4, 1, 3, 3)), padding=1))
     x = net.lif("mid.lif", net.conv2d("mid.conv", x, rng.normal(0.1, 0.4, (6, 4, 3, 3)) * scale, padding=1))

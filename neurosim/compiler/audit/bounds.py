@@ -1,7 +1,8 @@
 """Audit: no cell of a bank can overflow, whatever spikes arrive, and no input that an op makes of its cells can.
 
 Positive and negative contributions are summed apart, per cell, each source neuron with the largest value that its spikes can have. Registers of
-spikes hold REGISTER_BITS. Only the stepped disciplines have such a proof; in free, cells saturate.
+spikes hold REGISTER_BITS. The stepped disciplines have such a proof; in free, cells saturate. Settle has it too, and one of its membranes, which are
+never clipped: bias and start beside all positive contributions, and beside all negative ones, whatever came first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.compiler.audit.rest import start_of
 from neurosim.errors import AuditError
 from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, SumPool, TokenMix
 from neurosim.ops import REGISTER_BITS, Coincidence, Gate, MaxPool, OrPool, coincide, windows
@@ -36,6 +38,20 @@ def check_overflow(program: Program, graph: Graph) -> None:
             _check(population, f"a bank{f' ({operand})' if operand else ''}", high[operand], low[operand], width)
         for what, most, least in _sums(graph, population, high, low):
             _check(population, what, most, least, bits)
+        if program.sync == "settle":
+            _check_membranes(program, population, high, low, _sums(graph, population, high, low))
+
+
+def _check_membranes(program: Program, population: Population, high: dict[str, F64], low: dict[str, F64], sums: list[tuple[str, F64, F64]]) -> None:
+    """Membranes within ``acc_bits``; with a synaptic current the input alone within ``state_bits``, for settle clips once and steps clip twice."""
+    most, least = next(((up, down) for what, up, down in sums if what == "an input"), (high[""], low[""]))
+    start = np.zeros(population.shape)
+    for q in np.flatnonzero(program.slice_population == program.population_index(population.name)).tolist():
+        c0, c1, y0, y1, x0, x1 = program.slice_box[q].tolist()
+        start[c0:c1, y0:y1, x0:x1] = np.moveaxis(start_of(program, q).reshape(y1 - y0, x1 - x0, c1 - c0), 2, 0)
+    _check(population, "a membrane", most + start, least - start, program.chip.arithmetic.acc_bits)
+    if population.rule is not None and population.rule.decay_current is not None:
+        _check(population, "a synaptic current", most, least, program.chip.arithmetic.state_bits)
 
 
 def _check(population: Population, what: str, high: F64, low: F64, bits: int) -> None:

@@ -105,7 +105,7 @@ def _reader(program: Program, server: int) -> int:
 def _check_channels(program: Program, graph: nx.Graph) -> None:
     """Every channel: written by its writer only, read where that leads, depth, latency, what it does when it is full."""
     noc, time = program.chip.noc, program.chip.timing
-    idle = SOMA if program.sync == "free" else SYNAPSE
+    idle = SYNAPSE if program.stepped else SOMA
     if np.any((program.server_channel == -1) != (program.server_kind == idle)) or len(program.channel_drop) != len(program.channel):
         _fail("a server that puts has no channel, or one that does not has one, or channels lack their overflow")
     kinds = {PORT: C_PORT, idle ^ SYNAPSE ^ SOMA: C_AXON_OUT, SENDER: C_INJECT}

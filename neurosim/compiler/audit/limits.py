@@ -110,7 +110,7 @@ def core_bits(program: Program, core: int) -> int:
     for q in slices.tolist():
         first, last = int(program.neuron_ptr[q]), int(program.neuron_ptr[q + 1])
         rule, box = program.slice_rule[q], program.slice_box[q]
-        states = 2 if rule[R_DECAY_I] >= 0 else 1
+        states = 0 if program.sync == "settle" else 2 if rule[R_DECAY_I] >= 0 else 1
         bits += (last - first) * states * words.state_bits + _cell_bits(program, q)
         held = [program.bias]
         if program.floor[first] != NO_FLOOR:
@@ -135,7 +135,8 @@ def core_bits(program: Program, core: int) -> int:
 
 
 def _cell_bits(program: Program, q: int) -> int:
-    """Bits of all cells of a slice: banks of the stepped disciplines, one set of operands' cells in free; and the sums of a latched gate."""
+    """Bits of all cells of a slice: banks of the stepped disciplines, one set of operands' cells in free; and the sums of a latched gate. In settle
+    all cells and outputs twice (the copy that samples start from) and what being due takes of firing neurons."""
     word, kind, box = program.chip.arithmetic.acc_bits, int(program.slice_op[q, OP_KIND]), program.slice_box[q].tolist()
     own = (8 if kind in (OP_OR, OP_GATE) else word) * int(program.neuron_ptr[q + 1] - program.neuron_ptr[q])
     operands = latch = 0
@@ -147,6 +148,11 @@ def _cell_bits(program: Program, q: int) -> int:
             latch += cells * word
     if kind == OP_COINCIDENCE:
         operands += int(box[1] - box[0]) * int(program.slice_op[q, OP_HEAD]) * word
+    if program.sync == "settle":
+        neurons = 0 if program.slice_rule[q, R_READOUT] else int(program.neuron_ptr[q + 1] - program.neuron_ptr[q])
+        room = int(np.ceil(np.log2(program.chip.memory.neurons.value)))
+        due = 1 + room + (32 if program.chip.timing.settle.value > 0 else 0)
+        return 2 * (own + operands) + neurons * (2 * 8 + due)
     return operands if program.sync == "free" else int(program.slice_rule[q, R_BANKS]) * (own + operands) + latch
 
 
@@ -170,9 +176,9 @@ def _check_banks(program: Program) -> None:
     most = program.chip.capabilities.banks
     for q in range(program.slices):
         banks = int(program.slice_rule[q, R_BANKS])
-        if program.sync == "free":
+        if not program.stepped:
             if banks != 1:
-                _fail(f"slice {q} has {banks} banks in the free discipline, which has none (1)")
+                _fail(f"slice {q} has {banks} banks in sync {program.sync}, which has none (1)")
             continue
         delays = program.entry[program.region_slice[program.entry[:, E_REGION]] == q, E_DELAY]
         least = 1 + int(delays.max(initial=0)) if program.sync == "wavefront" else 2  # barrier: by chip delays, in audit_offsets

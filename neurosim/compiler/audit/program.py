@@ -2,7 +2,7 @@
 
 In order: structure (sizes, ranges), coverage (each neuron exactly once), neuron rules, ops and their regions, sources, reach (routes, boxes, entries,
 sync pairs: exactly those that the geometry asks for), synapses (weight, shift, delay, target of all, or of a million drawn ones), limits (memory,
-banks, overflow, fan-in), offsets of the barrier, fabric (channels, timing, every route walked over the next hops).
+banks, overflow, fan-in), offsets of the barrier, fabric (channels, timing, every route walked over the next hops), the rest state of settle.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from neurosim.compiler.audit.limits import check_limits
 from neurosim.compiler.audit.offsets import check_offsets
 from neurosim.compiler.audit.ops import check_ops
 from neurosim.compiler.audit.reach import check_reach
+from neurosim.compiler.audit.rest import check_rest
 from neurosim.compiler.audit.synapses import check_synapses
 from neurosim.errors import AuditError
 from neurosim.graph import Graph, Population
@@ -52,6 +53,7 @@ def audit(program: Program, graph: Graph, *, synapses: int = 1_000_000, seed: in
     check_limits(program, graph)
     check_offsets(program, graph)
     check_fabric(program)
+    check_rest(program, graph)
     return AuditReport(compared, in_all, len(program.route_core), int(program.neuron_ptr[-1]))
 
 

@@ -2,6 +2,7 @@
 remedy."""
 
 from neurosim.compiler.check.refuse import choose_sync, refuse
+from neurosim.compiler.check.settle import refuse_settle_sums
 from neurosim.compiler.check.supports import CheckRow, check, require_supported
 
-__all__ = ["CheckRow", "check", "choose_sync", "refuse", "require_supported"]
+__all__ = ["CheckRow", "check", "choose_sync", "refuse", "refuse_settle_sums", "require_supported"]

@@ -6,12 +6,13 @@ import networkx as nx
 
 from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
+from neurosim.compiler.check.settle import refuse_settle
 from neurosim.compiler.place import chip_projections, on_chip, refuse_unbalanced
 from neurosim.errors import ChipError, UnsupportedLayer
 from neurosim.graph import Graph
 from neurosim.ops import Gate, OrPool
 
-SYNCS = ("free", "wavefront", "barrier")
+SYNCS = ("free", "settle", "wavefront", "barrier")
 
 
 def choose_sync(chip: Chip, sync: str | None) -> str:
@@ -38,6 +39,8 @@ def refuse(graph: Graph, chip: Chip, sync: str) -> list[str]:
         )
     if sync == "free":
         return _refuse_free(graph, chip, cycle)
+    if sync == "settle":
+        return refuse_settle(graph, chip, cycle)
     if sync == "barrier":
         refuse_unbalanced(graph, chip)
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from neurosim.arithmetic import DECAY_ONE, NO_CURRENT, NO_FLOOR, RESET_SUBTRACT, RESET_ZERO
 from neurosim.chip import Chip
 from neurosim.compiler.emit.fabric import build_fabric
+from neurosim.compiler.emit.rest import BLACK, with_rest
 from neurosim.compiler.emit.routes import Routes, build_routes
 from neurosim.compiler.place import Box, Mapping, core_memory, map_graph, offsets, region_arrays
 from neurosim.errors import ModelError
@@ -28,10 +30,12 @@ def assemble(
     *,
     host: tuple[dict[str, Any], dict[str, NDArray[Any]]] | None = None,
     meta: dict[str, Any] | None = None,
+    rest: str | Path | NDArray[Any] = BLACK,
 ) -> Program:
     """The Program of an integer graph, with a given mapping or, without one, the compiler's own.
 
     ``host`` is what ``neurosim.host.build_host`` returns; ``meta`` is added to the Program's JSON (input contract, network name, memory, warnings).
+    ``rest``: settle alone, the reference of its rest state (emit.rest).
     Raises ModelError when a weight, threshold or bias is no whole number; in barrier UnsupportedLayer for a cycle with less delay than hops.
     """
     if mapping is None:
@@ -72,7 +76,7 @@ def assemble(
     if sync == "barrier":
         header["barrier"] = {"offsets": offset, "latency_steps": max(offset.values())}
     header.update(meta or {})
-    return Program(
+    program = Program(
         meta=header,
         chip=chip,
         slice_core=np.array(mapping.core, np.int64),
@@ -91,6 +95,7 @@ def assemble(
         **vars(fabric),
         host=host_arrays,
     )
+    return with_rest(program, graph, rest) if sync == "settle" else program
 
 
 def axon_in_depth(chip: Chip, mapping: Mapping, routes: Routes) -> I64:

@@ -2,13 +2,14 @@
 
 With link flow the nodes are channels and the arcs the turns that routes use; in the free discipline also axon-in -> axon-out -> router input through
 every core that takes packets in and sends some. With end-to-end flow in the free discipline the nodes are cores, the arcs the pairs (source core,
-destination core). Stepped disciplines put nothing from a synapse, so for them only the turns of the routes count, whatever the flow, with a barrier
-as with a wavefront.
+destination core). In the other disciplines no packet in axon-in waits for an output (stepped ones put nothing from a synapse, in settle a packet only
+marks neurons as due), so for them only the turns of the routes count, whatever the flow.
 
 Multicast trees: a copy that waits at a fork holds its input until every branch has its copy, so there is an arc from the input to every branch. A
 tree is the union of the ways to its destinations, and those arcs are the turns of these ways.
 
-A channel that drops makes no spike wait. Without markers (free, barrier) only host currents then wait for it, so only their routes have arcs into it.
+A channel that drops makes no spike wait. Without markers (all but wavefront) only host currents then wait
+for it, so only their routes have arcs into it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neurosim.chip import Chip
 from neurosim.compiler.place import BETWEEN_CHIPS, LOCAL, links, next_hops
-from neurosim.program import C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK, C_PORT
+from neurosim.program import C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK, C_PORT, is_stepped
 
 I64 = NDArray[np.int64]
 PORT, SYNAPSE, SOMA, SENDER, OUTPUT = range(5)
@@ -63,7 +63,7 @@ def build_fabric(chip: Chip, sync: str, axon_in_depth: I64) -> Fabric:
     for core, router in enumerate(core_router.tolist()):
         first = len(port_router) + 3 * core
         add(C_AXON_IN, to_core[core], core, 0, int(axon_in_depth[core]), axon)
-        add(C_AXON_OUT, first + (0 if sync == "free" else 1), core, 0, noc.axon_out, axon)
+        add(C_AXON_OUT, first + (1 if is_stepped(sync) else 0), core, 0, noc.axon_out, axon)
         add(C_INJECT, first + 2, router, len(ports[router]) + local[router].index(core), noc.fifo, link)
     taken = [len(ports[router]) + len(local[router]) for router in range(len(neighbours))]
     for (router, other), server in to_router.items():  # ascending by router, so that the inputs of ``other`` are too

@@ -21,7 +21,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Mapping:
-    """Slices in Program order, the core and the number of accumulation banks of each (1 in the free discipline, which has none).
+    """Slices in Program order, the core and the number of accumulation banks of each (1 in free and settle, which have none).
 
     ``ports``: (population, box, port) for populations that enter through other ports than 0 or through several; the boxes of a population tile it.
     """

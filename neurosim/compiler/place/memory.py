@@ -4,6 +4,9 @@ A slice holds, per neuron, its state (twice with a synaptic current) and, in the
 of extra ops are counted as docs/machine.md section 12 says); threshold, bias, floor, reset_by and v_init in words of ``state_bits``, one per
 channel where they are constant over the slice's pixels and one per neuron where not; the weights of its entries. A core holds its slices, each
 weight block once, and 64 bits per route of its slices. Words of a sparse map: 16 bits per target, 32 per row.
+
+In settle a slice holds its cells, membranes of ``acc_bits`` among them, and the outputs last sent (SENT_BITS), both twice, for samples start from a
+copy; per firing neuron a due bit and a place in the core's due list: its address and, where ``timing.settle`` is not 0, a time stamp. No banks.
 """
 
 from __future__ import annotations
@@ -21,9 +24,11 @@ from neurosim.compiler.place.mapping import Mapping, chip_projections
 from neurosim.compiler.place.regions import operand_box, operand_boxes, regions_of, table_cells
 from neurosim.graph import Conv2d, Dense, Graph, Population, Projection, Shape, Sparse, TokenMix
 from neurosim.ops import REGISTER_BITS, Coincidence, Gate, OrPool
-from neurosim.program import E_INDEX, E_PROJECTION, E_REGION, E_WEIGHT
+from neurosim.program import E_INDEX, E_PROJECTION, E_REGION, E_WEIGHT, is_stepped
 
 ROUTE_BITS, TARGET_BITS, POINTER_BITS = 64, 16, 32
+SENT_BITS, DUE_BITS, STAMP_BITS = 8, 1, 32
+"""Settle: an output of up to 255 spikes, the due bit, the time at which a due neuron may speak."""
 
 
 def alive_cores(chip: Chip) -> list[int]:
@@ -42,7 +47,8 @@ class Contents:
     """One accumulation bank."""
     parameters: int
     kept: int = 0
-    """What an extra op holds beside the banks: sums of a latched gate; in free, which has no banks, the cells of the operands."""
+    """What is held beside the banks: sums of a latched gate; in free, which has no banks, the cells of the operands; in settle everything but
+    weights and parameters."""
 
     def bits(self, banks: int) -> int:
         """All of it with a number of banks."""
@@ -71,8 +77,8 @@ class MemoryModel:
         return Contents(
             neurons=neurons,
             weights=weights,
-            state=states * neurons * words.state_bits,
-            bank=0 if self.sync == "free" else cells,
+            state=0 if self.sync == "settle" else states * neurons * words.state_bits,
+            bank=cells if is_stepped(self.sync) else 0,
             parameters=_parameter_words(node, box) * words.state_bits,
             kept=kept,
         )
@@ -85,8 +91,16 @@ class MemoryModel:
         operands += table_cells(node, box) * word
         if self.sync == "free":
             return 0, operands
+        if self.sync == "settle":
+            firing = volume(box) if node.kind == "spiking" else 0
+            return 0, 2 * (own + operands + SENT_BITS * firing) + firing * self._due_bits()
         latched = isinstance(op, Gate) and op.latched
         return own + operands, volume(operand_box(node, box, "mask")) * word if latched else 0
+
+    def _due_bits(self) -> int:
+        """Of one neuron: the due bit and its place in the core's due list, which has room for all neurons of a full core."""
+        address = (self.chip.memory.neurons.value - 1).bit_length()
+        return DUE_BITS + address + (STAMP_BITS if self.chip.timing.settle.value else 0)
 
     def block_bits(self, projection: Projection, source: Shape, box: Box) -> int:
         """Bits of the weights (and index words) of one projection for a box of the cells that it fills."""

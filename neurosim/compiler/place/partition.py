@@ -24,6 +24,7 @@ from neurosim.compiler.place.regions import head_size, operand_box
 from neurosim.errors import DoesNotFit, UnsupportedLayer
 from neurosim.graph import Graph, Population
 from neurosim.ops import Coincidence
+from neurosim.program import is_stepped
 
 PACKET_BYTES = 2
 Grid = tuple[int, int, int]
@@ -58,13 +59,13 @@ class Partition:
 
 
 def least_banks(graph: Graph, chip: Chip, sync: str) -> dict[str, int]:
-    """Banks that every slice of each population on the chip gets; 1 in free.
+    """Banks that every slice of each population on the chip gets; 1 in free and settle, which have none.
 
     Wavefront: 2 + the largest incoming delay, or what the chip has if that is at least 1 + the delay. Barrier: 2 + the largest chip delay.
     Raises UnsupportedLayer when the chip has fewer.
     """
     names = [p.name for p in graph.populations if on_chip(p)]
-    if sync == "free":
+    if not is_stepped(sync):
         return dict.fromkeys(names, 1)
     most = chip.capabilities.banks
     delays = largest_chip_delays(graph) if sync == "barrier" else {name: largest_delay(graph, name) for name in names}

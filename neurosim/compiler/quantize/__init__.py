@@ -7,6 +7,8 @@ from neurosim.compiler.quantize.adapt import adapt
 from neurosim.compiler.quantize.headroom import most_events
 from neurosim.compiler.quantize.ranges import largest_parameter, span
 from neurosim.compiler.quantize.scales import Precision, quantize
-from neurosim.compiler.quantize.sums import bank_sums, counts_spikes
+from neurosim.compiler.quantize.sums import bank_sums, counts_spikes, input_range, settle_sums
 
-__all__ = ["Precision", "adapt", "bank_sums", "counts_spikes", "largest_parameter", "most_events", "quantize", "span"]
+__all__ = [
+    "Precision", "adapt", "bank_sums", "counts_spikes", "input_range", "largest_parameter", "most_events", "quantize", "settle_sums", "span",
+]  # fmt: skip

@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.chip import Chip
 from neurosim.compiler.quantize.ranges import Reach, span
+from neurosim.golden.settled import start_of
 from neurosim.graph import Graph, Population, Projection
 from neurosim.ops import REGISTER_BITS, Coincidence, Gate, MaxPool, OrPool, coincide, windows
 
 Floats = NDArray[np.float64]
+MOST_MEMBRANE = 2.0**61
+"""Of a membrane in settle, whatever the chip's words: what engines add up in int64."""
 Bound = tuple[Floats, Floats]
 """(greatest value, least value as a positive number) of every cell."""
 
@@ -121,6 +125,29 @@ def bank_sums(
     if isinstance(op, MaxPool | Coincidence):
         up, down = input_bounds(population, cells, 2.0**op.shift if isinstance(op, Coincidence) else 1.0)
         yield Sum("what its neurons receive", _magnitude(up, down), limit)
+
+
+def settle_sums(
+    graph: Graph, population: Population, into: Iterable[Projection], chip: Chip, pixels: tuple[int, int], events: int = 1
+) -> Iterator[Sum]:
+    """As ``bank_sums`` for the discipline settle, and the membranes. What a source has told so far lies between 0 and its most, in any combination,
+    so a membrane lies between start + bias + all that is negative and start + bias + all that is positive, projection by projection."""
+    acc_bits, into = chip.arithmetic.acc_bits, list(into)
+    yield from bank_sums(graph, population, into, acc_bits, pixels, events)
+    up, down = _inputs(graph, population, into, pixels, events)
+    start = start_of(population, chip).astype(np.float64)
+    yield Sum("its membranes", _magnitude(up + start, down - start), min(2.0 ** (acc_bits - 1) - 1, MOST_MEMBRANE))
+
+
+def input_range(graph: Graph, population: Population, into: Iterable[Projection], pixels: tuple[int, int], events: int = 1) -> float:
+    """Greatest magnitude (less 1 below zero) of the input of a neuron of an integer graph, without start and bias."""
+    return _magnitude(*_inputs(graph, population, into, pixels, events))
+
+
+def _inputs(graph: Graph, population: Population, into: Iterable[Projection], pixels: tuple[int, int], events: int) -> Bound:
+    cells = cell_bounds(graph, population, into, pixels, events, safe=True)
+    op = population.op
+    return input_bounds(population, cells, 2.0**op.shift if isinstance(op, Coincidence) else 1.0)
 
 
 def _magnitude(up: Floats, down: Floats) -> float:
