@@ -207,7 +207,8 @@ def start_of(program: Program, q: int) -> I64:
     a, b = int(program.neuron_ptr[q]), int(program.neuron_ptr[q + 1])
     whole = program.v_init[a:b] * (4096 - program.slice_rule[q, R_DECAY_V])
     rounded = {"floor": whole >> 12, "nearest": (whole + 2048) >> 12, "zero": np.sign(whole) * (np.abs(whole) >> 12)}
-    return rounded[program.chip.arithmetic.rounding] + program.bias[a:b]
+    start: I64 = rounded[program.chip.arithmetic.rounding] + program.bias[a:b]
+    return start
 
 
 def _open(program: Program, graph: Graph, q: int, mask: I64) -> NDArray[np.bool_]:

@@ -101,7 +101,7 @@ def _score(rule: NeuronRule | None, v: int) -> int:
 
 def _several(rule: NeuronRule | None) -> NeuronRule:
     assert rule is not None
-    return replace(rule, max_spikes=3, reset_by=None, v_init=np.full((1, 1, 1), -5))
+    return replace(rule, max_spikes=3, reset_by=None, v_init=np.full((1, 1, 1), 3))
 
 
 def _feed(program: Program, graph: Graph, data: dict[str, np.ndarray], state: Settling, ports: dict[str, np.ndarray]) -> None:
