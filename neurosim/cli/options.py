@@ -40,6 +40,7 @@ MODEL_OPTIONS: dict[str, tuple[Any, Any]] = {
     "nir_max_spikes": (Annotated[int | None, typer.Option(min=1, max=255, help="Most spikes of a neuron per step; 1 by default.")], None),
     "nir_solver": (Annotated[str | None, typer.Option(help="euler or exact: how NIR's differential equations become steps.")], None),
     "nir_image": (Annotated[float | None, typer.Option(help="The input is images, whose pixels are divided by this.")], None),
+    "nir_v_init": (Annotated[str | None, typer.Option(help="Where a sample begins: rest (v_leak), reset (v_reset) or a membrane.")], None),
     "class_names": (Annotated[str | None, typer.Option(help="Names of the classes: cat,dog.")], None),
     "nir_readout": (Annotated[str | None, typer.Option(help="spikes (counts of the last layer) or membrane.")], None),
 }
@@ -95,7 +96,7 @@ def read_model(model: str, reading: dict[str, Any]) -> Any:
         "batch_mixing": reading["batch_mixing"], "scale": reading["pixel_scale"], "mean": _numbers("mean", reading["mean"]),
         "std": _numbers("std", reading["std"]), "reset": reading["nir_reset"], "floor": reading["nir_floor"], "test": reading["nir_test"],
         "readout": reading["nir_readout"], "solver": reading["nir_solver"], "image": reading["nir_image"],
-        "max_spikes": reading["nir_max_spikes"], "spikes": reading["spikes"], "dtype": reading["dtype"],
+        "max_spikes": reading["nir_max_spikes"], "v_init": _start(reading["nir_v_init"]), "spikes": reading["spikes"], "dtype": reading["dtype"],
         "class_names": None if reading["class_names"] is None else tuple(reading["class_names"].split(",")),
     }  # fmt: skip
     return load(model, output=reading["output_index"], **{key: value for key, value in options.items() if value is not None})
@@ -113,6 +114,14 @@ def read_rewrite(given: list[str] | None) -> dict[str, str]:
 def overrides_of(set_: list[str] | None, split: str | None) -> list[str]:
     """``--set`` and ``--split`` together."""
     return [*(set_ or ()), *([] if split is None else [f"memory.split={split}"])]
+
+
+def _start(text: str | None) -> str | float | None:
+    """A number, or a word that the reader of NIR knows or refuses."""
+    try:
+        return text if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _whole(name: str, text: str | None) -> tuple[int, ...] | None:

@@ -309,14 +309,15 @@ def test_sinabs_neurons_that_are_refused() -> None:
 # -- norse
 
 
-@pytest.mark.parametrize("steps", [1, 4])
+@pytest.mark.parametrize(("steps", "leak", "reset"), [(1, 0.0, 0.0), (4, 0.0, 0.0), (4, 0.0625, -0.25)])
 @pytest.mark.parametrize("kind", ["cell", "lif", "box"])
-def test_norse(kind: str, steps: int) -> None:
+def test_norse(kind: str, steps: int, leak: float, reset: float) -> None:
+    """Its neurons begin at v_leak, also where they reset to another potential."""
     norse = pytest.importorskip("norse.torch")
     from norse.torch.module.lif_box import LIFBoxCell, LIFBoxParameters
 
     tensor = torch.as_tensor
-    p = norse.LIFParameters(tau_syn_inv=tensor(500.0), tau_mem_inv=tensor(250.0), v_th=tensor(0.125))
+    p = norse.LIFParameters(tau_syn_inv=tensor(500.0), tau_mem_inv=tensor(250.0), v_th=tensor(0.125), v_leak=tensor(leak), v_reset=tensor(reset))
 
     def make() -> nn.Module:
         match kind:
@@ -324,7 +325,7 @@ def test_norse(kind: str, steps: int) -> None:
                 return norse.LIFCell(p=p)
             case "lif":
                 return norse.LIF(p=p)
-        return LIFBoxCell(p=LIFBoxParameters(tau_mem_inv=tensor(500.0), v_th=tensor(0.125)))
+        return LIFBoxCell(p=LIFBoxParameters(tau_mem_inv=tensor(500.0), v_th=tensor(0.125), v_leak=tensor(leak), v_reset=tensor(reset)))
 
     class Model(nn.Module):
         def __init__(self) -> None:

@@ -26,7 +26,7 @@ from neurosim.frontends.nir.source import FIRING, STATES, Edge, Source, read_sou
 from neurosim.graph import Shape
 from neurosim.network import Network
 
-OPTIONS = ("reset", "floor", "test", "readout", "solver", "image", "input_shape", "max_spikes")
+OPTIONS = ("reset", "floor", "test", "readout", "solver", "image", "input_shape", "max_spikes", "v_init")
 """Options of ``load`` that belong to NIR graphs."""
 MAPPED = ("Conv2d", "SumPool2d", "AvgPool2d", "MaxPool2d")
 """Nodes that read maps (c, y, x)."""
@@ -40,7 +40,7 @@ def nir_file(
     model: str | os.PathLike[str] | Any, step_time: float | None = None, steps: int = 1, *, reset: Literal["zero", "subtract"] = "zero",
     floor: float | None = None, test: Test | None = None, readout: Literal["spikes", "membrane"] | None = None,
     solver: Literal["euler", "exact"] = "euler", image: float | None = None, input_shape: tuple[int, ...] | None = None, max_spikes: int = 1,
-    output: int = 0,
+    v_init: Literal["rest", "reset"] | float = "rest", output: int = 0,
 ) -> Network:  # fmt: skip
     """Read a ``.nir`` file (or a ``nir.NIRGraph``) for samples of ``steps`` steps of ``step_time`` seconds; layers are called as the nodes.
 
@@ -50,7 +50,8 @@ def nir_file(
     spikes per step, which only sinabs' neurons have, reach is the default. ``readout``: scores are the spike counts of the last layer (default where
     it fires), or its membranes after the last step, without test. ``solver``: a step keeps 1 - dt/tau of a state (euler) or exp(-dt/tau), which is
     exact for an input that is constant during the step and what sinabs means. ``image``: the input is no spikes but uint8 images, pixel / image in
-    every step. ``input_shape`` where the file states none. ``output``: the number of the Output.
+    every step. ``input_shape`` where the file states none. ``v_init``: where a sample begins, rest (v_leak; an IF, which has none, at v_reset, with
+    reset subtract at 0), reset (v_reset) or a membrane in the unit of v_threshold. ``output``: the number of the Output.
 
     Raises ModelError (missing or broken file, shapes or parameters that contradict each other, an option), UnsupportedLayer (what a Network cannot
     express), MissingExtra without h5py. Node types outside NIR become ops of that name, which ``check`` refuses.
@@ -65,9 +66,11 @@ def nir_file(
         raise ModelError(f"NIR option image {image!r} must be a number above 0, by which pixels are divided, for example 255")
     if isinstance(max_spikes, bool) or not isinstance(max_spikes, int) or not 1 <= max_spikes <= 255:
         raise ModelError(f"NIR option max_spikes {max_spikes!r} must be a whole number from 1 to 255, the most spikes of a neuron in one step")
+    if v_init not in ("rest", "reset") and not (isinstance(v_init, int | float) and math.isfinite(v_init)):
+        raise ModelError(f"NIR option v_init {v_init!r} is unknown; choose rest (v_leak), reset (v_reset) or a number, the membrane of all neurons")
     source = read_source(model)
     dt, timed = _step_time(source, step_time)
-    return Builder(source, dt, timed, steps, reset, floor, test, readout, solver, image, input_shape, max_spikes, output).build()
+    return Builder(source, dt, timed, steps, reset, floor, test, readout, solver, image, input_shape, max_spikes, v_init, output).build()
 
 
 def _step_time(source: Source, given: float | None) -> tuple[float, bool]:
@@ -99,9 +102,9 @@ class Builder(Reading):
     def __init__(
         self, source: Source, dt: float, timed: bool, steps: int, reset: Literal["zero", "subtract"], floor: float | None, test: Test | None,
         readout: str | None, solver: str, image: float | None, input_shape: tuple[int, ...] | None,
-        max_spikes: int, output: int,
+        max_spikes: int, v_init: str | float, output: int,
     ) -> None:  # fmt: skip
-        super().__init__(source, dt, timed, steps, reset, floor, test, readout, solver, image, input_shape, max_spikes)
+        super().__init__(source, dt, timed, steps, reset, floor, test, readout, solver, image, input_shape, max_spikes, v_init)
         self.last, self.wanted = "", self._chosen(output)
         self.order, self.closing = self._order()
         self.late, self.merged = self._delays()

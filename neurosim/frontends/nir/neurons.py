@@ -1,7 +1,8 @@
 """NIR nodes with a state. Each function states its equation and its step; parameters may differ from neuron to neuron.
 
 Potentials are moved so that a neuron resets to 0 (subtracting: rests at 0): v' = v - v_reset (v - v_leak), v_threshold' and floor' alike, and what
-the leak toward v_leak then adds in every step is a bias. Neurons with different time constants become layers of their own, joined again behind.
+the leak toward v_leak then adds in every step is a bias. A sample begins at v_leak, where a neuron rests, unless the reader is told otherwise.
+Neurons with different time constants become layers of their own, joined again behind.
 """
 
 from __future__ import annotations
@@ -159,19 +160,33 @@ def _layer(b: Reading, node: str, name: str, source: str, rule: Rule, bias: Floa
     if potentials is None:
         if np.any(rule.leak):
             b.note(f"node {node}: scores are its membranes above v_leak")
-        return b.net.li(name, source, bias=_short(bias) if np.any(bias) else None, **rule_of)
+        start = None if isinstance(b.v_init, str) else _short(b.v_init - rule.leak)
+        return b.net.li(name, source, bias=_short(bias) if np.any(bias) else None, v_init=start, **rule_of)
     threshold, v_reset = potentials["v_threshold"], potentials["v_reset"]
     subtract = b.reset == "subtract" and b.nodes[node].kind != "Threshold"
     origin = rule.leak if subtract else v_reset
     if np.any(origin):
         b.note(f"node {node}: potentials are shifted so that it {'rests' if subtract else 'resets'} at 0")
     total = bias + rule.rate * (rule.leak - origin)
+    start = _start(b, node, rule, v_reset, origin) - origin
+    if np.any(start):
+        b.note(f"node {node} begins a sample at {b.v_init if not isinstance(b.v_init, str) else 'v_leak' if b.v_init == 'rest' else 'v_reset'}")
     return b.net.lif(
         name, source, threshold=_short(threshold - origin), reset="subtract" if subtract else "zero", strict=b.strict,
         floor=None if b.floor is None else _short(b.floor - origin), bias=_short(total) if np.any(total) else None,
+        v_init=_short(start) if np.any(start) else None,
         reset_by=_short(threshold - v_reset) if subtract and (np.any(origin) or np.any(v_reset)) else None,
         max_spikes=1 if b.nodes[node].kind == "Threshold" else b.max_spikes, **rule_of,
     )  # fmt: skip
+
+
+def _start(b: Reading, node: str, rule: Rule, v_reset: Floats, origin: Floats) -> Floats:
+    """Membranes at the start of a sample: an IF without leak and a Threshold have no rest but the origin."""
+    if not isinstance(b.v_init, str):
+        return np.full(rule.leak.shape, float(b.v_init))
+    if b.v_init == "reset":
+        return v_reset
+    return rule.leak if b.nodes[node].kind in ("LIF", "CubaLIF") else origin
 
 
 def _constant_input(b: Reading, node: str, source: str, rule: Rule) -> tuple[Floats, str]:

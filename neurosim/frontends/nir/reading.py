@@ -26,10 +26,11 @@ class Reading:
     def __init__(
         self, source: Source, dt: float, timed: bool, steps: int, reset: Literal["zero", "subtract"], floor: float | None, test: Test | None,
         readout: str | None, solver: str, image: float | None, input_shape: tuple[int, ...] | None, max_spikes: int,
+        v_init: str | float,
     ) -> None:  # fmt: skip
         self.source, self.nodes, self.dt, self.timed = source, source.nodes, dt, timed
         self.reset, self.floor, self.readout, self.input_shape = reset, floor, readout, input_shape
-        self.exact, self.image, self.max_spikes = solver == "exact", image, max_spikes
+        self.exact, self.image, self.max_spikes, self.v_init = solver == "exact", image, max_spikes, v_init
         self.strict = test == "above" if test else floor is None and max_spikes == 1
         self.net = Network(source.name, steps)
         self.note = source.notes.append

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import MissingExtra, ModelError, UnsupportedLayer
+from neurosim.golden.network import start_membrane
 from neurosim.network import Layer, Network
 
 Floats = NDArray[np.float64]
@@ -25,7 +26,7 @@ DENSE_LIMIT = 2**22
 
 
 def to_nir(net: Network, path: str | os.PathLike[str], step_time: float | None = None) -> dict[str, Any]:
-    """Write a ``.nir`` file; returns the options of ``load`` that NIR cannot carry: steps, step_time, reset, floor, test, max_spikes, readout.
+    """Write a ``.nir`` file; returns the options of ``load`` that NIR cannot carry: steps, step_time, reset, floor, test, max_spikes, v_init.
 
     ``step_time`` in seconds; by default the input's, or 1 (time counts in steps). Raises UnsupportedLayer for the first layer that NIR cannot
     express, ModelError, MissingExtra without nir.
@@ -64,6 +65,8 @@ class _Writer:
         self.strict = self._shared("test", [layer.params["strict"] for layer in neurons], True)
         self.floor = self._shared("floor", [None if layer.params["floor"] is None else _one(layer, "floor") for layer in neurons], None)
         self.max_spikes = self._shared("max_spikes", [int(layer.params["max_spikes"]) for layer in neurons], 1)
+        self.starts: list[tuple[Layer, Floats, dict[str, Floats]]] = []
+        """Layer, its membranes at the start of a sample, and those that the reader's words for them mean: rest, reset."""
 
     def _shared(self, key: str, values: list[Any], default: Any) -> Any:
         if len(set(values)) > 1:
@@ -81,7 +84,25 @@ class _Writer:
             found["floor"] = self.floor
         if self.max_spikes > 1:
             found["max_spikes"] = self.max_spikes
+        if (start := self._start()) != "rest":
+            found["v_init"] = start
         return found
+
+    def _start(self) -> str | float:
+        """The reader's option v_init. Raises UnsupportedLayer for the first layer that begins elsewhere than those before it."""
+        known: set[str | float] | None = None
+        for layer, start, words in self.starts:
+            mine: set[str | float] = {word for word, meant in words.items() if np.array_equal(meant, start)}
+            if np.all(start == start.flat[0]):
+                mine.add(float(start.flat[0]))
+            known = mine if known is None else known & mine
+            if not known:
+                value = f"{start.min():g}" if start.min() == start.max() else f"{start.min():g} to {start.max():g}"
+                raise UnsupportedLayer(
+                    layer.name, layer.op, "NIR says no start of a sample", value=value, limit="at rest, at the reset, or one membrane for all layers",
+                    remedy="leave out v_init",
+                )  # fmt: skip
+        return next((word for word in ("rest", "reset") if known is None or word in known), min(known or {0.0}, key=str))
 
     def graph(self) -> Any:
         """The whole graph, as nir checks it."""
@@ -241,19 +262,26 @@ def _lif(w: _Writer, layer: Layer) -> None:
         step = threshold if p["reset_by"] is None else np.broadcast_to(p["reset_by"], layer.shape)
         v_reset = threshold - step  # nir_file takes v_threshold - v_reset away
     fields = {"v_threshold": threshold, "v_reset": v_reset}
-    _neuron(w, layer, ("IF", "LIF", "CubaLIF"), v_leak, fields)
+    rest = _neuron(w, layer, ("IF", "LIF", "CubaLIF"), v_leak, fields)
+    if p["decay"] == 1:  # an IF, as nir_file takes it
+        rest = v_reset if p["reset"] == "zero" else np.zeros(layer.shape)
+    w.starts.append((layer, np.array(np.broadcast_to(start_membrane(layer), layer.shape)), {"rest": rest, "reset": v_reset}))
 
 
 def _li(w: _Writer, layer: Layer) -> None:
-    _neuron(w, layer, ("I", "LI", "CubaLI"), np.zeros(layer.shape), {})  # its scores are above rest
+    rest = _neuron(w, layer, ("I", "LI", "CubaLI"), np.zeros(layer.shape), {})  # its scores are above rest
+    given = layer.params.get("v_init")
+    start = np.zeros(layer.shape) if given is None else np.array(np.broadcast_to(given - layer.params["v_rest"], layer.shape))
+    w.starts.append((layer, start, {"rest": rest, "reset": rest}))
 
 
-def _neuron(w: _Writer, layer: Layer, kinds: tuple[str, str, str], v_leak: Floats, fields: dict[str, Floats]) -> None:
+def _neuron(w: _Writer, layer: Layer, kinds: tuple[str, str, str], v_leak: Floats, fields: dict[str, Floats]) -> Floats:
+    """The node; returns its v_leak."""
     p, x, dt, shape = layer.params, layer.inputs[0], w.dt, layer.shape
     form, ends, bias = w.forms[x], w.ends[x], p["bias"]
     rate, slow = 1.0 - p["decay"], None if p["decay_current"] is None else 1.0 - p["decay_current"]
     if bias is not None and np.any(bias):
-        if rate > 0 and (p.get("reset") == "zero" or p["input_scale"] == 0):  # the same as a leak toward a higher potential
+        if rate > 0 and (p.get("reset") == "zero" or (layer.op == "lif" and p["input_scale"] == 0)):  # the same as a leak toward a higher potential
             v_leak = v_leak + np.broadcast_to(bias, shape) / rate
         elif slow is None and p["input_scale"] != 0:
             w.biased(layer, f"{layer.name}.bias", np.ones((1, 1, 1)), np.asarray(bias) / p["input_scale"])
@@ -278,6 +306,7 @@ def _neuron(w: _Writer, layer: Layer, kinds: tuple[str, str, str], v_leak: Float
         else:
             node = make(tau_mem=np.full(form, dt / rate), tau_syn=np.full(form, dt / slow), w_in=np.full(form, 1 / slow), **full)
     w.ends[layer.name], w.forms[layer.name] = [w.put(layer.name, node, ends)], form
+    return v_leak
 
 
 WRITERS: dict[str, Callable[[_Writer, Layer], None]] = {

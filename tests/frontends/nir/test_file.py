@@ -66,7 +66,7 @@ def test_a_trained_recurrent_network_keeps_every_spike_on_the_ideal_chip(shared:
 def _euler(node: Any, x: Any) -> tuple[Any, Any]:
     """(spikes, membranes) [T, n] by the equations that NIR states, in the order current, membrane, test, reset."""
     kind = type(node).__name__
-    v, i = np.array(getattr(node, "v_reset", np.zeros(2)), np.float64), np.zeros(2)
+    v, i = np.array(getattr(node, "v_leak", getattr(node, "v_reset", np.zeros(2))), np.float64), np.zeros(2)  # at rest
     spikes, membranes = [], []
     for s in x.reshape(STEPS, 2):
         i = i + DT / node.tau_syn * (node.w_in * s - i) if kind.startswith("Cuba") else s
@@ -105,6 +105,41 @@ def test_every_neuron_follows_its_equation(tmp_path: Path, kind: str) -> None:
     assert spikes.any()
     assert np.array_equal(real.spikes["n"].reshape(STEPS, 2), spikes)
     assert np.array_equal(found.spikes["n"].reshape(STEPS, 2), spikes)
+
+
+@pytest.mark.parametrize(
+    ("options", "first", "then"),
+    [({}, -65.0, 16), ({"reset": "subtract"}, -65.0, 8), ({"v_init": "reset"}, -80.0, 16), ({"v_init": -52.5}, -52.5, 16)],
+)  # fmt: skip
+def test_a_sample_begins_at_rest_whatever_the_reset(tmp_path: Path, options: dict[str, Any], first: float, then: int) -> None:
+    """Millivolts, a constant current of 40: tau dv/dt = -65 - v + 40 beside a threshold of -50 and a reset to -80 (norse's LIFBox: 9, 25, 41, 57)."""
+    lif = nir.LIF(tau=ONE * 0.02, r=ONE, v_leak=ONE * -65.0, v_threshold=ONE * -50.0, v_reset=ONE * -80.0)
+    graph = write(tmp_path / "mv.nir", ("fc", nir.Linear(np.eye(2) * 40)), ("lif", lif))
+    v, wanted = first, []
+    for _ in range(60):
+        v += 0.05 * (-65.0 - v + 40.0)
+        wanted.append(v > -50.0)
+        v = v - (30.0 if "reset" in options else v + 80.0) * wanted[-1]
+    steps = np.flatnonzero(wanted).tolist()
+    assert steps[0] == {-65.0: 9, -80.0: 15, -52.5: 1}[first]
+    assert steps[1] - steps[0] == then or "reset" in options
+    data = np.ones((2, 60, 2, 1, 1), np.uint8)
+    net = nir_file(graph, 1e-3, 60, **options)
+    done = compile_network(net, "ideal")
+    spikes = simulate_stimuli(done.program, encode(done.program, data)).spikes
+    for neuron in (0, 1):
+        for sample in (0, 1):
+            mine = spikes[(spikes["sample"] == sample) & (spikes["address"] == neuron)]
+            assert mine["step"].tolist() == steps
+        assert np.flatnonzero(run_network(net, data).spikes["lif"][0, :, neuron]).tolist() == steps
+
+
+def test_an_integrator_begins_where_the_option_says(tmp_path: Path) -> None:
+    li = nir.LI(tau=ONE * 0.004, r=ONE, v_leak=np.array([-2.0, 0.5]))
+    net = nir_file(write(tmp_path / "li.nir", ("li", li)), DT, 3, v_init=6.0)
+    assert np.allclose(run_network(net, np.zeros((1, 3, 2, 1, 1), np.uint8)).scores, [[8 * 0.75**3, 5.5 * 0.75**3]])  # above v_leak
+    with pytest.raises(ModelError, match="NIR option v_init 'leak' is unknown; choose rest"):
+        nir_file(tmp_path / "li.nir", DT, 3, v_init="leak")  # type: ignore[arg-type]
 
 
 def test_weights_sums_recurrence_and_subtraction(tmp_path: Path) -> None:

@@ -326,7 +326,10 @@ def test_a_network_written_and_read_back_fires_the_same_spikes(tmp_path: Path, r
     net.connect(net.scale("later", b, -0.5), "b", 3)
     net.output(o)
     options = to_nir(net, tmp_path / "r.nir")
-    assert options == {"steps": 12, "step_time": 0.001, "reset": reset, "test": "above", "floor": -2.0} | ({"max_spikes": most} if most > 1 else {})
+    wanted_options = {"steps": 12, "step_time": 0.001, "reset": reset, "test": "above", "floor": -2.0} | ({"max_spikes": most} if most > 1 else {})
+    if reset == "zero":  # the bias is written as a leak toward a higher potential, from which a sample does not begin
+        wanted_options["v_init"] = "reset"
+    assert options == wanted_options
     nir.read(str(tmp_path / "r.nir"))  # by its own library, types checked
     again = load(tmp_path / "r.nir", **options)
     data = (RNG.random((3, 12, 2, 6, 6)) < 0.3).astype(np.uint8)
@@ -336,6 +339,35 @@ def test_a_network_written_and_read_back_fires_the_same_spikes(tmp_path: Path, r
         assert np.array_equal(found.spikes[name], wanted.spikes[name]), name
     assert max(wanted.spikes[name].max() for name in "abo") == most
     assert np.array_equal(found.scores, wanted.scores)
+
+
+@pytest.mark.parametrize(
+    ("rules", "wanted"),
+    [
+        ([{"v_rest": -0.5, "v_reset": -1.0, "v_init": -0.5}, {"v_rest": -0.25, "v_init": -0.25}], None),
+        ([{"v_rest": -0.5, "v_reset": -1.0}, {"v_rest": -0.25, "v_reset": 0.125}], "reset"),
+        ([{"v_rest": -0.5, "v_reset": -1.0, "v_init": 0.75}, {"decay": 1.0, "v_init": 0.75}], 0.75),
+        ([{"reset": "subtract", "v_rest": -0.5, "v_init": 0.75}, {"reset": "subtract", "v_init": 0.75}], 0.75),
+        ([{"v_init": np.array([0.25, -0.75]), "v_rest": 0.0}, {}], "in no way"),
+        ([{"v_init": 0.25}, {"v_init": -0.25}], "in no way"),
+    ],
+)  # fmt: skip
+def test_the_start_of_a_sample_is_written_as_an_option_or_refused(tmp_path: Path, rules: list[dict[str, Any]], wanted: Any) -> None:
+    net = Network("start", 9)
+    x = net.flatten("flat", net.spikes_input("in", (2, 1, 1)))
+    for k, rule in enumerate(rules):
+        x = net.lif(f"n{k}", net.linear(f"w{k}", x, np.array([[0.5, 0.25], [0.25, 1.0]])), strict=True, **({"decay": 0.75} | rule))
+    net.output(x)
+    if wanted == "in no way":
+        with pytest.raises(UnsupportedLayer, match="NIR says no start of a sample"):
+            to_nir(net, tmp_path / "s.nir")
+        return
+    options = to_nir(net, tmp_path / "s.nir")
+    assert options.get("v_init") == wanted
+    data = (RNG.random((3, 9, 2, 1, 1)) < 0.5).astype(np.uint8)
+    expected, found = run_network(net, data), run_network(load(tmp_path / "s.nir", **options), data)
+    for name in ("n0", "n1"):
+        assert np.array_equal(found.spikes[name], expected.spikes[name])
 
 
 def test_what_nir_cannot_say_is_not_written(tmp_path: Path) -> None:
