@@ -24,9 +24,9 @@ from neurosim.engine.run import Watch, simulate_stimuli
 from neurosim.errors import DataError
 from neurosim.frontends import load
 from neurosim.frontends.recordings import is_recordings, read_recordings
-from neurosim.host import EventOptions, Recordings, Samples, encode, host_macs, load_data
+from neurosim.host import EventOptions, InputActivity, Recordings, Samples, encode, host_macs, input_activity, load_data
 from neurosim.network import Network
-from neurosim.program import Program, html_table
+from neurosim.program import R_DECAY_I, Program, html_table
 from neurosim.trace import TRACE, Selection, TraceWriter, predict, summarise, write_run
 from neurosim.units import format_count, format_energy, format_time, parse_time_ps
 
@@ -84,6 +84,8 @@ class Run:
     """What the repair of recordings did, by the keys of ``host.REPAIRS``; only those that occurred."""
     realtime: bool = False
     """Whether the input was due at the times of the recordings."""
+    entered: InputActivity | None = None
+    """What the ports injected, neuron by neuron; None where the run kept no spikes."""
     _energy: Energy | None = field(default=None, repr=False)
 
     @property
@@ -124,8 +126,7 @@ class Run:
             if any(row["macs"] for row in rows or ())
             else None
         )
-        macs = host_macs(self.program)
-        return summary | {"neurobench": neurobench_metrics(self.program, self.result, host_macs_per_sample=macs, workload=workload)}
+        return summary | {"neurobench": neurobench_metrics(self.program, self.result, entered=self.entered, workload=workload)}
 
     def facts(self) -> list[tuple[str, str]]:
         """What one wants to know at a glance, name and words."""
@@ -173,10 +174,12 @@ class Run:
     def probe(self, population: str, variable: str = "v") -> NDArray[np.int64]:
         """[samples, channels, height, width] membranes ("v") or synaptic currents ("i") at the end of each sample.
 
-        Needs ``simulate(..., state=True)``; raises DataError otherwise.
+        Needs ``simulate(..., state=True)``; raises DataError otherwise, and for the currents of a population that keeps none.
         """
         index = self.program.population_index(population)
         state = {"v": self.result.state_v, "i": self.result.state_i}.get(variable)
+        if variable == "i":
+            self._require_current(index)
         if state is None:
             raise DataError(f"variable {variable!r} cannot be probed; there are v and i")
         if not len(state):
@@ -188,6 +191,16 @@ class Run:
             c, y, x = self._coordinates(int(s), np.arange(last - first))
             dense[:, c, y, x] = state[:, first:last]
         return dense
+
+    def _require_current(self, index: int) -> None:
+        """DataError unless the neurons of a population keep a synaptic current from step to step."""
+        slices = self.program.slice_population == index
+        if self.program.sync in ("free", "settle") or not np.any(self.program.slice_rule[slices, R_DECAY_I] >= 0):
+            name = self.program.meta["populations"][index]["name"]
+            raise DataError(
+                f"population {name} keeps no synaptic current on the chip: what its synapses sum to goes into the membrane within the step"
+                "; probe v, or give the network's neurons a current that decays"
+            )
 
     def _coordinates(self, s: int, address: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Population coordinates (c, y, x) of local indices of a slice."""
@@ -283,6 +296,7 @@ def simulate(
         events_left_out=loaded.events_left_out,
         repaired=loaded.repaired,
         realtime=events is not None and events.pace == "realtime",
+        entered=input_activity(program, stimuli, loaded.data if program.meta["input"]["kind"] == "image" else None) if spikes else None,
     )
 
 

@@ -38,6 +38,26 @@ class Comparison:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class PaperCounts:
+    """What the papers' formula multiplies, per sample, and in words where the counts come from."""
+
+    macs: float
+    acs: float
+    words: str
+
+
+def _operations(run: StoredRun, samples: int) -> PaperCounts:
+    """NeuroBench's counts as the run wrote them, and the products of activations; of runs without them all synapses that were served."""
+    metrics = run.summary.get("neurobench") or {}
+    macs, acs = metrics.get("effective_macs"), metrics.get("effective_acs")
+    if macs is not None and acs is not None and "activity_products" in metrics:
+        return PaperCounts(macs, acs + metrics["activity_products"], "non-zero inputs times non-zero weights")
+    core = run.result.core
+    served = float(core["synops"].sum() + core["op_reads"].sum()) / samples
+    return PaperCounts(run.host_macs_per_sample, served, "the host's, and all synapses served: this run kept no spikes to count others from")
+
+
 def compare_run(run: StoredRun, names: Sequence[str] | None = None, *, precision: str = "fp16", records: Sequence[Record] = ()) -> Comparison:
     """A stored run beside ``names`` of BASELINES (None or empty = DEFAULT) and measured ``records`` (those of the package for its network besides).
 
@@ -57,8 +77,7 @@ def compare_run(run: StoredRun, names: Sequence[str] | None = None, *, precision
         names,
         precision=precision,
         records=[*records, *(r for r in shipped_records() if r.network == workload.name)],
-        acs=float(run.result.core["synops"].sum() + run.result.core["op_reads"].sum()) / energy.samples,
-        macs=run.host_macs_per_sample,
+        operations=_operations(run, energy.samples),
         latency_ps=run.summary["latency_ps"]["decision"],
         throughput_per_s=run.summary["throughput_per_s"],
         sync=run.program.sync,
@@ -72,8 +91,7 @@ def compare(
     *,
     precision: str = "fp16",
     records: Sequence[Record] = (),
-    acs: float = 0.0,
-    macs: float = 0.0,
+    operations: PaperCounts | None = None,
     latency_ps: float | None = None,
     throughput_per_s: float | None = None,
     sync: str = "",
@@ -86,7 +104,8 @@ def compare(
     energy over the simulated chip's with and without its host, ``ratio_board`` over ``energy_board_fj``, chip and host with the chip's board at rest
     (None where its prices have no board; Energy.board_fj); ``energy_window_fj``, at batch 1, the dynamic energy and idle power for as long as the
     chip works on a sample (in real time: the recording); ``ratio_low`` and ``ratio_high`` the quantiles of the former with both sides drawn.
-    The first row is the chip itself. ``acs`` and ``macs`` per sample feed the papers' formula. Raises DataError for an unknown baseline or precision.
+    The first row is the chip itself. ``operations`` feed the papers' formula, which has no row
+    without them. Raises DataError for an unknown baseline or precision.
     """
     wanted = list(names or DEFAULT)
     for name in wanted:
@@ -113,8 +132,11 @@ def compare(
     crossovers = []
     for name in wanted:
         if name == PAPER:
-            note = f"4.6 pJ x {macs:.0f} MACs (host) + 0.9 pJ x {acs:.0f} ACs (synapses served), 45 nm, arithmetic only"
-            rows.append(table.row(PAPER, "formula", paper_formula_fj(macs, acs), None, batch=1, precision="fp32", note=note))
+            if operations is None:
+                continue
+            note = f"4.6 pJ x {operations.macs:.0f} MACs + 0.9 pJ x {operations.acs:.0f} ACs ({operations.words}), 45 nm, arithmetic only"
+            gross = paper_formula_fj(operations.macs, operations.acs)
+            rows.append(table.row(PAPER, "formula", gross, None, batch=1, precision="fp32", note=note))
             notes.append(f"{PAPER}: {note}; no memory, network, neuron updates or static power")
             continue
         device = load_device(name, precision if precision in precisions(name) else precisions(name)[0])

@@ -107,8 +107,8 @@ def print_summary(s: dict[str, Any]) -> None:
         f"{format_count(s['packets'] / n)} packets, {format_count(s['hops'] / n)} packet-hops; "
         f"injected {format_count(s['injected_spikes'] / n)} spike packets and {format_count(s['injected_currents'] / n)} currents from the host"
     )
-    first = format_time(t["first_spike"]) if t["first_spike"] is not None else "none"
-    out.print(f"latency (median): first output spike {first}, decision {format_time(t['decision'])}, completion {format_time(t['completion'])}")
+    first, decision = ("none" if t[name] is None else format_time(t[name]) for name in ("first_spike", "decision"))
+    out.print(f"latency (median): first output spike {first}, decision {decision}, completion {format_time(t['completion'])}")
     if s["throughput_per_s"] is not None:
         out.print(f"throughput: {format_count(s['throughput_per_s'])} samples/s")
     shares = ", ".join(f"{name} {format_energy(e[name])}" for name in COMPONENTS)

@@ -1,5 +1,6 @@
 """The host section of a Program: from user data to what the I/O port injects."""
 
+from neurosim.host.activity import InputActivity, input_activity
 from neurosim.host.checks import REPAIRS
 from neurosim.host.data import Samples, load_data
 from neurosim.host.encode import encode
@@ -10,6 +11,7 @@ from neurosim.host.stimulus import Stimulus
 __all__ = [
     "REPAIRS",
     "EventOptions",
+    "InputActivity",
     "Recordings",
     "Samples",
     "Stimulus",
@@ -17,6 +19,7 @@ __all__ = [
     "encode",
     "event_options",
     "host_macs",
+    "input_activity",
     "load_data",
     "run_host",
 ]

@@ -139,6 +139,11 @@ def _fire(entry: dict[str, Any], arrays: dict[str, NDArray[Any]], current: I64, 
     return result
 
 
+def host_map(program: Program, number: int) -> LinearMap:
+    """Map ``number`` of the host section, in the order of the projections of real-valued inputs."""
+    return _map(program.meta["host"]["maps"][number], program.host)
+
+
 def _map(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LinearMap:
     weight, shape = arrays[entry["weight"]], tuple(entry["shape"])
 

@@ -35,6 +35,8 @@ CLIPPED = 0.001
 """Part of the membrane updates (free: of the synapses served) that saturate."""
 ALWAYS = 0.99
 """Part of the neurons of a population that fire in a mean step."""
+TIED = 0.05
+"""Part of the samples whose highest score several classes share: a tie goes to the lowest class, which may be the label."""
 LEAST_STEPS = 100
 """Neurons times steps times samples of which silence, or its opposite, says something."""
 IMBALANCE, IMBALANCED_BUSY, IMBALANCED_CORES = 10.0, 0.5, 4
@@ -73,6 +75,7 @@ def findings(program: Program, result: Result, energy: Priced, *, realtime: bool
         _held_up,
         _input,
         _drops,
+        _tied,
         _silent,
         _always,
         _clipped,
@@ -263,6 +266,22 @@ def _drops(run: _Run) -> Iterator[Finding]:
             f"full FIFOs dropped {int(drops.sum())} spikes, {drops.sum() / max(1, sent):.1%} of all packets put; {run.channels[worst]} dropped "
             f"{part[worst]:.1%} of those it was given (threshold {DROPPED:.1%})",
             "deepen that FIFO, slow the input down, or let it stall (noc.overflow, noc.axon_out_overflow)", float(part[worst]), DROPPED,
+        )  # fmt: skip
+
+
+def _tied(run: _Run) -> Iterator[Finding]:
+    scores = run.result.scores
+    if scores.shape[1] < 2:
+        return
+    tied = (scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    if tied.mean() >= TIED:
+        silent = int((tied & (run.result.first_spike_ps < 0)).sum())
+        none = f"; no spike reached the readout in {silent} of them" if silent else ""
+        yield Finding(
+            "scores tied", "readout",
+            f"several classes share the highest score in {int(tied.sum())} of {len(scores)} samples, {tied.mean():.0%} (threshold {TIED:.0%}){none}: "
+            "the prediction there is the lowest of them, not an answer",
+            "give the readout more spikes (lower thresholds, more steps), or a readout that sums membranes", float(tied.mean()), TIED,
         )  # fmt: skip
 
 

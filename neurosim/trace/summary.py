@@ -87,11 +87,16 @@ def predict(result: Result) -> NDArray[np.int64]:
 
 
 def latencies(result: Result) -> Mapping[str, float | None]:
-    """Median first_spike (None if no sample had one), decision and completion, in ps after the sample's start."""
+    """Median first_spike, decision and completion, in ps after the sample's start.
+
+    What came before any spike had reached the readout is no decision: such samples are left out, as those without a spike are of first_spike, and a
+    median over none is None.
+    """
     seen = result.first_spike_ps >= 0
+    decided = seen & (result.decision_ps >= result.first_spike_ps)
     return {
         "first_spike": float(np.median((result.first_spike_ps - result.start_ps)[seen])) if seen.any() else None,
-        "decision": float(np.median(result.decision_ps - result.start_ps)),
+        "decision": float(np.median((result.decision_ps - result.start_ps)[decided])) if decided.any() else None,
         "completion": float(np.median(result.completion_ps - result.start_ps)),
     }
 

@@ -48,7 +48,7 @@ def test_rows_hold_the_chip_every_gpu_at_batch_1_and_best_and_the_formula(run: S
     assert (chip["energy_low_fj"], chip["energy_high_fj"]) == (own.low, own.high)  # one figure, one interval
     assert rows[1]["energy_delay_js"] == pytest.approx(rows[1]["energy_gross_fj"] * rows[1]["latency_ps"] * 1e-27)
     synops = int(run.result.core["synops"].sum()) / 2
-    assert paper["energy_gross_fj"] == 4600 * 10 + 900 * synops
+    assert paper["energy_gross_fj"] == 4600 * 10 + 900 * synops  # a run that kept no counts of its own
     assert any("left out" in note for note in notes)
     assert any("not a measurement" in note for note in notes)
 
@@ -104,20 +104,29 @@ def test_paper_formula_reproduces_a_published_row() -> None:
     assert paper_formula_fj(4 * 86.7e6, 11.09e9) / 1e12 == pytest.approx(11.577, rel=2e-3)
 
 
-def test_neurobench_counts() -> None:
+def test_neurobench_figures_of_a_run_without_its_spikes() -> None:
     p = handmade.program()
     weights = p.weights.copy()
     weights[:9] = 0
     p = dataclasses.replace(p, weights=weights)
     r = handmade.result(p)
-    r.core["fires"][0], r.core["synops"][1], r.core["updates"][0] = 6, 30, 8
-    m = neurobench_metrics(p, r, host_macs_per_sample=7, workload=Workload.from_rows("hand", 2, handmade.WORKLOAD))
+    r.slice_spikes[:] = [[3, 0], [3, 0]]
+    r.core["synops"][1], r.core["updates"][0] = 30, 8
+    m = neurobench_metrics(p, r, workload=Workload.from_rows("hand", 2, handmade.WORKLOAD))
     assert m["footprint_bytes"] == (36 * 8 + 8 * 16) / 8
     assert m["connection_sparsity"] == 9 / 36
     assert m["activation_sparsity"] == 1 - 6 / (6 * 2 * 2)
-    assert (m["dense"], m["effective_macs"], m["effective_acs"], m["membrane_updates"]) == (72, 7, 15.0, 4.0)
+    assert (m["dense"], m["effective_macs"], m["effective_acs"], m["membrane_updates"]) == (72, None, None, 4.0)
     stored = dataclasses.replace(p, weights=np.zeros(0, np.int8))
     assert neurobench_metrics(stored, r)["connection_sparsity"] is None
+
+
+def test_the_formula_takes_neurobenchs_counts_where_the_run_has_them(run: StoredRun) -> None:
+    counts = {"effective_macs": 3.0, "effective_acs": 5.0, "activity_products": 2.0}
+    run.info["summary"]["neurobench"] = counts
+    comparison = compare_run(run, ["paper-formula"])
+    assert comparison.rows[-1]["energy_gross_fj"] == 4600 * 3 + 900 * 7
+    assert "non-zero inputs times non-zero weights" in comparison.rows[-1]["note"]
 
 
 def test_a_device_kept_on_for_the_chips_window_pays_its_idle_power(run: StoredRun) -> None:

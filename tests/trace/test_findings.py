@@ -34,7 +34,9 @@ def simulated(
     program = chain(list(sizes), [5] * (len(sizes) - 2) + [1], cores, sync, mesh=(len(set(cores)), 1), rules=rules, **{**ROOMY, **more})
     stimulus = spikes(program, [(0, k % sizes[0]) for k in range(rows)])
     stimulus = replace(stimulus, due_ps=period * np.arange(rows, dtype=np.int64))
-    return program, run_reference(program, [stimulus] * 2, Options(record=True))
+    result = run_reference(program, [stimulus] * 2, Options(record=True))
+    result.scores += np.arange(result.scores.shape[1])  # all classes have the same weights, so their scores would tie
+    return program, result
 
 
 def found(program: Program, result: Result, **more: Any) -> dict[str, Finding]:
@@ -49,6 +51,16 @@ def test_a_healthy_run_has_no_findings() -> None:
     assert found(*simulated()) == {}
     assert found(*simulated(sync="wavefront")) == {}
     assert found(*simulated((12, 12, 12, 4), period=20_000)) == {}
+
+
+def test_tied_scores_are_no_answer() -> None:
+    program = handmade.program()
+    scores = np.array([[0, 0], [3, 5]])
+    finding = found(program, handmade.result(program, scores=scores, first_spike_ps=np.array([-1, 9])))["scores tied"]
+    assert (finding.value, finding.where) == (0.5, "readout")
+    assert "1 of 2 samples, 50%" in finding.text
+    assert "no spike reached the readout in 1 of them" in finding.text
+    assert "scores tied" not in found(program, handmade.result(program))
 
 
 def test_a_slow_core_is_named_with_its_population_and_since_when(tmp_path: Path) -> None:

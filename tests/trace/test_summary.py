@@ -40,6 +40,15 @@ def test_a_sample_without_an_output_spike_does_not_enter_the_median() -> None:
     assert summarise(p, r, price(p, r))["latency_ps"]["first_spike"] is None
 
 
+def test_what_stood_before_any_output_spike_is_no_decision() -> None:
+    p = handmade.program()
+    late = handmade.result(p, first_spike_ps=np.array([-1, 300]), decision_ps=np.array([50, 400]))
+    assert summarise(p, late, price(p, late))["latency_ps"]["decision"] == 400
+    for first, decision in ((-1, 950), (300, 0)):  # free: the argmax of nothing, which never changed
+        r = handmade.result(p, samples=1, first_spike_ps=np.array([first]), decision_ps=np.array([decision]))
+        assert summarise(p, r, price(p, r))["latency_ps"]["decision"] is None
+
+
 def test_throughput_is_quoted_only_where_the_machine_says_so() -> None:
     p = handmade.program()
     r = handmade.result(p, samples=3, start_ps=np.array([0, 500, 900]), decision_ps=np.array([1000, 1800, 3000]))
