@@ -154,7 +154,7 @@ def cores_figure(run: StoredRun) -> Any:
     program, result = run.program, run.result
     window = max(1, result.window_ps)
     figure = new_figure(11.5, 5.6)
-    stations = [(1, "core (synapse and soma are one station)")] if program.sync == "free" else [(1, "synapse stations"), (2, "soma stations")]
+    stations = [(1, "core (synapse and soma are one station)")] if not program.stepped else [(1, "synapse stations"), (2, "soma stations")]
     stations.append((3, "sender stations"))
     panels = figure.subplots(len(stations), 1, sharex=True, squeeze=False)[:, 0]
     cores = [row["core"] for row in rows]
@@ -164,7 +164,7 @@ def cores_figure(run: StoredRun) -> Any:
         bottom = np.zeros(len(cores))
         for state in ("busy", "blocked", "held"):
             part = result.server[f"{state}_ps"][chosen] / window * 100
-            if state != "held" or kind == 2:
+            if state != "held" or kind == 2 or (kind == 1 and program.sync == "settle"):
                 axes.bar(places, part, bottom=bottom, width=0.86, color=STATE_COLOURS[state], label=state)
                 bottom += part
         axes.bar(places, 100 - bottom, bottom=bottom, width=0.86, color=STATE_COLOURS["idle"], label="idle")

@@ -183,7 +183,7 @@ def station_power(run: StoredRun) -> NDArray[np.float64]:
     spent = np.zeros(len(program.server_kind))
     stations = {SYNAPSE: "synapse", SOMA: "soma", SENDER: "noc"}
     for kind, component in stations.items():
-        at = np.flatnonzero(program.server_kind == (SYNAPSE if program.sync == "free" and kind == SOMA else kind))
+        at = np.flatnonzero(program.server_kind == (SYNAPSE if kind == SOMA and not program.stepped else kind))
         spent[at] += energy.core_fj[component][program.server_owner[at]]
     prices = program.chip.prices
     for code, name, _ in HOP_PRICES:

@@ -64,7 +64,7 @@ class Events:
         servers = np.arange(len(program.server_kind) + 1)
         self._service_at: I64 = np.searchsorted(self.services["server"], servers)
         self._put_at: I64 = np.searchsorted(self.puts["server"], servers)
-        self.free = program.sync == "free"
+        self.free = not program.stepped
         self.tree = program.chip.noc.multicast == "tree"
         self.windows = program.chip.noc.flow == "end_to_end"
 

@@ -12,9 +12,9 @@ PORT, SYNAPSE, SOMA, SENDER, ROUTER = range(5)  # values of Program.server_kind
 
 
 def server_names(program: Program) -> list[str]:
-    """One name per server: ``port 0``, ``core 3 synapse`` (in free ``core 3``), ``core 3 soma``, ``core 3 sender``, ``router 3 to router 4``,
-    ``router 3 to core 3``. Several ports and several cores per router are numbered on."""
-    first = "" if program.sync == "free" else " synapse"
+    """One name per server: ``port 0``, ``core 3 synapse`` (in free and settle ``core 3``), ``core 3 soma``, ``core 3 sender``,
+    ``router 3 to router 4``, ``router 3 to core 3``. Several ports and several cores per router are numbered on."""
+    first = " synapse" if program.stepped else ""
     stations = {SYNAPSE: first, SOMA: " soma", SENDER: " sender"}
     names = []
     for v, (kind, owner) in enumerate(zip(program.server_kind.tolist(), program.server_owner.tolist(), strict=True)):

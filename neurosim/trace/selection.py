@@ -67,7 +67,7 @@ class Sieve:
             names = [str(p["name"]) for p in program.meta["populations"]]
             chosen = [names.index(name) for name in known_populations(names, selection.populations, "program")]
             self._source = np.isin(program.source_population, chosen)
-        station = SYNAPSE if program.sync == "free" else SOMA
+        station = SOMA if program.stepped else SYNAPSE
         self._fires = program.server_kind == station
         self._ports = program.server_kind == PORT
 

@@ -104,12 +104,12 @@ def latencies(result: Result) -> Mapping[str, float | None]:
 def throughput(program: Program, result: Result, *, streamed: bool) -> float | None:
     """Samples per second, only where the machine says so (docs/machine.md, section 8).
 
-    Streamed: (N - 1) / (last - first decision). Isolated samples of a free-running chip: 1 / (mean completion + t_reset). Else None.
+    Streamed: (N - 1) / (last - first decision). Isolated samples without steps (free, settle): 1 / (mean completion + t_reset). Else None.
     """
     samples = len(result.scores)
     if streamed:
         span = int(result.decision_ps.max() - result.decision_ps.min())
         return (samples - 1) * 1e12 / span if span > 0 else None
-    if program.sync == "free":
+    if not program.stepped:
         return 1e12 / (float(result.completion_ps.mean()) + program.chip.timing.reset.value)
     return None

@@ -3,6 +3,6 @@ that samples start from); ``deadlock`` looks for cycles in it."""
 
 from neurosim.compiler.emit.assemble import assemble
 from neurosim.compiler.emit.deadlock import deadlock_warnings
-from neurosim.compiler.emit.rest import with_rest
+from neurosim.compiler.emit.rest import with_reference, with_rest
 
-__all__ = ["assemble", "deadlock_warnings", "with_rest"]
+__all__ = ["assemble", "deadlock_warnings", "with_reference", "with_rest"]

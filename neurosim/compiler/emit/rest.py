@@ -32,7 +32,11 @@ def with_rest(program: Program, graph: Graph, rest: str | Path | NDArray[Any] = 
 
     Raises DataError where the file or array does not fit the program's input.
     """
-    currents, spikes, kind = _reference(program, rest)
+    return with_reference(program, graph, *_reference(program, rest))
+
+
+def with_reference(program: Program, graph: Graph, currents: Values, spikes: Values, kind: str = FILE) -> Program:
+    """The Program with the rest state of what the ports tell: currents by target, spikes by population that enters through a port, [c, y, x]."""
     state = settle_graph(graph, program.chip, {name: x[None] for name, x in spikes.items()}, {name: x[None] for name, x in currents.items()})
     names = [p["name"] for p in program.meta["populations"]]
     of_slice = [(q, names[program.slice_population[q]]) for q in range(program.slices)]
