@@ -8,7 +8,9 @@ A population's input in a step is the sum of its projections plus its own bias (
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -107,6 +109,17 @@ class SumPool:
         return shape[0], height, width
 
 
+def stable_order(keys: NDArray[np.integer[Any]], bound: int) -> NDArray[np.int64]:
+    """Order that sorts keys of 0 .. bound - 1, equal ones as they stand: ``argsort`` by the sort of plain words, which is several times as fast."""
+    bits = max(1, len(keys) - 1).bit_length()
+    if bound.bit_length() + bits > 63:
+        return np.argsort(keys, kind="stable")
+    words = (keys.astype(np.int64) << bits) | np.arange(len(keys))
+    words.sort()
+    words &= (1 << bits) - 1
+    return words
+
+
 @dataclass(frozen=True)
 class Sparse:
     """y = W x over flattened (c, y, x) arrays, W in compressed rows by source: targets[indptr[i]:indptr[i+1]] with weights; ``shape`` of y."""
@@ -117,6 +130,18 @@ class Sparse:
     shape: Shape
 
     op = "sparse"
+
+    @cached_property
+    def origin(self) -> NDArray[np.int64]:
+        """[synapses] source of each, (c, y, x)-flat."""
+        return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+
+    @cached_property
+    def incoming(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(pointer [targets + 1], order [synapses]): order[pointer[t]:pointer[t + 1]] are the synapses into target t, ascending."""
+        size = int(np.prod(self.shape))
+        pointer = np.concatenate([[0], np.cumsum(np.bincount(self.targets, minlength=size))]).astype(np.int64)
+        return pointer, stable_order(self.targets, size)
 
     def out_shape(self, shape: Shape) -> Shape:
         """Output shape for an input of ``shape``; raises ModelError when they do not fit."""
@@ -234,18 +259,49 @@ class Graph:
 
     def population(self, name: str) -> Population:
         """The population of that name; raises ModelError with the names there are."""
-        for population in self.populations:
-            if population.name == name:
-                return population
-        raise ModelError(f"population {name!r} does not exist; there are {', '.join(p.name for p in self.populations)}")
+        if name not in self._named:
+            raise ModelError(f"population {name!r} does not exist; there are {', '.join(p.name for p in self.populations)}")
+        return self._named[name]
 
     def into(self, name: str) -> list[Projection]:
         """Projections into a population, in Program order."""
-        return [p for p in self.projections if p.target == name]
+        return list(self._into.get(name, ()))
 
     def outof(self, name: str) -> list[Projection]:
         """Projections out of a population, in Program order."""
-        return [p for p in self.projections if p.source == name]
+        return list(self._outof.get(name, ()))
+
+    def rewrites_of(self, layers: Iterable[str]) -> list[Rewrite]:
+        """What became of some layers, in the order of the log."""
+        found = {number: row for layer in layers for number, row in self._told.get(layer, ())}
+        return [found[number] for number in sorted(found)]
+
+    # indices, made once: a Graph never changes, and every pass asks per population
+
+    @cached_property
+    def _named(self) -> dict[str, Population]:
+        return {p.name: p for p in reversed(self.populations)}
+
+    @cached_property
+    def _into(self) -> dict[str, list[Projection]]:
+        return self._by(lambda p: p.target)
+
+    @cached_property
+    def _outof(self) -> dict[str, list[Projection]]:
+        return self._by(lambda p: p.source)
+
+    @cached_property
+    def _told(self) -> dict[str, list[tuple[int, Rewrite]]]:
+        found: dict[str, list[tuple[int, Rewrite]]] = {}
+        for number, rewrite in enumerate(self.rewrites):
+            found.setdefault(rewrite.layer, []).append((number, rewrite))
+        return found
+
+    def _by(self, end: Callable[[Projection], str]) -> dict[str, list[Projection]]:
+        found: dict[str, list[Projection]] = {}
+        for projection in self.projections:
+            found.setdefault(end(projection), []).append(projection)
+        return found
 
     def target_shape(self, projection: Projection) -> Shape:
         """Shape of the cells that a projection fills: its target's own, or those of the operand. Raises ModelError for an unknown operand."""

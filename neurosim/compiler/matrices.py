@@ -9,9 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.golden.maps import apply_map, transpose_map
-from neurosim.graph import Dense, LinearMap, Shape, Sparse
+from neurosim.graph import Dense, LinearMap, Shape, Sparse, stable_order
 
 Array = NDArray[Any]
+I64 = NDArray[np.int64]
+
+MATRIX_LIMIT = 2**24
+"""Most entries (sources x targets) of a map that is written out as a matrix."""
 
 
 def matrix_map(matrix: Array, shape: Shape) -> LinearMap:
@@ -24,11 +28,50 @@ def matrix_map(matrix: Array, shape: Shape) -> LinearMap:
     return Sparse(indptr, targets.astype(np.int64), matrix.T[rows, targets], shape)
 
 
-def sparse_to_dense(m: Sparse) -> Dense:
-    """The same map with its zeros stored."""
-    matrix = np.zeros((math.prod(m.shape), len(m.indptr) - 1), m.weight.dtype)
-    matrix[m.targets, np.repeat(np.arange(len(m.indptr) - 1), np.diff(m.indptr))] = m.weight
+def sparse_to_dense(m: Sparse) -> Dense | None:
+    """The same map with its zeros stored; None where that takes more than MATRIX_LIMIT weights."""
+    outputs, inputs = math.prod(m.shape), len(m.indptr) - 1
+    if outputs * inputs > MATRIX_LIMIT:
+        return None
+    m = merged(m)
+    matrix = np.zeros((outputs, inputs), m.weight.dtype)
+    matrix[m.targets, m.origin] = m.weight
     return Dense(matrix, m.shape)
+
+
+def merged(m: Sparse) -> Sparse:
+    """The same map with ascending targets in every row, parallel synapses added; the map itself where it is so already."""
+    if ascends(m):
+        return m
+    size = math.prod(m.shape)
+    rows, targets, weight = merged_synapses(m.origin, m.targets, m.weight, size)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(m.indptr) - 1))])
+    return Sparse(indptr.astype(np.int64), targets, weight, m.shape)
+
+
+def ascends(m: Sparse) -> bool:
+    """Whether no row has a target twice, or one behind a larger one."""
+    follows = np.diff(m.targets) > 0
+    starts = m.indptr[1:-1]
+    follows[starts[(starts > 0) & (starts < len(m.targets))] - 1] = True  # a row begins where it likes
+    return bool(follows.all())
+
+
+def merged_synapses(rows: I64, targets: I64, weight: Array, size: int) -> tuple[I64, I64, Array]:
+    """Synapses (row, target < ``size``, weight) in ascending order, those of one pair added up in the order in which they stand."""
+    keys = rows * size + targets
+    order = stable_order(keys, int(keys.max(initial=0)) + 1)
+    keys = keys[order]
+    new = np.ones(len(keys), np.bool_)
+    new[1:] = keys[1:] != keys[:-1]
+    first = np.flatnonzero(new)
+    if len(first) == len(keys):
+        total = weight[order]
+    elif np.issubdtype(weight.dtype, np.integer):
+        total = np.add.reduceat(weight[order], first)
+    else:
+        total = np.bincount(np.cumsum(new) - 1, weights=weight[order], minlength=len(first))
+    return keys[first] // size, keys[first] % size, total
 
 
 def matrix_of(m: LinearMap, source: Shape) -> Array:

@@ -16,7 +16,7 @@ from neurosim.chip import Chip, load_chip
 from neurosim.compiler.audit import AuditReport, audit
 from neurosim.compiler.check import CheckRow, choose_sync, refuse, refuse_settle_sums, require_supported
 from neurosim.compiler.emit import assemble, deadlock_warnings
-from neurosim.compiler.lower import Rewrites, lower_for, read_rewrites
+from neurosim.compiler.lower import Rewrites, read_rewrites
 from neurosim.compiler.place import Assignment, Mapped, assign, place_slices
 from neurosim.compiler.quantize import Precision, most_events, quantize
 from neurosim.compiler.report import build_report
@@ -123,14 +123,13 @@ def _have(value: T | None) -> T:
 
 def _check(state: _State) -> str:
     state.network.verify()
-    state.rows = require_supported(state.network, state.chip, state.rewrites)
+    state.rows, state.graph = require_supported(state.network, state.chip, state.rewrites)
     native = sum(row.status == "native" for row in state.rows)
     return f"{len(state.rows)} layers, {native} native, {len(state.rows) - native} rewritten"
 
 
 def _lower(state: _State) -> str:
-    graph = lower_for(state.network, state.rewrites)
-    graph.verify()
+    graph = _have(state.graph)  # the check has lowered it: it judges what the layers become
     graph = graph.with_(warnings=graph.warnings + tuple(refuse(graph, state.chip, state.sync)))
     state.graph = graph
     return f"{len(graph.populations)} populations, {len(graph.projections)} projections"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.graph import Conv2d, Dense, LinearMap, Shape, Sparse, SumPool, TokenMix
+from neurosim.compiler.matrices import merged_synapses
+from neurosim.graph import Conv2d, Dense, LinearMap, Shape, Sparse, SumPool, TokenMix, stable_order
 
 I64 = NDArray[np.int64]
 SPARSE_LIMIT = 2**23
@@ -66,7 +67,7 @@ def synapses(m: LinearMap, shape: Shape) -> Synapses:
             target = np.broadcast_to(channel * after + np.arange(after)[:, None], weight.shape)
             found = Synapses(source.ravel(), target.ravel(), weight.ravel())
         case Sparse():
-            found = Synapses(np.repeat(np.arange(len(m.indptr) - 1), np.diff(m.indptr)), m.targets, m.weight)
+            found = Synapses(m.origin, m.targets, m.weight)
     kept = found.weight != 0
     return Synapses(found.source[kept], found.target[kept], found.weight[kept])
 
@@ -95,7 +96,7 @@ def _window(weight: NDArray[Any], groups: int, geometry: Geometry, after: Shape,
 
 def joined(a: Synapses, b: Synapses, middle: int) -> Synapses | None:
     """b after a; ``middle``: values between them. None where that takes more than SPARSE_LIMIT synapses on the way."""
-    order = np.argsort(b.source, kind="stable")
+    order = stable_order(b.source, middle)
     first = np.concatenate([[0], np.cumsum(np.bincount(b.source, minlength=middle))])
     fan = np.diff(first)[a.target]
     if int(fan.sum()) > SPARSE_LIMIT:
@@ -116,7 +117,6 @@ def sparse_map(parts: Sequence[tuple[LinearMap, Shape]], source: Shape, shape: S
             return None
         total = more
     size = math.prod(shape)
-    keys, place = np.unique(total.source * size + total.target, return_inverse=True)
-    weight = np.bincount(place, weights=total.weight, minlength=len(keys))
-    rows = np.bincount(keys // size, minlength=math.prod(source))
-    return Sparse(np.concatenate([[0], np.cumsum(rows)]).astype(np.int64), keys % size, weight, shape)
+    origin, targets, weight = merged_synapses(total.source, total.target, total.weight, size)
+    rows = np.bincount(origin, minlength=math.prod(source))
+    return Sparse(np.concatenate([[0], np.cumsum(rows)]).astype(np.int64), targets, weight, shape)

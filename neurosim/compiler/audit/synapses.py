@@ -95,8 +95,9 @@ def total_synapses(graph: Graph, projection: Projection) -> int:
         return source[0] * (source[1] * source[2]) ** 2
     if isinstance(linear, Dense):
         return int(linear.weight.size)
-    origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))
-    return len(np.unique(origin * (channels * height * width) + linear.targets))
+    pairs = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr)) * (channels * height * width) + linear.targets
+    pairs.sort()
+    return int(np.count_nonzero(np.diff(pairs))) + bool(len(pairs))
 
 
 def _holders(program: Program, graph: Graph, projection: Projection, full: Shape) -> I64 | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neurosim.chip import Chip
-from neurosim.compiler.place import LayerModel, Misfit, chip_projections, layer_form, pools_of, port_populations
+from neurosim.compiler.place import LayerModel, Misfit, layer_form, on_chip, pools_of
 from neurosim.graph import Conv2d, Dense, Graph, LinearMap, Population, Projection, Sparse, SumPool, TokenMix
 from neurosim.network import Layer
 
@@ -59,30 +59,31 @@ def form_rows(p: Projection, layer: str, chip: Chip, graph: Graph) -> Iterator[R
 def population_rows(population: Population, chip: Chip, graph: Graph) -> Iterator[Row]:
     """Readouts, fan-out, and the one kernel geometry of a core."""
     c, name = chip.capabilities, population.name
-    served = [graph.projections[k] for k in chip_projections(graph)]
+    into = [p for p in graph.into(name) if on_chip(population) and graph.population(p.source).kind != "analog"]
+    outof = [p for p in graph.outof(name) if population.kind != "analog" and on_chip(graph.population(p.target))]
     if population.kind == "readout":
         if c.classes is not None and population.shape[0] > c.classes.value:
             yield name, "readout", population.shape[0], c.classes.value, f"{chip.name}: classes of the readout", "use fewer classes"
-        for p in served if c.readout_ops is not None else ():
+        for p in into if c.readout_ops is not None else ():
             reason = f"{chip.name}: its readout counts spikes, it does not sum weights ({p.source} -> {name})"
             weights = np.unique(np.asarray(p.map.weight))
-            if p.target == name and p.map.op not in (c.readout_ops or ()):
+            if p.map.op not in (c.readout_ops or ()):
                 yield name, p.map.op, p.map.op, ", ".join(c.readout_ops or ()), reason, "end the network with lif"
-            elif p.target == name and c.readout_ops == ("identity",) and len(weights) > 1:
+            elif c.readout_ops == ("identity",) and len(weights) > 1:
                 yield name, "scale", f"{len(weights)} weights", "one weight", reason, "leave out the scale behind the last lif"
-    ports = {graph.populations[k].name for k in port_populations(graph)}
-    limit = c.input_fan_out if name in ports else c.fan_out if chip.memory.layer_per_core else None
-    readers = dict.fromkeys(p.target for p in served if p.source == name)
+    own = c.fan_out if chip.memory.layer_per_core else None
+    limit = own if on_chip(population) else c.input_fan_out  # what is not on the chip enters through a port
+    readers = dict.fromkeys(p.target for p in outof)
     if limit is not None and len(readers) > limit.value:
         reason = f"{chip.name}: destination layers, here {', '.join(readers)}"
         yield name, "fan-out", len(readers), limit.value, reason, "let fewer layers read it, or put a lif layer between that passes its spikes on"
     most = chip.arithmetic.weight_values
     if most is not None:
-        values = sum(different_weights(p.map) for p in served if p.target == name)
+        values = sum(different_weights(p.map) for p in into)
         if values > most:
             yield name, "weights", values, most, f"{chip.name}: different weights into one neuron", "train with so few levels of weights per neuron"
     if chip.memory.layer_per_core:
-        forms = {p.source: layer_form(p, graph.population(p.source).shape, pools_of(chip)) for p in served if p.target == name}
+        forms = {p.source: layer_form(p, graph.population(p.source).shape, pools_of(chip)) for p in into}
         found = {source: form.geometry for source, form in forms.items() if form is not None}
         if len(set(found.values())) > 1:
             value = "; ".join(f"{source}: kernel {k[0]} x {k[1]}, stride {s[0]}, padding {p[0]}" for source, (k, s, p) in found.items())

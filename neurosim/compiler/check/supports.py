@@ -18,9 +18,10 @@ from neurosim.compiler.check.layer_rules import fit_rows, form_rows, pool_rows, 
 from neurosim.compiler.check.op_rules import op_rows
 from neurosim.compiler.check.refuse import refuse
 from neurosim.compiler.lower import Rewrites, lower_for, needed_layers, rewrite_ops
+from neurosim.compiler.matrices import MATRIX_LIMIT
 from neurosim.compiler.quantize import adapt, span
 from neurosim.errors import UnsupportedLayer
-from neurosim.graph import Conv2d, Graph, Population, Projection, SumPool
+from neurosim.graph import Conv2d, Graph, Population, Projection, Sparse, SumPool
 from neurosim.network import Layer, Network
 from neurosim.network.layers import EVENT_OPS, INTEGER_DTYPES, KNOWN_OPS
 from neurosim.ops import OrPool
@@ -72,6 +73,11 @@ def supports(node: Layer | Population | Projection, chip: Chip, graph: Graph | N
 
 def check(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> list[CheckRow]:
     """One row per layer, in the network's order; a layer refused for several reasons has several rows. ``rewrites``: those asked for."""
+    return _examine(network, chip, rewrites or Rewrites())[0]
+
+
+def _examine(network: Network, chip: Chip, rewrites: Rewrites) -> tuple[list[CheckRow], Graph | None]:
+    """The rows of ``check``, and the lowered network where lowering was possible."""
     network.verify()
     needed = needed_layers(network)
     constant = network.constant_layers()  # computed by the host
@@ -79,9 +85,11 @@ def check(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> lis
     refused = [row for layer in layers for row in supports(layer, chip)]
     refused += list(_input(network, chip)) + list(_recurrence(network, chip, needed))
     graph: Graph | None = None
+    lowered: Graph | None = None
     if not refused:
         try:
-            graph = adapt(lower_for(network, rewrites or Rewrites()), chip)
+            lowered = lower_for(network, rewrites)
+            graph = adapt(lowered, chip)
         except UnsupportedLayer as error:
             refused = [CheckRow(error.layer, error.op, "refused", error.value, error.limit, error.reason, error.remedy)]
         else:
@@ -106,18 +114,19 @@ def check(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> lis
             rows.append(CheckRow(layer.name, layer.op, status, reason="within the chip's limits by itself"))
     # rows about what lowering added, such as the readout that counts the spikes of the output layer
     rows += [row for name, several in by_layer.items() if name not in network.layers for row in several]
-    return rows
+    return rows, lowered
 
 
-def require_supported(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> list[CheckRow]:
-    """The rows of ``check``; raises UnsupportedLayer for the first refused one, saying how many more there are."""
-    rows = check(network, chip, rewrites)
+def require_supported(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> tuple[list[CheckRow], Graph]:
+    """(the rows of ``check``, the lowered network); raises UnsupportedLayer for the first refused row, saying how many more there are."""
+    rows, lowered = _examine(network, chip, rewrites or Rewrites())
     refused = [row for row in rows if row.status == "refused"]
     if refused:
         first = refused[0]
         more = f"; {len(refused) - 1} more refused, see neurosim check" if len(refused) > 1 else ""
         raise UnsupportedLayer(first.layer, first.op, first.reason, value=first.value, limit=first.limit, remedy=first.remedy + more)
-    return rows
+    assert lowered is not None, "what cannot be lowered is refused"
+    return rows, lowered
 
 
 def _refused(layer: str, op: str, value: Any, limit: Any, reason: str, remedy: str) -> CheckRow:
@@ -253,7 +262,7 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
     source = graph.population(p.source)
     if source.kind == "analog":
         return
-    weights = [r.layer for r in graph.rewrites if r.layer in p.layers and r.op in WEIGHTED]
+    weights = [r.layer for r in graph.rewrites_of(p.layers) if r.op in WEIGHTED]
     layer = weights[0] if weights else p.target
     op = p.map.op
     ops = chip.capabilities.ops
@@ -262,6 +271,11 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
     where = f"{p.source} -> {p.target}"
     if op == "sparse" and op not in ops and chip.memory.layer_per_core:  # lowering wrote out what is no layer
         yield from (_refused(*row) for row in form_rows(p, layer, chip, graph))
+        return
+    if isinstance(p.map, Sparse) and op not in ops and "dense" in ops:  # else it would have been stored with its zeros
+        size = math.prod(source.shape) * math.prod(p.map.shape)
+        reason = f"{chip.name} has no sparse maps, and stored with its zeros this one is too large ({where})"
+        yield _refused(layer, op, f"{size} weights", f"{MATRIX_LIMIT} weights", reason, "use a chip with sparse maps, or smaller layers")
         return
     if op not in ops:
         yield _refused(layer, op, op, ", ".join(ops) or "no ops", f"{chip.name} has no {op} ({where})", "use a chip that has it")

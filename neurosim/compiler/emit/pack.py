@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.compiler.place import Box, contains, covered_channels
-from neurosim.graph import Conv2d, Dense, Projection, Shape, Sparse, SumPool, TokenMix
+from neurosim.compiler.place import Box, covered_channels, synapses_into
+from neurosim.graph import Conv2d, Dense, Projection, Shape, Sparse, SumPool, TokenMix, stable_order
 from neurosim.program import (
     E_CIG,
     E_CO0,
@@ -119,18 +119,11 @@ def _pool(linear: SumPool, offset: int, low: int, high: int, box: Box, row: I64)
 
 
 def _sparse(projection: Projection, linear: Sparse, source: Shape, box: Box) -> tuple[I64, I64]:
-    """Rows in channel-last order of the source, targets ascending in each, parallel synapses merged."""
-    origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))
-    c, y, x = np.unravel_index(linear.targets, linear.shape)
-    c = c + projection.channel_offset
-    hit = contains(box, c, y, x)
-    i, j, k = np.unravel_index(origin[hit], source)
-    row = (j * source[2] + k) * source[0] + i
-    local = ((y[hit] - box[2]) * (box[5] - box[4]) + (x[hit] - box[4])) * (box[1] - box[0]) + (c[hit] - box[0])
-    size = (box[1] - box[0]) * (box[3] - box[2]) * (box[5] - box[4])
-    key, inverse = np.unique(row * size + local, return_inverse=True)
-    weights = np.zeros(len(key), np.int64)
-    np.add.at(weights, inverse, np.asarray(linear.weight)[hit].astype(np.int64))
+    """Rows in channel-last order of the source, targets ascending in each. Parallel synapses have been merged."""
+    local, place = synapses_into(linear, projection.channel_offset, box)
     rows = int(np.prod(source))
-    start = np.searchsorted(key // size, np.arange(rows + 1)) + rows + 1
-    return weights, np.concatenate([start, key % size]).astype(np.int64)
+    number = np.arange(rows).reshape(source[1], source[2], source[0]).transpose(2, 0, 1).ravel()  # row of a source neuron
+    row = number[linear.origin[place]]
+    order = stable_order(row, rows)  # stable: the targets of a row still ascend
+    start = np.cumsum(np.concatenate([[rows + 1], np.bincount(row, minlength=rows)]))
+    return linear.weight[place[order]].astype(np.int64), np.concatenate([start, local[order]]).astype(np.int64)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.compiler.emit.pack import Packed, pack
+from neurosim.compiler.matrices import merged
 from neurosim.compiler.place import Box, Mapping, chip_projections, current_populations, hull, port_sources, reach_all, region_numbers, regions_of
-from neurosim.graph import Graph
+from neurosim.graph import Graph, Sparse
 from neurosim.program import E_DELAY, E_INDEX, E_MAP, E_PROJECTION, E_REGION, E_WEIGHT, ENTRY_COLUMNS, M_SPARSE
 
 I64 = NDArray[np.int64]
+Words = NDArray[np.signedinteger[Any]]
 NO_BOX: Box = (0, 0, 0, 0, 0, 0)
 
 
@@ -36,11 +40,11 @@ class Routes:
 
 
 class _Store:
-    """Weights and sparse index words of the chip; identical blocks are stored once."""
+    """Weights and sparse index words of the chip; identical blocks are stored once, each in the smallest type that holds it."""
 
     def __init__(self) -> None:
-        self.weights: list[I64] = []
-        self.index: list[I64] = []
+        self.weights: list[Words] = []
+        self.index: list[Words] = []
         self.sizes = [0, 0]
         self.known: tuple[dict[bytes, int], dict[bytes, int]] = ({}, {})
 
@@ -52,8 +56,9 @@ class _Store:
             row[E_INDEX] = self._place(1, block.index, self.index)
         return row
 
-    def _place(self, which: int, data: I64, store: list[I64]) -> int:
-        key = data.tobytes()
+    def _place(self, which: int, data: I64, store: list[Words]) -> int:
+        data = data.astype(_smallest([data]))
+        key = data.dtype.char.encode() + sha256(data.data).digest()
         known = self.known[which]
         if key not in known:
             known[key] = self.sizes[which]
@@ -61,10 +66,11 @@ class _Store:
             self.sizes[which] += len(data)
         return known[key]
 
-    def finish(self, rows: I64, shapes: list[int]) -> tuple[NDArray[np.integer[Any]], I64]:
+    def finish(self, rows: I64, shapes: list[int]) -> tuple[Words, I64]:
         """Weights in the smallest type, index with the row pointers made absolute."""
-        weights = np.concatenate([np.zeros(0, np.int64), *self.weights])
+        weights = np.concatenate([np.zeros(0, np.int8), *self.weights], dtype=_smallest(self.weights))
         index = np.concatenate([np.zeros(0, np.int64), *self.index])
+        self.weights, self.index = [], []
         # the row pointers of a sparse block count from the block's beginning until here
         done: set[int] = set()
         for row, size in zip(rows, shapes, strict=True):
@@ -72,9 +78,14 @@ class _Store:
             if row[E_MAP] == M_SPARSE and start not in done:
                 done.add(start)
                 index[start : start + size + 1] += start
-        low, high = (int(weights.min()), int(weights.max())) if len(weights) else (0, 0)
-        dtype = next(t for t in (np.int8, np.int16, np.int32, np.int64) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
-        return weights.astype(dtype), index
+        return weights, index
+
+
+def _smallest(blocks: Sequence[Words]) -> type[np.signedinteger[Any]]:
+    """The smallest signed type that holds all values."""
+    low = min((int(block.min()) for block in blocks if len(block)), default=0)
+    high = max((int(block.max()) for block in blocks if len(block)), default=0)
+    return next(t for t in (np.int8, np.int16, np.int32, np.int64) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
 
 
 def sources(graph: Graph, mapping: Mapping) -> list[tuple[int, Box]]:
@@ -101,6 +112,8 @@ def build_routes(graph: Graph, sync: str, mapping: Mapping) -> Routes:
     source_size: dict[int, int] = {}
     for number in chip_projections(graph):
         projection = graph.projections[number]
+        if isinstance(projection.map, Sparse):
+            projection = replace(projection, map=merged(projection.map))
         shape = graph.population(projection.source).shape
         source_size[number] = int(np.prod(shape))
         for q in slices_of[index_of[projection.target]]:

@@ -46,8 +46,7 @@ def folded_mask(state: State, gate: Layer, mask: Expression) -> Folded | str:
         return "other layers read it as well"
     if term.delay or any(target == layer.name for _, target, _ in net.connections):
         return "its spikes are delayed or come back to it"
-    ops = {name: found.op for name, found in net.layers.items()}
-    selected = whole_counts(project(gate.name, mask.shape, (term,), state.populations, ops), state.populations)
+    selected = whole_counts(project(gate.name, mask.shape, (term,), state.populations, state.ops), state.populations)
     if selected is None or not _one_to_one(selected[0].map, state.populations[term.source].shape, mask.shape, selected[0].channel_offset):
         return "a group has no mask neuron, or several"
     driven = state.driven[layer.name]
@@ -55,7 +54,7 @@ def folded_mask(state: State, gate: Layer, mask: Expression) -> Folded | str:
         return "it has a bias"
     if driven.pending is not None or any(state.populations[t.source].kind == "analog" for t in driven.terms):
         return "it reads real values"
-    into = project(layer.name, layer.shape, driven.terms, state.populations, ops)
+    into = project(layer.name, layer.shape, driven.terms, state.populations, state.ops)
     counted = counts_of(into, state.populations)
     if counted is None:
         return "its weights are no whole multiples of one unit, or below 0"

@@ -19,6 +19,7 @@ from neurosim.compiler.lower.expression import Expression, Term, spikes_of, thro
 from neurosim.compiler.lower.log import Log
 from neurosim.compiler.lower.stages import Place, Reshape, Stage, append, identity
 from neurosim.compiler.lower.state import State
+from neurosim.compiler.matrices import merged
 from neurosim.errors import UnsupportedLayer
 from neurosim.golden.network import linear_layer, start_membrane
 from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Rewrite, Shape, Sparse, SumPool, TokenMix
@@ -248,7 +249,7 @@ def linear_stages(layer: Layer, shape: Shape) -> list[Stage]:
     stages: dict[str, Callable[[], LinearMap | Reshape]] = {
         "conv2d": lambda: Conv2d(p["weight"], p["stride"], p["padding"], p["dilation"], p["groups"]),
         "linear": lambda: Dense(p["weight"], layer.shape),
-        "sparse": lambda: Sparse(p["indptr"], p["targets"], p["weight"], layer.shape),
+        "sparse": lambda: merged(Sparse(p["indptr"], p["targets"], p["weight"], layer.shape)),
         "batch_norm": lambda: identity(shape[0], p["weight"] / np.sqrt(p["var"] + p["eps"])),
         "scale": lambda: identity(shape[0], p["factor"]),
         "token_mix": lambda: TokenMix(p["weight"]),

@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.compiler.matrices import matrix_map
+from neurosim.compiler.matrices import MATRIX_LIMIT, matrix_map
 from neurosim.compiler.sparse_maps import sparse_map
 from neurosim.golden.maps import apply_map, transpose_map
 from neurosim.graph import Conv2d, Dense, LinearMap, Shape, Sparse, SumPool, TokenMix
 
 Array = NDArray[Any]
 
-MATRIX_LIMIT = 2**24
-"""Most entries (sources x targets) of a chain that is written out as a matrix."""
 CHEAP = 4
 """Fuse on the way while the result holds at most so many times the weights of its parts."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -32,6 +33,11 @@ class State:
     notes: dict[str, Rewrite] = field(default_factory=dict)
     folded: set[str] = field(default_factory=set)
     """Mask lifs that a gate's count replaced."""
+
+    @cached_property
+    def ops(self) -> dict[str, str]:
+        """Op of every layer."""
+        return {layer.name: layer.op for layer in self.net.layers.values()}
 
     def value(self, name: str, reader: Layer) -> Expression:
         """The value of a layer as a plain expression; an op that still waits for its neuron gets one that passes counts on, where that is exact."""
@@ -71,7 +77,7 @@ class State:
 
     def project(self, target: str, shape: Shape, terms: tuple[Term, ...], operand: str = "") -> list[Projection]:
         """The terms as projections."""
-        return project(target, shape, terms, self.populations, {layer.name: layer.op for layer in self.net.layers.values()}, operand)
+        return project(target, shape, terms, self.populations, self.ops, operand)
 
     def bounded(self, layer: Layer, reason: str, most: int) -> int:
         """``most``, at least 1; raises UnsupportedLayer above the largest value of a spike."""

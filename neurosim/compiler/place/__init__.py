@@ -7,7 +7,7 @@ reckon with: ``geometry``, ``regions``, ``memory``, ``layered`` (chips with one 
 from neurosim.compiler.place.balance import offsets, refuse_unbalanced
 from neurosim.compiler.place.banks import slowest_loop
 from neurosim.compiler.place.cores import Assignment, assign
-from neurosim.compiler.place.geometry import Box, contains, covered_channels, hull, reach_all, synapses
+from neurosim.compiler.place.geometry import Box, covered_channels, hull, reach_all, synapses, synapses_into
 from neurosim.compiler.place.layered import LayerModel, Misfit, layer_form, pools_of
 from neurosim.compiler.place.mapping import Mapping, chip_projections, current_populations, on_chip, port_populations, port_sources
 from neurosim.compiler.place.memory import core_memory
@@ -26,7 +26,6 @@ __all__ = [
     "Misfit",
     "assign",
     "chip_projections",
-    "contains",
     "core_memory",
     "covered_channels",
     "current_populations",
@@ -48,4 +47,5 @@ __all__ = [
     "regions_of",
     "slowest_loop",
     "synapses",
+    "synapses_into",
 ]

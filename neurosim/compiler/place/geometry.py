@@ -114,12 +114,27 @@ def _within(coordinates: NDArray[np.int64], low: NDArray[np.int64], high: NDArra
     return coordinates[np.minimum(first, len(coordinates) - 1)], coordinates[np.maximum(last, 0)] + 1, some
 
 
+def synapses_into(linear: Sparse, offset: int, box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The synapses of a sparse map into a target box, whose channels count from ``offset`` of the map's own: (local index of the target, ascending;
+    position in the map)."""
+    channels, height, width = linear.shape
+    c, y, x = np.arange(box[0], box[1]) - offset, np.arange(box[2], box[3]), np.arange(box[4], box[5])
+    own = (c >= 0) & (c < channels)
+    target = ((c[own] * height + y[:, None, None]) * width + x[:, None]).ravel()  # (y, x, c) as local indices count
+    local = np.arange(len(c) * len(y) * len(x)).reshape(len(y), len(x), len(c))[..., own].ravel()
+    pointer, order = linear.incoming
+    first, count = pointer[target], pointer[target + 1] - pointer[target]
+    ends = np.cumsum(count)
+    place = np.repeat(first - (ends - count), count) + np.arange(int(ends[-1]) if len(ends) else 0)
+    return np.repeat(local, count), order[place]
+
+
 def _sparse_hulls(linear: Sparse, offset: int, source: Shape, insides: NDArray[np.int64], box: Box) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Per source box the hull of its neurons with a synapse into the target box, and whether there are any."""
-    inside = np.zeros(linear.shape, np.bool_)
-    inside[max(box[0] - offset, 0) : max(box[1] - offset, 0), box[2] : box[3], box[4] : box[5]] = True
-    hits = np.flatnonzero(inside.ravel()[linear.targets])
-    origin = np.unique(np.searchsorted(linear.indptr, hits, side="right") - 1)
+    _, hits = synapses_into(linear, offset, box)
+    reaching = np.zeros(int(np.prod(source)), np.bool_)
+    reaching[linear.origin[hits]] = True
+    origin = np.flatnonzero(reaching)
     owner = np.full(source, -1, np.int64)
     for k, (c0, c1, y0, y1, x0, x1) in enumerate(insides.tolist()):
         owner[c0:c1, y0:y1, x0:x1] = k
@@ -131,9 +146,3 @@ def _sparse_hulls(linear: Sparse, offset: int, source: Shape, insides: NDArray[n
         np.minimum.at(hulls[:, 2 * k], owned, axis)
         np.maximum.at(hulls[:, 2 * k + 1], owned, axis + 1)
     return hulls, hulls[:, 1] > 0
-
-
-def contains(box: Box, c: NDArray[np.int64], y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of the neurons (c, y, x) lie in the box."""
-    result: NDArray[np.bool_] = (c >= box[0]) & (c < box[1]) & (y >= box[2]) & (y < box[3]) & (x >= box[4]) & (x < box[5])
-    return result

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.chip import Chip
+from neurosim.compiler.matrices import merged
 from neurosim.compiler.place.geometry import Box, covered_channels, volume
 from neurosim.compiler.place.layered import LayerModel
 from neurosim.compiler.place.mapping import Mapping, chip_projections
@@ -116,10 +117,8 @@ class MemoryModel:
         """Synapses into each target, (c, y, x), parallel ones being merged; counted once per map, for partitioning asks about many boxes."""
         found = self._fan_in.get(id(linear))
         if found is None:
-            size = int(np.prod(linear.shape))
-            origin = np.repeat(np.arange(len(linear.indptr) - 1), np.diff(linear.indptr))
-            pairs = np.unique(origin * np.int64(size) + linear.targets)
-            found = self._fan_in[id(linear)] = np.bincount(pairs % size, minlength=size).reshape(linear.shape)
+            found = np.bincount(merged(linear).targets, minlength=int(np.prod(linear.shape))).reshape(linear.shape)
+            self._fan_in[id(linear)] = found
         return found
 
 

@@ -48,7 +48,7 @@ def _adapted(m: LinearMap, source: Shape, chip: Chip) -> LinearMap:
             m = matrix_map(matrix, out) if "sparse" in ops else Dense(matrix, out)
     if isinstance(m, Sparse) and "sparse" not in ops:
         short = pointwise(m, source) if "conv2d" in ops and _small(m, source, ops["conv2d"]) else None
-        return short or (sparse_to_dense(m) if "dense" in ops else m)
+        return short or (sparse_to_dense(m) if "dense" in ops else None) or m
     return m
 
 
@@ -65,7 +65,7 @@ def _small(m: Sparse, source: Shape, limits: MapLimits) -> bool:
 def pointwise(m: Sparse, source: Shape) -> Conv2d | None:
     """A sparse map that joins each pixel with itself alone, and all alike (a choice of channels), as a 1x1 convolution."""
     pixels, out = source[1] * source[2], m.shape[0]
-    origin = np.repeat(np.arange(len(m.indptr) - 1), np.diff(m.indptr))
+    origin = m.origin
     if m.shape[1:] != source[1:] or np.any(origin % pixels != m.targets % pixels) or out * math.prod(source) > POINTWISE_LIMIT:
         return None
     weight = np.zeros((out * source[0], pixels), m.weight.dtype)
