@@ -70,8 +70,8 @@ results: install  ## accuracy, latency, energy, speed of the shipped networks (d
 transformers: install  ## the shipped spiking transformers side by side (docs/transformers.md): make transformers MNIST=mnist_full.npz
 	$(BIN)/python -m tests.bench.transformers $(if $(MNIST),--mnist $(MNIST))
 
-validation: install  ## published measurements beside the presets (docs/validation.md)
-	$(BIN)/python -m tests.validation.cases
+validation: install  ## published measurements beside the presets (docs/validation.md): make validation DATA=../shared/data for all rows
+	$(BIN)/python -m tests.validation.cases $(if $(DATA),--data $(DATA))
 
 exactness: install-torch  ## spikes on the ideal chip against PyTorch in float64 (docs/results.md)
 	$(BIN)/python -m tests.bench.exactness
