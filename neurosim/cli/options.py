@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Annotated, Any
 
 import typer
@@ -58,6 +61,12 @@ RECORDING_OPTIONS: dict[str, tuple[Any, Any]] = {
     "keep_empty": (Annotated[bool, typer.Option("--keep-empty", help="Recordings: one without any event is a sample like others.")], False),
     "repair": (Annotated[bool, typer.Option("--repair", help="Recordings: mend, sort and leave out what would be refused, and count it.")], False),
 }
+OTHER_NAMES = {
+    "scale": "pixel_scale", "output": "output_index", "reset": "nir_reset", "floor": "nir_floor", "test": "nir_test", "readout": "nir_readout",
+    "solver": "nir_solver", "image": "nir_image", "max_spikes": "nir_max_spikes",
+}  # fmt: skip
+"""Options of ``load`` that the command calls otherwise; the others are LOAD_OPTIONS."""
+LOAD_OPTIONS = ("weights", "input_shape", "input_axes", "steps", "step_time", "batch_mixing", "dtype", "mean", "std", "class_names")
 
 
 def with_options(options: dict[str, tuple[Any, Any]], name: str) -> Callable[[Command], Command]:
@@ -99,7 +108,23 @@ def read_model(model: str, reading: dict[str, Any]) -> Any:
         "max_spikes": reading["nir_max_spikes"], "v_init": _start(reading["nir_v_init"]), "spikes": reading["spikes"], "dtype": reading["dtype"],
         "class_names": None if reading["class_names"] is None else tuple(reading["class_names"].split(",")),
     }  # fmt: skip
-    return load(model, output=reading["output_index"], **{key: value for key, value in options.items() if value is not None})
+    try:
+        with redirect_stdout(sys.stderr):  # what the user's code prints while it is run is none of our output
+            return load(model, output=reading["output_index"], **{key: value for key, value in options.items() if value is not None})
+    except ModelError as error:
+        raise ModelError(_with_flags(str(error))) from None
+
+
+def _with_flags(text: str) -> str:
+    """A message with the options of ``load`` as those of the command: batch_mixing='ignore' as --batch-mixing ignore, steps= as --steps."""
+
+    def flag(match: re.Match[str]) -> str:
+        value = (match["value"] or "").strip("'")
+        return f"--{OTHER_NAMES.get(match['key'], match['key']).replace('_', '-')}{' ' if value else ''}{value}"
+
+    given = "|".join([*LOAD_OPTIONS, *OTHER_NAMES])
+    text = re.sub(rf"(?<![\w.])(?<!\w\()(?P<key>{given})=(?P<value>'[\w ]+'|\d+)?(?![\w=])", flag, text)
+    return re.sub(rf"(?<![\w.-])(?P<key>{'|'.join(key for key in LOAD_OPTIONS if '_' in key)})(?P<value>)(?!\w)", flag, text)
 
 
 def read_rewrite(given: list[str] | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,15 @@ SIZES = {
     "img_size": int, "in_channels": int, "downsample": int, "embed_dim": int, "steps": int, "mlp_ratio": int, "depth": int, "heads": int,
     "classes": int, "decay": float, "threshold": float, "bn_eps": float,
 }  # fmt: skip
+
+AUTHORS = {
+    **{f"patch_embd.proj_conv.{3 * k}": f"patch_embed.conv{k + 1}" for k in range(5)},
+    **{f"patch_embd.proj_conv.{3 * k + 1}": f"patch_embed.bn{k + 1}" for k in range(5)},
+    "patch_embd.short_proj1.0": "patch_embed.short_conv", "patch_embd.short_proj1.1": "patch_embed.short_bn",
+    **{f"{part}.fc{k}.{at}": f"{ours}.{kind}{k}" for part, ours in (("token_mix", "token_mix"), ("channel_mix", "ffn"))
+       for k in (1, 2) for at, kind in ((1, "conv"), (2, "bn"))},
+}  # fmt: skip
+"""Ends of the module names of the authors' code -> ours."""
 
 
 def stmixer(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], origin: str) -> Network:
@@ -33,10 +43,36 @@ def stmixer(config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], origi
         raise ModelError(f"{origin}: downsample {sizes['downsample']} must be 2 or 4 and its patch must divide img_size {sizes['img_size']}")
     if config.get("reset", "zero") != "zero":
         raise ModelError(f"{origin}: reset {config['reset']!r} is not 'zero'; STMixer resets to zero")
-    weights = Weights(arrays, origin)
+    weights = Weights(renamed(arrays, origin), origin)
     net = _Builder(sizes, weights).build(str(config.get("name", "stmixer")), config)
     weights.finish()
     return net
+
+
+def renamed(arrays: Mapping[str, NDArray[Any]], origin: str) -> Mapping[str, NDArray[Any]]:
+    """A checkpoint of the authors' code (class STMixerV3) under the names of models/stmixer.py; any other as it is. Raises ModelError.
+
+    Its 1x1 convolutions are of one dimension, each head's mixing is a Linear of its own, and branches that only training needs (sml) are left out.
+    """
+    if not any(name.startswith("patch_embd.") for name in arrays):
+        return arrays
+    found: dict[str, NDArray[Any]] = {}
+    heads: dict[str, dict[int, NDArray[Any]]] = {}
+    for name, value in arrays.items():
+        if name.startswith("sml") or name.endswith("num_batches_tracked"):
+            continue
+        module, _, key = re.sub(r"^block\.", "blocks.", name).rpartition(".")
+        mix = re.fullmatch(r"(.+)\.attn\.linear_mix\.(\d+)", module)
+        if mix is not None:
+            heads.setdefault(f"{mix[1]}.mix.weight", {})[int(mix[2])] = value
+            continue
+        ours = next((module.removesuffix(theirs) + new for theirs, new in AUTHORS.items() if module.endswith(theirs)), module)
+        found[f"{ours}.{key}"] = value[..., None] if value.ndim == 3 else value
+    for name, mixes in heads.items():
+        if sorted(mixes) != list(range(len(mixes))):
+            raise ModelError(f"{origin}: {name} has the heads {sorted(mixes)}, some are missing; copy the file again")
+        found[name] = np.stack([mixes[head] for head in range(len(mixes))])
+    return found
 
 
 class _Builder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ def find_neurons(model: torch.nn.Module) -> list[Neuron]:
 
 
 def copy_of(model: torch.nn.Module, neurons: list[Neuron]) -> tuple[torch.nn.Module, list[torch.nn.Module]]:
-    """(copy in float64 with its neurons at their initial state, the copies of the neurons)."""
+    """(copy in float64, on the CPU, with its neurons at their initial state, the copies of the neurons)."""
     try:
         copied = copy.deepcopy(model, _detached(model)).cpu().double().eval()
     except USER_ERRORS as error:
@@ -132,6 +133,9 @@ def copy_of(model: torch.nn.Module, neurons: list[Neuron]) -> tuple[torch.nn.Mod
             f"module {type(model).__name__} cannot be copied ({first_line(error)}); bring its neurons to their initial state first"
         ) from None
     modules = [copied.get_submodule(neuron.name) for neuron in neurons]
+    for module in modules:
+        if getattr(module, "backend", "torch") != "torch":  # spikingjelly's CUDA kernels compute the same, on a GPU and in float32 alone
+            module.backend = "torch"
     for neuron, module in zip(neurons, modules, strict=True):
         neuron.known.reset(module)
     return copied, modules
@@ -219,6 +223,6 @@ class _Opaque:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, shortened."""
-    lines = str(error).strip().splitlines()
+    """The first line of an error's text, shortened, without the codes by which terminals colour it."""
+    lines = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error)).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__

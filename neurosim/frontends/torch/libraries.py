@@ -31,7 +31,7 @@ def _number(value: Any) -> Any:
 
 
 def _spikingjelly_common(module: Any) -> dict[str, Any]:
-    multi = type(module).__name__.startswith("MultiStep") or getattr(module, "step_mode", "s") == "m"
+    multi = any(cls.__name__.startswith("MultiStep") for cls in type(module).__mro__) or getattr(module, "step_mode", "s") == "m"
     if not getattr(module.surrogate_function, "spiking", True):
         raise _refuse(module, "its spikes are smooth", "spiking=False", "spiking=True", "set surrogate_function.spiking")
     soft = module.v_reset is None
@@ -198,6 +198,19 @@ def _norse_box(module: Any) -> Rule:
     return _norse(module, box=True)
 
 
+# -- classes that authors copy from code to code
+
+
+def _lif_spike(module: Any) -> Rule:
+    """STMixer's: v <- tau v + x, steps folded into the batch, slowest first."""
+    if getattr(module, "use_ann", False):
+        raise _refuse(module, "it is a ReLU", "use_ann=True", "use_ann=False", "load the spiking network")
+    return {
+        "decay": module.tau, "threshold": module.thresh, "reset": "subtract" if getattr(module, "soft_reset", False) else "zero",
+        "layout": "time_batch", "steps": module.T,
+    }  # fmt: skip
+
+
 def _reset_by(name: str) -> Callable[[Any], object]:
     def reset(module: Any) -> object:
         return getattr(module, name)()
@@ -223,10 +236,21 @@ LIBRARIES: dict[tuple[str, str], NeuronClass] = {
     ("norse", "LIFBoxCell"): NeuronClass(_norse_box),
 }
 """(library, class) -> how to read it."""
+AUTHORS: dict[str, tuple[tuple[str, ...], NeuronClass]] = {"LIFSpike": (("T", "thresh", "tau"), NeuronClass(_lif_spike))}
+"""Class, wherever it is defined -> the attributes by which it is known, and how to read it."""
 _BASES = {
     "spikingjelly": ("BaseNode",), "snntorch": ("SpikingNeuron",), "sinabs": ("StatefulLayer",),
     "norse": ("SNNCell", "SNN", "SNNRecurrentCell", "SNNRecurrent"),
 }  # fmt: skip
+
+
+def by_authors(module: Any) -> NeuronClass | None:
+    """How to read a class of AUTHORS; None for others."""
+    for cls in type(module).__mro__:
+        attributes, found = AUTHORS.get(cls.__name__, ((), None))
+        if found is not None and all(hasattr(module, name) for name in attributes):
+            return found
+    return None
 
 
 def is_neuron_of_library(module: Any) -> bool:

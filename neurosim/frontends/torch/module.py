@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import inspect
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from neurosim.errors import ModelError
@@ -26,6 +28,12 @@ from neurosim.frontends.torch.walk import Walk
 from neurosim.network import Network
 from neurosim.network.geometry import keep_maps
 
+_SCALAR = np.float64(0).__reduce__()[0]
+SAFE = [
+    argparse.Namespace, np.dtype, *{type(np.dtype(kind)) for kind in "?bBhHiIlLefd"}, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar"),
+]  # fmt: skip
+"""What a checkpoint may hold beside torch's own classes, none of which runs code: options and figures of a training, as timm's CheckpointSaver keeps
+them."""
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -250,11 +258,10 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
         state = {key: torch.from_numpy(value.copy()) for key, value in read_safetensors(path).items()}
     else:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(SAFE):
+                state = torch.load(path, map_location="cpu", weights_only=True)
         except (*USER_ERRORS, OSError, EOFError, pickle.UnpicklingError) as error:
-            raise ModelError(
-                f"weights {path} cannot be read without running their code ({first_line(error)}); save model.state_dict() as .safetensors"
-            ) from None
+            raise ModelError(f"weights {path} {_unreadable(error)}; save model.state_dict() as .safetensors") from None
     for key in ("state_dict", "model", "model_state_dict", "net"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -274,3 +281,12 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
         for name, buffer in module.named_buffers():
             if name.endswith("num_batches_tracked"):
                 buffer.fill_(1)
+
+
+def _unreadable(error: BaseException) -> str:
+    """Why torch.load refused a file, in a few words of its many."""
+    foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if foreign:
+        return f"hold a {foreign[1]}, which cannot be read without running code"
+    told = re.search(r"WeightsUnpickler error: *(.+)", str(error)) or re.search(r"Weights only load failed.*\n\s*\n\s*(.+)", str(error))
+    return f"are no checkpoint of PyTorch, or cut short ({told[1].strip() if told else first_line(error)})"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neurosim.errors import ModelError, UnsupportedLayer
-from neurosim.frontends.torch.libraries import LIBRARIES, is_neuron_of_library
+from neurosim.frontends.torch.libraries import LIBRARIES, by_authors, is_neuron_of_library
 from neurosim.frontends.torch.neuron_class import NeuronClass
 
 LAYOUTS = {
@@ -85,7 +85,7 @@ def neuron_class(module: Any, name: str) -> NeuronClass | None:
             name, kind, f"this neuron of {home} has no rule", value=kind, limit=known,
             remedy="use one of those, or give its rule with neurosim.register_neuron",
         )  # fmt: skip
-    return None
+    return by_authors(module)
 
 
 def rule_of(module: Any, name: str, found: NeuronClass) -> Rule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -287,7 +288,13 @@ class Walk:
         x = apart(self, x, call) if per_step else x
         shape = x.shape
         inner = {"step": shape[1:], "time": shape[2:], "batch_first": shape[2:]}.get(neuron.rule.layout, shape[1:])
-        ids = x.ids.reshape(1 if per_step else steps, -1)
+        calls = 1 if per_step else steps
+        if math.prod(inner) * calls != math.prod(shape):
+            self.refuse(
+                f"its rule (layout {neuron.rule.layout}) finds a batch of several in its input at batch 1", op=neuron.kind, value=shape,
+                limit=f"{calls} step(s) of {tuple(inner)}", remedy="correct layout and steps of its rule, or the shape of its input",
+            )  # fmt: skip
+        ids = x.ids.reshape(calls, -1)
         const = torch.zeros(ids.shape, dtype=torch.float64) if x.const is None else x.const.reshape(ids.shape)
         label, norm = self.ledger.label(ids)
         wanted = torch.tensor([call] if per_step else list(range(steps)))[:, None]

@@ -125,10 +125,10 @@ class SpikformerConvSSA(nn.Module):
 
 
 class SpikformerBlock(nn.Module):
-    def __init__(self, dim: int, num_heads: int, attn: type[nn.Module] = SpikformerSSA) -> None:
+    def __init__(self, dim: int, num_heads: int, attn: type[nn.Module] = SpikformerSSA, ratio: int = 2) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)  # never used
-        self.attn, self.mlp = attn(dim, num_heads), SpikformerMLP(dim, 2 * dim)
+        self.attn, self.mlp = attn(dim, num_heads), SpikformerMLP(dim, ratio * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(x)
@@ -155,11 +155,14 @@ class SPS(nn.Module):
 
 
 class Spikformer(nn.Module):
-    def __init__(self, T: int, dim: int = 12, num_heads: int = 2, depths: int = 2, num_classes: int = 3, attn: Any = SpikformerSSA) -> None:
+    def __init__(
+        self, T: int, dim: int = 12, num_heads: int = 2, depths: int = 2, num_classes: int = 3, attn: Any = SpikformerSSA,
+        patch_embed: nn.Module | None = None, ratio: int = 2,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.T = T
-        self.patch_embed = SPS(dim)
-        self.block = nn.ModuleList([SpikformerBlock(dim, num_heads, attn) for _ in range(depths)])
+        self.patch_embed = SPS(dim) if patch_embed is None else patch_embed
+        self.block = nn.ModuleList([SpikformerBlock(dim, num_heads, attn, ratio) for _ in range(depths)])
         self.head = nn.Linear(dim, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -254,9 +257,9 @@ class Spiking_Self_Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    def __init__(self, dim: int, attn: nn.Module) -> None:
+    def __init__(self, dim: int, attn: nn.Module, ratio: int = 2) -> None:
         super().__init__()
-        self.attn, self.mlp = attn, MLP(dim, 2 * dim)
+        self.attn, self.mlp = attn, MLP(dim, ratio * dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(x)
@@ -264,9 +267,9 @@ class TransformerBlock(nn.Module):
 
 
 class PatchEmbedInit(nn.Module):
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, channels: int = 2) -> None:
         super().__init__()
-        self.proj_conv, self.proj_bn, self.proj_lif = nn.Conv2d(2, dim // 2, 3, padding=1, bias=False), nn.BatchNorm2d(dim // 2), Lif()
+        self.proj_conv, self.proj_bn, self.proj_lif = nn.Conv2d(channels, dim // 2, 3, padding=1, bias=False), nn.BatchNorm2d(dim // 2), Lif()
         self.proj1_conv, self.proj1_bn, self.proj1_lif = nn.Conv2d(dim // 2, dim, 3, padding=1, bias=False), nn.BatchNorm2d(dim), Lif()
         self.proj_res_conv, self.proj_res_bn, self.proj_res_lif = nn.Conv2d(dim // 2, dim, 1, bias=False), nn.BatchNorm2d(dim), Lif()
 
@@ -294,6 +297,11 @@ class PatchEmbeddingStage(nn.Module):
         return self.proj4_lif(x) + self.proj_res_lif(feat)
 
 
+def last_lif(attention: Any) -> nn.Module:
+    """The neuron behind the self-attention."""
+    return Lif(v_threshold=0.5) if attention is Token_QK_Attention else lif_node_builder("lif", 2.0, True, v_threshold=0.5)
+
+
 class Hierarchical(nn.Module):
     """QKFormer: ``attention`` Token_QK_Attention; MSViT: Token_MS_Attention, and no threshold of 0.5 anywhere."""
 
@@ -303,7 +311,7 @@ class Hierarchical(nn.Module):
         super().__init__()
         self.T = T
         half = dim // 2
-        last = Lif(v_threshold=0.5) if attention is Token_QK_Attention else lif_node_builder("lif", 2.0, True, v_threshold=0.5)
+        last = last_lif(attention)
         self.patch_embed1 = PatchEmbedInit(half)
         self.stage1 = nn.ModuleList([TransformerBlock(half, attention(half, num_heads))])
         self.patch_embed2 = PatchEmbeddingStage(half, dim)

@@ -242,7 +242,10 @@ def test_factory_and_weights(tmp_path: Path) -> None:
 
     torch.save(trained, tmp_path / "whole.pt")
     save_file({key: value for key, value in state.items() if key != "head.bias"}, tmp_path / "less.safetensors")
-    for weights, message in (("whole.pt", "cannot be read without running their code"), ("less.safetensors", "head.bias is missing")):
+    for weights, message in (
+        ("whole.pt", r"hold a tests\.frontends\.\S+, which cannot be read without running code"),
+        ("less.safetensors", "head.bias is missing"),
+    ):
         with pytest.raises(ValueError, match=message):
             load(f"{path}:net", weights=tmp_path / weights, input_shape=(2, 6, 6))
     for model, message in (

@@ -82,6 +82,17 @@ class Twice(nn.Module):
         return torch.stack([self.lif(self.fc(self.lif(self.fc(x)))) for _ in range(2)]).mean(0)
 
 
+class Repeat(nn.Module):
+    """Frames of one image, steps in front."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def forward(self, x: Any) -> Any:
+        return x.repeat(self.steps, 1, 1)
+
+
 class BatchFolded(nn.Module):
     """Batch and time in the wrong order before its neurons, as in released research code: images of a batch mix."""
 
@@ -139,6 +150,10 @@ CASES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "first steps only": (lambda: Plain(steps=3, outer=lambda m, y: y[:2].mean(0)).eval(), {}, "joins some of the steps.*2 of them, limit all 3"),
     "sum of two of three": (lambda: Plain(steps=3, outer=lambda m, y: y[0] + y[1]).eval(), {}, "a sum over 2 of 3 steps"),
     "sum of some, used": (lambda: Plain(steps=3, outer=lambda m, y: (y[0] + y[1]) * 2).eval(), {}, r"\(mul\): it reads a sum over some of the steps"),
+    "steps where the rule sees a batch": (
+        lambda: nn.Sequential(nn.Linear(6, 8), nn.Unflatten(0, (1, 1)), Repeat(3), tm.StepLIF()).eval(), {},
+        r"finds a batch of several in its input at batch 1; value \(3, 1, 8\), limit 1 step\(s\) of \(1, 8\)",
+    ),
     "mixing over a batch": (lambda: BatchFolded().eval(), {}, "batch 2 is not twice batch 1: layer lif fires"),
     "no such output": (lambda: Plain().eval(), {"output": 1}, r"output 1 does not exist; the module returns 1 tensor"),
     "output without input": (lambda: Plain(outer=lambda m, y: [y.mean(0), torch.ones(1, 3)]).eval(), {"output": 1}, "does not depend on"),
