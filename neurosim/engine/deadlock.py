@@ -40,12 +40,13 @@ class Stuck:
 
 
 def server_name(program: Program, server: int) -> str:
-    """``"port 0"``, ``"core 5 soma"``, ``"core 5"`` (in free), ``"router (2, 1) east"``, ``"router (2, 1) core 9"``, ``"router 3 to router 7"``."""
+    """``"port 0"``, ``"core 5 soma"``, ``"core 5"`` (in free and settle), ``"router (2, 1) east"``, ``"router (2, 1) core 9"``,
+    ``"router 3 to router 7"``."""
     kind, owner = int(program.server_kind[server]), int(program.server_owner[server])
     if kind == PORT:
         return f"port {owner}"
     if kind == SYNAPSE:
-        return f"core {owner}" if program.sync == "free" else f"core {owner} synapse"
+        return f"core {owner}" if not program.stepped else f"core {owner} synapse"
     if kind in (SOMA, SENDER):
         return f"core {owner} {'soma' if kind == SOMA else 'sender'}"
     return f"{router_name(program, owner)} {_towards(program, server)}"

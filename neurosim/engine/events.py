@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.host.stimulus import CURRENT, ITEM_NAMES, MARKER, SPIKE, START, STEP, Stimulus
+from neurosim.host.stimulus import CURRENT, DUE, ITEM_NAMES, MARKER, SPIKE, START, STEP, Stimulus
 from neurosim.program import Program
 
 __all__ = [
-    "CHANNEL_COUNTERS", "CORE_COUNTERS", "CURRENT", "ITEM_NAMES", "MARKER", "ROW_DROP", "ROW_LOSS", "ROW_NAMES", "ROW_PUT", "ROW_SERVICE",
+    "CHANNEL_COUNTERS", "CORE_COUNTERS", "CURRENT", "DUE", "ITEM_NAMES", "MARKER", "ROW_DROP", "ROW_LOSS", "ROW_NAMES", "ROW_PUT", "ROW_SERVICE",
     "SERVER_COUNTERS", "SORT_KEYS",
     "SPIKE", "SPIKE_DTYPE", "START", "STEP", "TRACE_DTYPE", "Engine", "Options", "Progress", "Result", "Sink", "Stimulus",
 ]  # fmt: skip
@@ -49,15 +49,16 @@ TRACE_DTYPE = np.dtype([
 SPIKE_DTYPE = np.dtype([("sample", "<i4"), ("step", "<i4"), ("slice", "<i4"), ("address", "<i4"), ("time", "<i8"), ("value", "<i4")])
 
 SERVER_COUNTERS = ("services", "busy_ps", "blocked_ps", "held_ps")
-"""Per server. held_ps is of soma servers only."""
+"""Per server. held_ps is of soma servers, in settle of cores."""
 CORE_COUNTERS = (
     "spike_packets", "current_packets", "marker_packets",  # served at the synapse (or core) station
     "synops", "synops_dropped",  # served; served but not added (beyond the sample's end)
-    "accesses", "updates", "fires",  # soma; in free mode accesses = updates = 0 except for the start item
+    "accesses", "updates", "fires",  # soma; free: accesses = updates = 0 except for the start item; settle: due services, those that fire
     "current_writes", "saturations",
     "packets_sent",  # by the sender
     "pairs",  # of the synops: increments of activity-written synapses
     "op_reads",  # words that extra ops read: groups, windows, rows of activity-written synapses
+    "cancelled", "retracted",  # settle: due services without a spike; fires of a negative value
 )  # fmt: skip
 CHANNEL_COUNTERS = ("puts", "high_water", "drops", "losses")
 """drops: spikes discarded for want of a credit; losses: spikes that a faulty link lost. Neither is a put."""
@@ -84,7 +85,7 @@ class Options:
     link_loss: int = 0
     """Probability, in 1/2**32, that a link between routers loses a spike."""
     window_ps: int = 0
-    """Free discipline: length of a sample; 0 = until quiescence. Needed with recurrence and for streaming."""
+    """Free and settle: length of a sample; 0 = until quiescence. Free needs one with recurrence and for streaming."""
     first_sample: int = 0
     """Number of the first stimulus, for runs that are split over workers: it enters the jitter hash and the sample columns."""
 
@@ -107,29 +108,36 @@ class Result:
     scores: NDArray[np.int64]
     """[N, classes] membranes of the readout."""
     start_ps: NDArray[np.int64]
-    """[N] isolated: 0. Streamed: start of the sample's first port service."""
+    """[N] isolated: 0. Streamed: start of the sample's first port service; in settle and free when the sample's stimuli fall due."""
     first_spike_ps: NDArray[np.int64]
     """[N] start of the first service of a spike packet with a synapse into a readout slice; -1 if there was none."""
     decision_ps: NDArray[np.int64]
     completion_ps: NDArray[np.int64]
-    """[N] isolated: last end of a service or put. Streamed: latest end of a soma service of the sample's last step."""
+    """[N] isolated: last end of a service or put. Streamed: latest end of a soma service of the sample's last step; settle: of any of the sample."""
     window_ps: int
     """Simulated time in all: the sum of completions (isolated) or the last end (streamed)."""
     server: dict[str, NDArray[np.int64]]
     core: dict[str, NDArray[np.int64]]
     channel: dict[str, NDArray[np.int64]]
     sample: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    """Per sample [N]: spikes (fires of slices), synops, packets (sender), injected_spikes, injected_currents, hops (router-output services).
+    """Per sample [N]: spikes (fires of slices; settle: neurons whose output is not 0 at its end), synops, packets (sender), injected_spikes,
+    injected_currents, hops (router-output services).
     A streamed run charges synops, packets and hops to the sample of the packet's step (free: of the service's start).
-    cut: 1 where the window ended before the sample did."""
+    cut: 1 where the window ended before the sample did; unsettled: streamed settle, 1 where something still moved when the next sample fell due.
+    cancelled, retracted: settle, as the counters of cores."""
     slice_spikes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    """[N, S] fires."""
+    """[N, S] spikes of ``sample`` by slice."""
+    slice_cancelled: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    """[N, S] settle: due services without a spike; zeros elsewhere."""
+    slice_retracted: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    """[N, S] settle: spikes of a negative value; zeros elsewhere."""
     spikes: NDArray[Any] = field(default_factory=lambda: np.zeros(0, SPIKE_DTYPE))
     """SPIKE_DTYPE sorted by (sample, step, slice, address, time); step counts within the sample; time is that of the put into axon-out."""
     trace: NDArray[Any] = field(default_factory=lambda: np.zeros(0, TRACE_DTYPE))
     """Sorted by SORT_KEYS."""
     state_v: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
-    """[N, neurons] final membranes of each sample in Program order, when asked for (streamed: [1, neurons], at the end)."""
+    """[N, neurons] final membranes of each sample in Program order, when asked for (streamed: [1, neurons], at the end). ``state_i``: the synaptic
+    currents; in settle the outputs last sent."""
     state_i: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
 

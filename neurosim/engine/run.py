@@ -18,7 +18,7 @@ from neurosim.errors import RunError
 from neurosim.program import E_REGION, Program
 
 ENGINES = ("fast", "reference")
-SYNCS = ("free", "wavefront", "barrier")
+SYNCS = ("free", "settle", "wavefront", "barrier")
 WATCHED_PARTS = 200
 """Parts into which a watched run of isolated samples is cut, at most."""
 CHUNKS_PER_WORKER = 4
@@ -74,8 +74,8 @@ def simulate_stimuli(
     run = engine_of(engine)
     if program.sync not in SYNCS:
         raise RunError(f"sync {program.sync!r} is not simulated in this version; compile with sync {' or '.join(SYNCS)}")
-    if window_ps and program.sync != "free":
-        raise RunError(f"window_ps {window_ps} belongs to sync free; in sync {program.sync} a sample ends with its last step")
+    if window_ps and program.stepped:
+        raise RunError(f"window_ps {window_ps} belongs to sync free and settle; in sync {program.sync} a sample ends with its last step")
     if not 0 <= window_ps < 2**62:
         raise RunError(f"window_ps {window_ps} must lie between 1 and 2**62 (0 = until nothing moves)")
     if streamed and program.sync == "free" and not window_ps:

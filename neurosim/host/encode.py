@@ -23,7 +23,8 @@ def encode(program: Program, samples: Samples | NDArray[Any], *, streamed: bool 
 
     Arrays and recordings at pace asap are due at 0. In free there are no steps: every packet has step 0; currents come once, times T; then the spikes
     of step 0, of step 1, ..., or a recording's events in its own order. Recordings at pace realtime are due at their own times since the start of
-    the sample, the markers of a step at its end; ``streamed`` starts sample n of a stepped run n * T steps later (the engines do so in free).
+    the sample, the markers of a step at its end; ``streamed`` starts sample n of a stepped run n * T steps later (the engines do so in
+    free and settle by rules of their own). In settle every event of a recording comes at its own time.
     Several events of one neuron and step are one packet on chips that take valued events, else as many packets of value 1; so are the several spikes
     of a host population's neuron, also one packet where neurons of the chip send such (in steps).
     Raises DataError when the array is not of the Program's kind of input.
@@ -108,7 +109,7 @@ def _recording(program: Program, recordings: Recordings, options: EventOptions, 
     step = since // options.step_ps
     # one row per (step, source, neuron): its first event and how many there are
     _, first, counts = np.unique(np.stack([step, owner, address]), axis=1, return_index=True, return_counts=True)
-    if options.bin == "count" and "valued" in program.chip.capabilities.inputs:
+    if options.bin == "count" and "valued" in program.chip.capabilities.inputs and program.stepped:
         rows, value = first, counts.astype(np.int64)
         due = (step[rows] + 1) * options.step_ps  # a count is known at the end of its bin
     elif options.bin == "count":
@@ -117,7 +118,7 @@ def _recording(program: Program, recordings: Recordings, options: EventOptions, 
     else:
         rows, value = first, np.ones(len(first), np.int64)
         due = since[rows]
-    begin = n * program.steps * options.step_ps if streamed else 0
+    begin = n * program.steps * options.step_ps if streamed and program.stepped else 0
     marker_due = None
     if options.pace == "realtime":
         due = due + begin

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # items: what a packet or a service is about
-SPIKE, CURRENT, MARKER, STEP, START = range(5)
-ITEM_NAMES = ("spike", "current", "marker", "step", "start")
+SPIKE, CURRENT, MARKER, STEP, START, DUE = range(6)
+ITEM_NAMES = ("spike", "current", "marker", "step", "start", "due")
 
 
 @dataclass(frozen=True)

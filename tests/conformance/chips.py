@@ -23,7 +23,7 @@ def chips(draw: st.DrawFn, drops: bool = False, words: tuple[int, ...] = (24, 24
     settings = draw(networks_on_chip(drops))
     unit = draw(st.sampled_from([1, 10, 1000]))
     settings |= {
-        "sync": ["wavefront", "free", "barrier"],
+        "sync": ["wavefront", "free", "barrier", "settle"],
         "memory.neurons": draw(st.sampled_from([256, 24, 8])),
         "memory.bytes": 65536,
         "memory.route_entries": 4096,
@@ -48,6 +48,9 @@ def chips(draw: st.DrawFn, drops: bool = False, words: tuple[int, ...] = (24, 24
     if draw(st.booleans()):
         settings["timing.op_window"] = draw(st.integers(1, 200)) * unit
     settings["timing.leak"] = draw(st.integers(1, 200)) * unit
+    settings["timing.settle"] = draw(st.sampled_from([0, 0, 0, 1, 7, 40])) * unit
+    settings["timing.quiet"] = draw(st.integers(1, 20)) * unit
+    settings["arithmetic.settle_order"] = draw(st.sampled_from(["input", "age"]))
     settings["timing.barrier"] = [
         {"tiles": 1, "duration": draw(st.integers(1, 40)) * unit},
         {"tiles": 3, "duration": draw(st.integers(1, 40)) * unit},

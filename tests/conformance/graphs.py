@@ -52,7 +52,7 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False, ops: boo
         if draw(st.booleans()):
             others = [p for p in populations if p.kind in ("input", "spiking")]
             projections.append(draw(into(populations[-1], "", others, scale, weights)))
-    if draw(st.integers(0, 2)) == 2:
+    if sync != "settle" and draw(st.integers(0, 2)) == 2:
         projections = draw(_with_loops(sync, populations, projections, scale, weights))
     graph = Graph("drawn", draw(st.integers(1, 4)), tuple(populations), tuple(projections), class_names=())
     graph.verify()

@@ -21,6 +21,7 @@ from neurosim.graph import Graph
 from neurosim.program import Program
 from tests.conformance.chips import TIMINGS, chips
 from tests.conformance.graphs import graphs
+from tests.conformance.settled import at_rest, of_one_step
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def stimuli_of(
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     density = draw(st.sampled_from([0.3, 0.8, 0.8, 0.05, 0.0]))
     spread = draw(st.sampled_from([1, 50, 5000]))
-    steps = 1 if program.sync == "free" else program.steps
+    steps = 1 if program.sync in STEPLESS else program.steps
     fed = [q for q in _fed(graph, program) if currents and draw(st.booleans())]
     most = draw(st.sampled_from([1, 1, 1, 3]))  # events of a neuron and step, as one packet with that value or as several
     repeats = draw(st.booleans())
@@ -81,14 +82,14 @@ def stimuli_of(
         kinds = (np.int64, np.int32, np.uint8, np.int32, np.int32, np.int64)
         columns = (table[:, k].astype(kind) for k, kind in enumerate(kinds))
         result.append(Stimulus(*columns, marker_due_ps=np.array(ends, np.int64) if marked else None))
-        if not streamed or program.sync == "free":
+        if not streamed or program.sync in STEPLESS:
             clock = 0
     return result
 
 
 def _fed(graph: Graph, program: Program) -> list[int]:
-    """Slices that may get currents: any in free, those that wait for the control source in wavefront, those with host currents in barrier."""
-    if program.sync == "free":
+    """Slices that may get currents: any without steps, those that wait for the control source in wavefront, those with host currents in barrier."""
+    if program.sync in STEPLESS:
         return list(range(program.slices))
     if program.sync == "wavefront":
         return sorted({int(q) for s, q, _ in program.sync_pair.tolist() if s == program.control_source})
@@ -134,6 +135,7 @@ def _boxes_on_ports(draw: st.DrawFn, graph: Graph, ports: int) -> tuple[tuple[in
 
 
 STEPPED = ("wavefront", "barrier")
+STEPLESS = ("free", "settle")
 
 
 @st.composite
@@ -143,16 +145,23 @@ def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = Fals
     """
     faulty = not plain and not reliable
     chip = draw(chips(drops=faulty, words=(24, 24, 48, 5, 8) if sync == "free" and ops else (24, 24, 48)))  # in free cells saturate
+    if sync == "settle":  # nothing can be dropped at axon-out there
+        chip = chip.model_copy(update={"noc": chip.noc.model_copy(update={"axon_out_overflow": "stall"})})
     graph = draw(graphs(sync, chip, plain, ops))
+    if sync == "settle":
+        graph = of_one_step(graph)
     try:
         program = assemble(graph, chip, sync, draw(mappings(graph, chip, sync)))
     except (DoesNotFit, ModelError):
         reject()
+    if sync == "settle":
+        program = draw(at_rest(graph, program))
     samples = draw(st.integers(1, 3))
     if streamed is None:
         streamed = draw(st.booleans())
     window = 0
-    if sync == "free" and (streamed or feeds_itself(program) is not None or draw(st.integers(0, 3)) == 3):
+    must = streamed or feeds_itself(program) is not None  # have a window, in free
+    if (sync == "free" and (must or draw(st.integers(0, 3)) == 3)) or (sync == "settle" and not plain and draw(st.integers(0, 3)) == 3):
         window = draw(st.sampled_from([1000, 100, 10])) * draw(st.integers(1, 9)) * chip.timing.put.value
     stimuli = draw(stimuli_of(graph, program, samples, draw(st.booleans()), streamed, currents=not plain))
     lossy = faulty and draw(st.integers(0, 3)) == 3

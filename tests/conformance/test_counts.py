@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from neurosim.energy import COMPONENTS, price
-from neurosim.engine.events import CURRENT, MARKER, ROW_DROP, ROW_LOSS, ROW_PUT, ROW_SERVICE, SPIKE, STEP
+from neurosim.engine.events import CURRENT, DUE, MARKER, ROW_DROP, ROW_LOSS, ROW_PUT, ROW_SERVICE, SPIKE, STEP
 from neurosim.engine.reference import run_reference
 from tests.conformance.checks import outcome
 from tests.conformance.strategies import Case
@@ -46,11 +46,18 @@ def test_counters_follow_from_the_rows(case: Case) -> None:
         assert np.array_equal(result.core[name], per_core(SYNAPSE, at(SYNAPSE, services, item))), name
     served = services[program.server_kind[services["server"]] == SYNAPSE]
     assert np.array_equal(result.core["synops"], per_core(SYNAPSE, served, served["synops"]))
-    firing = SYNAPSE if program.sync == "free" else SOMA
+    firing = SOMA if program.stepped else SYNAPSE
     left = rows[np.isin(rows["kind"], (ROW_PUT, ROW_DROP))]
     assert np.array_equal(result.core["fires"], per_core(firing, at(firing, left, SPIKE)))
     assert np.array_equal(result.core["packets_sent"], per_core(SENDER, left[(left["kind"] == ROW_PUT)]))
-    if program.sync != "free":
+    if program.sync == "settle":
+        served = at(SYNAPSE, services, DUE)
+        assert np.array_equal(result.core["accesses"], per_core(SYNAPSE, served))
+        for name, chosen in (("cancelled", served["value"] == 0), ("updates", served["value"] != 0), ("retracted", served["value"] < 0)):
+            assert np.array_equal(result.core[name], per_core(SYNAPSE, served[chosen])), name
+        assert np.array_equal(result.slice_cancelled.sum(axis=0), np.bincount(served["slice"][served["value"] == 0], minlength=program.slices))
+        assert np.array_equal(result.slice_retracted.sum(axis=0), np.bincount(served["slice"][served["value"] < 0], minlength=program.slices))
+    if program.stepped:
         steps = at(SOMA, services, STEP)
         assert np.array_equal(result.core["op_reads"], per_core(SOMA, steps, steps["synops"]))
     for name, kind in (("drops", ROW_DROP), ("losses", ROW_LOSS)):

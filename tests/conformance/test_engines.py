@@ -18,14 +18,14 @@ from neurosim.engine.reference import run_reference
 from neurosim.engine.run import join_results, simulate_stimuli
 from neurosim.trace.selection import Selection, Sieve
 from tests.conformance.checks import ACYCLIC, assert_computes_the_model, assert_conforms, outcome
-from tests.conformance.strategies import STEPPED, Case, cases
+from tests.conformance.strategies import STEPLESS, STEPPED, Case, cases
 from tests.engine.networks import chain, spikes
 
 ASKED = os.environ.get("NEUROSIM_EXAMPLES")
 EXAMPLES = int(ASKED or "240")
 BLOCKS = (1,) if ASKED else (1, 2)
 """Random draws when many are asked for; else fixed seeds, several of them, because the draws of one seed resemble each other."""
-SYNCS = ("free", *STEPPED)
+SYNCS = (*STEPLESS, *STEPPED)
 GRAPHS = ("base", "ops")
 
 
@@ -91,7 +91,7 @@ def test_samples_run_apart_give_what_they_give_together(case: Case) -> None:
 
 @pytest.mark.parametrize("sync", SYNCS)
 def test_two_workers_give_what_one_gives(sync: str) -> None:
-    program = chain([6, 5, 3], [2, 1], [0, 1], sync, steps=2)
+    program = chain([6, 5, 3], [2, 1], [0, 1], sync, steps=1 if sync == "settle" else 2)
     stimuli = [spikes(program, [(0, k), (0, k + 1)]) for k in range(3)]
     one, two = (simulate_stimuli(program, stimuli, jitter=6554, seed=1, state=True, record=True, workers=n) for n in (1, 2))
     assert first_difference(one, two) is None

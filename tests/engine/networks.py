@@ -15,7 +15,7 @@ from neurosim.engine.events import ROW_PUT, ROW_SERVICE, SPIKE, TRACE_DTYPE, Eng
 from neurosim.engine.fast import run_fast
 from neurosim.engine.reference import run_reference
 from neurosim.graph import Dense, Graph, NeuronRule, Population, Projection
-from neurosim.program import Program
+from neurosim.program import Program, is_stepped
 
 # distinct figures, so that a test that confuses two of them fails
 TIMES = {
@@ -62,7 +62,7 @@ def mapped(
 ) -> Program:
     """One slice per population on the chip, on ``cores``; ``ports``: input populations that enter through another port than 0."""
     settings = {
-        "sync": '["free", "wavefront", "barrier"]',
+        "sync": '["free", "settle", "wavefront", "barrier"]',
         "timing.barrier": "[{tiles = 1, duration = 50}, {tiles = 2, duration = 60}]",
         "capabilities.recurrence": "true",
         "noc.width": mesh[0],
@@ -76,7 +76,7 @@ def mapped(
     placed = [k for k, p in enumerate(graph.populations) if p.kind in ("spiking", "readout")]
     slices = tuple(Slice(k, whole(graph.populations[k].shape)) for k in placed)
     entering = tuple((k, whole(p.shape), (ports or {})[p.name]) for k, p in enumerate(graph.populations) if p.name in (ports or {}))
-    return assemble(graph, loaded, sync, Mapping(slices, tuple(cores), (1 if sync == "free" else banks,) * len(slices), entering))
+    return assemble(graph, loaded, sync, Mapping(slices, tuple(cores), (banks if is_stepped(sync) else 1,) * len(slices), entering))
 
 
 def dense(source: str, target: str, weight: int, sizes: tuple[int, int] = (1, 1), delay: int = 0) -> Projection:

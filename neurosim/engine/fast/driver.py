@@ -7,11 +7,14 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.engine.differences import differences
 from neurosim.engine.events import CURRENT, Options, Progress, Result, Sink, Stimulus
 from neurosim.engine.fast.kernel import DONE, LATE, kernel, kernel_without_cache
 from neurosim.engine.fast.results import Collector
+from neurosim.engine.fast.settle_kernel import settle_kernel, settle_kernel_without_cache
 from neurosim.engine.fast.stuck import last_start, raise_deadlock, unfinished
 from neurosim.engine.fast.tables import columns as c
+from neurosim.engine.fast.tables.differences import Differences, rest, with_differences
 from neurosim.engine.fast.tables.layout import Tables, build, reset
 from neurosim.engine.stimuli import check_stimulus
 from neurosim.errors import Livelock, RunError
@@ -43,13 +46,17 @@ def run_fast(
     """
     if program.sync == "free" and options.streamed and not options.window_ps:
         raise RunError("streamed runs of sync free need window_ps; give it, or run isolated samples")
-    stim, stim_ptr, marker_due = _stimuli(program, stimuli)
+    stim, stim_ptr, marker_due = _stimuli(program, stimuli, options)
     tables = build(program, options, len(stimuli), stim, stim_ptr, marker_due)
+    if program.sync == "settle":
+        tables = with_differences(program, tables, len(stimuli))
     collector = Collector(program, options, tables, sink)
     groups = [(0, len(stimuli))] if options.streamed else [(k, k + 1) for k in range(len(stimuli))]
     for first, last in groups:
         sample = 0 if options.streamed else options.first_sample + first
         reset(tables, program, first, last, sample)
+        if isinstance(tables, Differences):
+            rest(tables, program)
         budget = _run(program, options, tables, collector, progress, budget, first, len(stimuli))
         collector.finish(first, last)
         if progress is not None:
@@ -61,14 +68,15 @@ def _run(
     program: Program, options: Options, tables: Tables, collector: Collector, progress: Progress | None, budget: int, first: int, total: int
 ) -> int:
     """One sample, or the whole streamed run; returns the budget that the next one begins with."""
-    loop, arguments = kernel(), tables.arguments()
+    settle = isinstance(tables, Differences)
+    loop, arguments = settle_kernel() if settle else kernel(), tables.arguments()
     sample = first + options.first_sample
     while True:
         began = time.perf_counter()
         try:
             code = loop(budget, *arguments)
         except OSError:  # raised while the cache is written, before the first turn: nothing has moved yet
-            loop = kernel_without_cache()
+            loop = settle_kernel_without_cache() if settle else kernel_without_cache()
             code = loop(budget, *arguments)
         spent = time.perf_counter() - began
         if code == DONE and last_start(tables) <= options.max_time_ps:
@@ -84,9 +92,10 @@ def _run(
             budget = max(64, min(1 << 30, budget * 2 if spent < TURN_S / 2 else budget // 2 if spent > TURN_S * 2 else budget))
         if progress is not None:
             ended = int(tables.sl[:, c.S_ENDED].min(initial=0)) // program.steps if options.streamed else 0
+            ended = int(tables.reg[c.G_GLOBAL]) if options.streamed and settle else ended
             progress(min(first + ended, total), total)
     if unfinished(program, tables):
-        if program.sync == "free" and options.window_ps:
+        if not program.stepped and options.window_ps:
             tables.smp[total - 1 if options.streamed else first, c.X_CUT] = 1
             return budget
         collector.flush(final=True)
@@ -94,13 +103,16 @@ def _run(
     return budget
 
 
-def _stimuli(program: Program, stimuli: list[Stimulus]) -> tuple[I64, I64, I64]:
+def _stimuli(program: Program, stimuli: list[Stimulus], options: Options) -> tuple[I64, I64, I64]:
     """All stimuli in one table [M, 6], pointers [samples * ports + 1], and when the markers of each [sample * T + step] are due."""
-    stepped = program.sync != "free"
+    stepped = program.stepped
     parts, sizes = [], [np.zeros(1, np.int64)]
     marker_due = np.zeros((max(1, len(stimuli)), program.steps), np.int64)
     for number, s in enumerate(stimuli):
         check_stimulus(program, s, number)  # the compiled loop checks no index
+    if program.sync == "settle":
+        stimuli = differences(program, stimuli, options.streamed, options.first_sample)
+    for number, s in enumerate(stimuli):
         part = np.stack([np.asarray(x, np.int64) for x in (s.due_ps, s.step, s.item, s.slice, s.address, s.value)], axis=1)
         if stepped and s.marker_due_ps is not None:
             marker_due[number] = s.marker_due_ps

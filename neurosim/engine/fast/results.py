@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.engine.events import CORE_COUNTERS, MARKER, ROW_SERVICE, SPIKE_DTYPE, TRACE_DTYPE, Options, Result, Sink
-from neurosim.engine.fast.stuck import last_start
+from neurosim.engine.fast.stuck import last_start, still_moving
 from neurosim.engine.fast.tables import columns as c
+from neurosim.engine.fast.tables.differences import Differences, count_settled
 from neurosim.engine.fast.tables.layout import Tables
 from neurosim.program import Program
 
@@ -110,13 +111,15 @@ class Collector:
         self.channels[:, 2:] += t.cw[writer][:, [c.C_DROPS, c.C_LOSSES]]
         end = max(int(t.reg[c.G_LAST_END]), last_start(t))
         self.window_ps += end
-        if self.options.streamed:
+        if self.options.streamed and self.program.sync != "settle":
             t.smp[:, c.X_START] = np.where(t.smp[:, c.X_START] < 0, t.smp[:, c.X_BEGAN], t.smp[:, c.X_START])
-        else:
+        elif not self.options.streamed:
             t.smp[first, c.X_COMPLETION] = end
             t.smp[first, c.X_START] = 0
             t.smp[first, c.X_HOPS] = t.sv["services"][t.par[c.P_ROUTER0] :].sum()
-        if self.program.sync == "free":
+        if isinstance(t, Differences):
+            self._settled(t, first, last)
+        elif self.program.sync == "free":
             self._windows(first, last)
         if self.options.state:
             self.state.append(t.state())
@@ -155,6 +158,29 @@ class Collector:
         last = (t.smp[row, c.X_DECISION_SERVER] == opened) & (t.smp[row, c.X_DECISION_SERVICE] == t.sv["services"][opened])
         t.smp[row[last], c.X_DECISION] = starts[last]
 
+    def _settled(self, t: Differences, first: int, last: int) -> None:
+        """Settle: what every core has to say at the end of samples; streamed, the kernel has counted those before the last."""
+        options = self.options
+        if not options.streamed:
+            for core in range(self.program.cores):
+                count_settled(t, self.program, core, first)
+            return
+        if not options.window_ps:
+            t.smp[0, c.X_START] = 0
+            return
+        for core in range(self.program.cores):
+            for sample in range(int(t.dc[core, c.L_ENDED]), last):
+                count_settled(t, self.program, core, sample)
+        self._begun_with_windows(first, last)
+        for since in still_moving(self.program, t):
+            t.smp[since:last, c.X_UNSETTLED] = 1
+
+    def _begun_with_windows(self, first: int, last: int) -> None:
+        begins = np.arange(first, last) * self.options.window_ps
+        self.tables.smp[:, c.X_START] = begins
+        for column in (c.X_DECISION, c.X_COMPLETION):
+            self.tables.smp[:, column] = np.maximum(self.tables.smp[:, column], begins)
+
     def _windows(self, first: int, last: int) -> None:
         """Scores of ``free``: isolated at the end; streamed at the end of every window (the kernel kept those before the last service)."""
         t = self.tables
@@ -162,10 +188,7 @@ class Collector:
             t.scores[first] = t.state()[0][t.readout]
             return
         t.scores[int(t.reg[c.G_SCORED]) : last] = t.state()[0][t.readout]
-        begins = np.arange(first, last) * self.options.window_ps
-        t.smp[:, c.X_START] = begins
-        for column in (c.X_DECISION, c.X_COMPLETION):
-            t.smp[:, column] = np.maximum(t.smp[:, column], begins)
+        self._begun_with_windows(first, last)
 
     def _spike_rows(self, raw: A) -> A:
         rows = np.zeros(len(raw), SPIKE_DTYPE)
@@ -219,8 +242,13 @@ class Collector:
                 "injected_currents": t.smp[:, c.X_IN_CURRENTS].copy(),
                 "hops": t.smp[:, c.X_HOPS].copy(),
                 "cut": t.smp[:, c.X_CUT].copy(),
+                "unsettled": t.smp[:, c.X_UNSETTLED].copy(),
+                "cancelled": t.smp[:, c.X_CANCELLED].copy(),
+                "retracted": t.smp[:, c.X_RETRACTED].copy(),
             },
             slice_spikes=t.sspk.copy(),
+            slice_cancelled=t.gone.copy() if isinstance(t, Differences) else np.zeros_like(t.sspk),
+            slice_retracted=t.back.copy() if isinstance(t, Differences) else np.zeros_like(t.sspk),
             spikes=spikes,
             trace=np.concatenate(self.trace) if self.trace else np.zeros(0, TRACE_DTYPE),
             state_v=np.stack(state[0]) if options.state else empty,

@@ -3,19 +3,51 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neurosim.engine.deadlock import Stuck, diagnose
 from neurosim.engine.events import CURRENT
 from neurosim.engine.fast.tables import columns as c
+from neurosim.engine.fast.tables.differences import Differences
 from neurosim.engine.fast.tables.layout import Tables
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
+
+I64 = NDArray[np.int64]
 
 
 def unfinished(program: Program, tables: Tables) -> bool:
     """Whether a packet is in a channel, a service is blocked, a port is not empty or a slice has steps left."""
     t = tables
-    steps_left = program.sync != "free" and bool(np.any(t.sl[:, c.S_ENDED] < t.par[c.P_GLOBAL_STEPS]))
-    return bool(steps_left or np.any(t.sv["open"]) or np.any(t.ch["used"]) or np.any(t.pt[:, c.J_PHASE] != c.PHASE_DONE))
+    steps_left = program.stepped and bool(np.any(t.sl[:, c.S_ENDED] < t.par[c.P_GLOBAL_STEPS]))
+    return bool(steps_left or len(held(t)) or np.any(t.sv["open"]) or np.any(t.ch["used"]) or np.any(t.pt[:, c.J_PHASE] != c.PHASE_DONE))
+
+
+def held(tables: Tables) -> I64:
+    """Cores of settle with due neurons."""
+    return np.flatnonzero(tables.dc[:, c.L_COUNT]) if isinstance(tables, Differences) else np.zeros(0, np.int64)
+
+
+def still_moving(program: Program, tables: Differences) -> list[int]:
+    """Streamed settle with windows: since which window each thing has been under way that the end of the run has left over."""
+    t, width = tables, int(tables.par[c.P_WINDOW_PS])
+
+    def window(time: int) -> int:
+        return max(0, time - 1) // width
+
+    found = [int(t.pt[port, c.J_SAMPLE]) for port in np.flatnonzero(t.pt[:, c.J_PHASE] != c.PHASE_DONE).tolist()]
+    for server in np.flatnonzero(t.sv["open"]).tolist():
+        since = window(int(t.sv["start"][server]))
+        found.append(max(since, int(t.pk["sample"][server])) if server < program.ports else since)
+    for channel in np.flatnonzero(t.ch["used"]).tolist():
+        base, head, depth = (int(t.ch[name][channel]) for name in ("base", "head", "depth"))
+        forward = int(t.par[c.P_COLUMNS + c.FIGURES * int(t.ch["figures"][channel]) + c.FORWARD])
+        for k in range(int(t.ch["used"][channel])):
+            place = t.slot[base + (head - base + k) % depth]
+            found.append(max(window(int(place["time"]) - forward), int(t.pk["sample"][place["packet"]])))
+    for core in held(t).tolist():
+        base, room, head, count = (int(t.dc[core, k]) for k in (c.L_BASE, c.L_ROOM, c.L_HEAD, c.L_COUNT))
+        found += [window(int(t.dl[base + (head + k) % room, c.D_READY]) - int(t.par[c.P_SETTLE])) for k in range(count)]
+    return found
 
 
 def last_start(tables: Tables) -> int:
@@ -57,12 +89,15 @@ def raise_deadlock(program: Program, tables: Tables, sample: int) -> None:
             stuck.channels[server] = int(program.server_channel[server])
         else:
             stuck.windows[server] = _lacking(program, t, server)
+    for core in held(t).tolist():  # its first due neuron lacks a credit
+        server = program.ports + 3 * core
+        stuck.channels[server] = int(program.server_channel[server])
     for channel in np.flatnonzero(t.ch["used"]).tolist():  # by its writer
         if t.cw[channel, c.C_KIND] not in (C_AXON_IN, C_AXON_OUT):
             _, cores = _destinations(program, t, int(t.slot["packet"][t.ch["head"][channel]]))
             outputs = program.next_server[t.ch["reader"][channel] - t.par[c.P_ROUTER0], cores]
             stuck.heads[int(program.server_channel[channel])] = int(outputs.min())
-    if program.sync != "free":
+    if program.stepped:
         left = np.flatnonzero(t.sl[:, c.S_ENDED] < t.par[c.P_GLOBAL_STEPS])
         stuck.next_step = {int(q): int(t.sl[q, c.S_ENDED]) for q in left}
     for port in np.flatnonzero(t.pt[:, c.J_PHASE] != c.PHASE_DONE).tolist():

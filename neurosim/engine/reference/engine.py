@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neurosim.engine.deadlock import diagnose
+from neurosim.engine.differences import differences
 from neurosim.engine.events import Options, Progress, Result, Sink, Stimulus
 from neurosim.engine.reference.machine import Machine
 from neurosim.engine.reference.plan import Plan
@@ -40,6 +41,8 @@ def run_reference(
         raise RunError("sync free streams samples in fixed windows without reset; give window_ps, or use isolated samples or sync wavefront")
     for k, stimulus in enumerate(stimuli):
         check_stimulus(program, stimulus, options.first_sample + k)
+    if program.sync == "settle":
+        stimuli = differences(program, stimuli, options.streamed, options.first_sample)
     plan = Plan(program, options.streamed, len(stimuli))
     record = Recorder(plan, options, len(stimuli), sink, tuple(probes))
     shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)

@@ -61,7 +61,16 @@ class Record(Protocol):
         """A soma ended a step."""
 
     def readout_changed(self, server: int, service: Service, membranes: dict[int, list[int]]) -> None:
-        """Free: a service touched readout slices."""
+        """Free and settle: a service touched readout slices."""
+
+    def spoke(self, core: int, q: int, difference: int, now: int) -> None:
+        """Settle: a due neuron of a slice was served."""
+
+    def sample_began(self, sample: int, now: int) -> None:
+        """Streamed settle: a sample fell due."""
+
+    def sample_settled(self, machine: Machine, sample: int, moving: bool, now: int) -> None:
+        """Settle: a sample is over."""
 
 
 class Steps(Protocol):
@@ -118,6 +127,17 @@ class Machine(Protocol):
     @property
     def barrier(self) -> Steps | None:
         """The global barrier, where the discipline has one."""
+
+    @property
+    def samples(self) -> Any:
+        """The samples of a streamed run of settle, else None: when each falls due."""
+
+    def moving(self, sample: int, now: int) -> bool:
+        """Settle: whether something of a sample of the stream, or of one before, is still on its way."""
+
+    @property
+    def cores(self) -> Sequence[Any]:
+        """Core stations, of disciplines without steps."""
 
     @property
     def ports(self) -> Sequence[Any]:
@@ -197,7 +217,8 @@ class Channel:
     """A bounded FIFO: the writer's side owns ``credits``, the reader's side owns ``queue`` (section 1)."""
 
     __slots__ = (
-        "ack", "credits", "depth", "drops", "forward", "head_since", "high_water", "index", "kind", "machine", "puts", "queue", "reader", "writer",
+        "ack", "arrivals", "credits", "depth", "drops", "forward", "head_since", "high_water", "index", "kind", "machine", "puts", "queue", "reader",
+        "writer",
     )  # fmt: skip
 
     def __init__(self, machine: Machine, index: int, kind: int, depth: int, forward: int, ack: int, drops: bool) -> None:
@@ -205,6 +226,7 @@ class Channel:
         self.depth, self.forward, self.ack = depth, forward, ack
         self.credits = depth
         self.queue: deque[Item] = deque()
+        self.arrivals: deque[int] = deque()  # of the items in the queue
         self.head_since = -1  # request time of the head (section 2, choice)
         self.puts = self.high_water = 0
         self.writer: Server
@@ -222,6 +244,7 @@ class Channel:
         """Reader's side: removes the head; its slot is usable by the writer from now + ack."""
         self.head_since = now
         self.machine.active -= 1
+        self.arrivals.popleft()
         self.machine.kernel.post(now + self.ack, self._credit)
         return self.queue.popleft()
 
@@ -230,6 +253,7 @@ class Channel:
         if not self.queue:
             self.head_since = now
         self.queue.append(item)
+        self.arrivals.append(now)
         assert len(self.queue) <= self.depth, f"channel {self.index}: more than {self.depth} items"
         self.high_water = max(self.high_water, len(self.queue))  # after the arrivals, before the takes of this instant
         self.machine.kernel.wake(self.reader, now)

@@ -15,14 +15,15 @@ from neurosim.engine.reference.items import Item
 from neurosim.engine.reference.kernel import Kernel
 from neurosim.engine.reference.plan import Plan
 from neurosim.engine.reference.record import Recorder
+from neurosim.engine.reference.settle import Samples, Settler
 from neurosim.engine.reference.soma import BarrierSoma, Soma
 from neurosim.engine.reference.stations import Port, Router, Sender
 from neurosim.engine.reference.synapse import Synapse
 from neurosim.program import C_AXON_IN, C_AXON_OUT, C_INJECT, C_LINK, C_PORT, R_BANKS
 
 STATIONS: dict[str, type[Any]] = {"port": Port, "synapse": Synapse, "core": Core, "soma": Soma, "sender": Sender, "router": Router}
-"""Station classes by kind; in barrier the soma is a BarrierSoma. ``run_reference(stations={"synapse": MySynapse})`` replaces one; its constructor
-takes (machine, number)."""
+"""Station classes by kind; in barrier the soma is a BarrierSoma, in settle the core a Settler. ``run_reference(stations={"synapse": MySynapse})``
+replaces one; its constructor takes (machine, number)."""
 KIND_OF_INPUT = {"axon-in": C_AXON_IN, "axon-out": C_AXON_OUT}
 
 
@@ -45,8 +46,8 @@ class Machine:
         self.latest = 0  # latest start of a service or put: the time of a deadlock
         self.last = 0  # last end of a service or put: completion
         self.active = 0  # packets and items in channels and services open: none ends a step of the barrier
-        # no service begins later (free discipline with a window)
-        self.closes = options.window_ps * (len(stimuli) if plan.streamed else 1) if plan.free and options.window_ps else None
+        # no service begins later (free and settle with a window)
+        self.closes = options.window_ps * (len(stimuli) if plan.streamed else 1) if plan.stepless and options.window_ps else None
         program = plan.program
         self.banks: list[int] = program.slice_rule[:, R_BANKS].tolist()
         drops = program.channel_drop.tolist()
@@ -60,13 +61,14 @@ class Machine:
             if kind == 4:
                 self._outputs.setdefault(owner, []).append(v)
         barrier = program.sync == "barrier"
-        make = STATIONS | ({"soma": BarrierSoma} if barrier else {}) | dict(stations)
+        make = STATIONS | ({"soma": BarrierSoma} if barrier else {"core": Settler} if plan.settle else {}) | dict(stations)
         self.barrier = Barrier(self) if barrier else None
+        self.samples = Samples(self) if plan.settle and plan.streamed else None
         self.ports = [make["port"](self, p) for p in range(len(program.port_router))]
         cores = range(program.cores)
-        self.cores: list[Any] = [make["core"](self, c) for c in cores] if plan.free else []
-        self.synapses: list[Any] = [] if plan.free else [make["synapse"](self, c) for c in cores]
-        self.somas: list[Any] = [] if plan.free else [make["soma"](self, c) for c in cores]
+        self.cores: list[Any] = [make["core"](self, c) for c in cores] if plan.stepless else []
+        self.synapses: list[Any] = [] if plan.stepless else [make["synapse"](self, c) for c in cores]
+        self.somas: list[Any] = [] if plan.stepless else [make["soma"](self, c) for c in cores]
         self.senders = [make["sender"](self, c) for c in cores]
         self.routers = [make["router"](self, r) for r in range(len(program.next_server))]
 
@@ -125,7 +127,7 @@ class Machine:
     # ---- run ----------------------------------------------------------------------------------------------------------------------------------
 
     def closed(self, now: int) -> bool:
-        """Whether it is too late for a service to begin (section 11, windows of the free discipline)."""
+        """Whether it is too late for a service to begin (section 11, windows)."""
         return self.closes is not None and now > self.closes
 
     def note_time(self, time: int) -> None:
@@ -138,8 +140,17 @@ class Machine:
         """Until nothing is due; what is stuck then, or None."""
         self.kernel.run()
         pending = any(server.service is not None for server in self.servers.values()) or any(channel.queue for channel in self.channels)
-        unfinished = any(port.next is not None for port in self.ports) or any(soma.steps_left() for soma in self.somas)
+        unfinished = any(port.next is not None for port in self.ports) or any(soma.steps_left() for soma in self.somas) or bool(self._held())
         return self._stuck() if pending or unfinished else None
+
+    def moving(self, sample: int, now: int) -> bool:
+        """Settle: whether something of a sample of the stream, or of one before, is still on its way at the end of the instant ``now``."""
+        fresh = sum(port.fresh == (now, True) for port in self.ports if port.latest > sample)  # packets of the next sample that entered just now
+        return self.active > fresh or bool(self._held()) or any(port.next is not None and port.next[2] <= sample for port in self.ports)
+
+    def _held(self) -> list[Any]:
+        """Cores of settle with due neurons."""
+        return [core for core in self.cores if core.waiting] if self.plan.settle else []
 
     def _stuck(self) -> Stuck:
         """Who waits for what, for the diagnosis (section 11, deadlock)."""
@@ -154,6 +165,9 @@ class Machine:
                 stuck.channels[v] = server.channel.index
             else:
                 stuck.windows[v] = server.lacking_windows(item)[0]
+        for core in self._held():  # its first due neuron lacks a credit, unless it serves a packet or the window has ended
+            if core.server.service is None:
+                stuck.channels[core.server.number] = core.server.channel.index
         for router in self.routers:
             for k, channel in enumerate(router.inputs):
                 if channel.queue:

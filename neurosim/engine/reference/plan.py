@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neurosim.chip.figures import Figure
 from neurosim.engine.events import CURRENT
@@ -23,7 +24,8 @@ class Plan:
     def __init__(self, program: Program, streamed: bool, samples: int) -> None:
         self.program, self.chip, self.streamed = program, program.chip, streamed
         self.samples = samples
-        self.free = program.sync == "free"
+        self.free, self.settle = program.sync == "free", program.sync == "settle"
+        self.stepless = not program.stepped
         self.markers = program.sync == "wavefront"  # the other disciplines have none
         self.tree = self.chip.noc.multicast == "tree"
         self.wraps = bool(program.meta.get("faulty"))  # faulty weights: the compiler's proof against overflow of banks no longer holds
@@ -31,7 +33,7 @@ class Plan:
         self.time: dict[str, int] = {name: figure.value for name in type(timing).model_fields if isinstance(figure := getattr(timing, name), Figure)}
         self.leak: int | None = self.time.get("leak")
         self.steps = program.steps
-        self.rounds = 0 if self.free else program.steps * (samples if streamed else 1)
+        self.rounds = 0 if self.stepless else program.steps * (samples if streamed else 1)
         self.end_to_end = self.chip.noc.flow == "end_to_end"
         bits = self.chip.arithmetic.state_bits
         self.low, self.high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
@@ -72,10 +74,14 @@ class Plan:
         self._cached = 0
         self._masks: dict[int, Any] = {}  # Program.carried by route
 
+    def word(self, x: int) -> int:
+        """x as a word of acc_bits, wrapped around (settle)."""
+        return ((x + self.acc_high + 1) & ((1 << self.acc_bits) - 1)) - self.acc_high - 1
+
     def fit(self, x: int) -> int:
         """x as a word of acc_bits, in which it fits; with faulty weights, where nothing is proved, it wraps around."""
         if self.wraps:
-            return ((x + self.acc_high + 1) & ((1 << self.acc_bits) - 1)) - self.acc_high - 1
+            return self.word(x)
         assert abs(x) <= self.acc_high, f"{x} overflows acc_bits"
         return x
 
@@ -139,6 +145,17 @@ class Plan:
         if packet.item == CURRENT:
             return 0
         return self.port_of[packet.slice] if packet.slice >= len(self.core_of) else self.sender(self.core_of[packet.slice])
+
+    def first_scores(self) -> NDArray[np.int64]:
+        """[classes] scores before anything has happened: start membranes, in settle those of the rest state as they are read."""
+        scores, program = np.zeros(self.classes, np.int64), self.program
+        for q, places in self.readout.items():
+            cell, neuron = int(program.slice_cells[:q].sum()), int(program.neuron_ptr[q])
+            scores[places] = program.v_init[neuron : neuron + len(places)]
+            if self.settle:
+                v = np.clip(program.rest_v[cell : cell + len(places)], self.low, self.high)
+                scores[places] = np.maximum(v, program.floor[neuron : neuron + len(places)])
+        return scores
 
     def parameters(self, q: int) -> dict[str, Any]:
         """Neuron parameters of a slice as Python integers."""

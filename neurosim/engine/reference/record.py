@@ -53,13 +53,13 @@ class Recorder:
         self.server = {name: [0] * len(program.server_kind) for name in SERVER_COUNTERS}
         self.core = {name: [0] * program.cores for name in CORE_COUNTERS}
         self.channel = {name: [0] * len(program.channel) for name in CHANNEL_COUNTERS}
-        names = ("spikes", "synops", "packets", "injected_spikes", "injected_currents", "hops", "cut")
+        names = ("spikes", "synops", "packets", "injected_spikes", "injected_currents", "hops", "cut", "unsettled", "cancelled", "retracted")
         self.samples = {name: [0] * samples for name in names}
-        self.slice_spikes = [[0] * program.slices for _ in range(samples)]
+        self.slice_spikes, self.slice_cancelled, self.slice_retracted = ([[0] * program.slices for _ in range(samples)] for _ in range(3))
         self.scores = np.zeros((samples, plan.classes), np.int64)
         self.start, self.first_spike = [-1] * samples, [-1] * samples
         self.decision, self.completion = [0] * samples, [0] * samples
-        self.windows = options.window_ps if plan.free and plan.streamed else 0  # streamed free: length of a sample
+        self.windows = options.window_ps if plan.stepless and plan.streamed else 0  # streamed free and settle: length of a sample
         if self.windows:
             self.start = [n * self.windows for n in range(samples)]
             self.decision, self.completion = self.start.copy(), self.start.copy()
@@ -72,7 +72,8 @@ class Recorder:
         self.state_i: list[list[int]] = []
         self.sample = 0
         self._opened: dict[int, int] = {}  # barrier, streamed: S of each sample's first global step
-        self._readout: list[tuple[int, int, Service, dict[int, list[int]]]] = []
+        self._readout: list[tuple[int, int, int, Service, dict[int, list[int]]]] = []
+        self.open = 0  # settle, streamed without windows: the sample under way
 
     # ---- what the machine reports -------------------------------------------------------------------------------------------------------------
 
@@ -80,6 +81,8 @@ class Recorder:
         """Row of the sample that something belongs to: of a global step, or of a service that starts then where windows make the samples."""
         if self.windows:
             return max(0, start - 1) // self.windows
+        if self.plan.settle and self.plan.streamed:
+            return self.open
         return self.plan.sample_of(step)[0] if self.plan.streamed else self.sample
 
     @property
@@ -171,10 +174,43 @@ class Recorder:
         """A spike was put into axon-out, or dropped there."""
         sample = self.sample_of(item.step, service.start)
         self.core["fires"][core] += 1
-        self.samples["spikes"][sample] += 1
-        self.slice_spikes[sample][item.slice] += 1
+        if not self.plan.settle:
+            self.samples["spikes"][sample] += 1
+            self.slice_spikes[sample][item.slice] += 1
         if self.options.spikes:
             self.fires.append((self.options.first_sample + sample, self.plan.sample_of(item.step)[1], item.slice, item.address, time, item.value))
+
+    def spoke(self, core: int, q: int, difference: int, now: int) -> None:
+        """Settle: a due neuron of slice q is served."""
+        sample, count = self.sample_of(0, now), self.core
+        count["accesses"][core] += 1
+        if difference == 0:
+            count["cancelled"][core] += 1
+            self.samples["cancelled"][sample] += 1
+            self.slice_cancelled[sample][q] += 1
+            return
+        count["updates"][core] += 1
+        if difference < 0:
+            count["retracted"][core] += 1
+            self.samples["retracted"][sample] += 1
+            self.slice_retracted[sample][q] += 1
+
+    def sample_began(self, sample: int, now: int) -> None:
+        """Settle, streamed without windows: a sample falls due."""
+        self.open = sample
+        self.start[sample] = self.decision[sample] = self.completion[sample] = now
+
+    def sample_settled(self, machine: Machine, sample: int, moving: bool, now: int) -> None:
+        """Settle: the end of a sample: what its neurons say, and whether their membranes fit the state's word."""
+        self.samples["unsettled"][sample] = int(moving)
+        if self.plan.streamed and not self.windows:
+            self.completion[sample] = now
+        for core in machine.cores:
+            for q, population in core.populations.items():
+                spikes = sum(n != 0 for n in population.sent)
+                self.samples["spikes"][sample] += spikes
+                self.slice_spikes[sample][q] = spikes
+                self.core["saturations"][core.number] += population.saturations()
 
     def step(self, station: Station, q: int, g: int, membranes: list[int]) -> None:
         """A slice has new membranes."""
@@ -193,8 +229,8 @@ class Recorder:
             self.completion[sample] = max(self.completion[sample], end)
 
     def readout_changed(self, server: int, service: Service, membranes: dict[int, list[int]]) -> None:
-        """Free: a service touched readout slices."""
-        self._readout.append((service.start, server, service, membranes))
+        """Free and settle: a service touched readout slices; ``membranes`` as they are read."""
+        self._readout.append((service.start, server, self.sample_of(0, service.start), service, membranes))
 
     # ---- ends ---------------------------------------------------------------------------------------------------------------------------------
 
@@ -208,31 +244,32 @@ class Recorder:
         for sample, opened in self._opened.items():
             if self.start[sample] < 0:
                 self.start[sample] = opened
-        if self.plan.free:
-            self._decide_free()
+        if self.plan.settle and not self.plan.streamed:
+            self.sample_settled(machine, self.sample, moving=False, now=machine.last)
+        if self.plan.stepless:
+            self._decide_stepless()
         if self.options.state:
             for name, kept in (("v", self.state_v), ("i", self.state_i)):
                 kept.append([x for values in machine.membranes(name) for x in values])
         self.flush(machine)
 
-    def _decide_free(self) -> None:
+    def _decide_stepless(self) -> None:
         """Scores, and the end of the last service after which the argmax differs from before it, services ordered by (start, server).
 
-        A service that the end of the window left open counts with its start. Windows inherit membranes and argmax from those before them.
+        A service that the end of the window left open counts with its start. Streamed samples inherit membranes and argmax from those before them;
+        else a sample begins with the start membranes, in settle with the rest state.
         """
-        changes: dict[int, list[tuple[int, int, Service, dict[int, list[int]]]]] = {}
-        for change in sorted(self._readout, key=lambda entry: entry[:2]):
-            changes.setdefault(self.sample_of(0, change[0]), []).append(change)
-        membranes = np.zeros(self.plan.classes, np.int64)
-        for q, places in self.plan.readout.items():
-            membranes[places] = self.plan.parameters(q)["v_init"]
+        changes: dict[int, list[tuple[Service, dict[int, list[int]]]]] = {}
+        for _, _, sample, service, touched in sorted(self._readout, key=lambda entry: entry[:2]):
+            changes.setdefault(sample, []).append((service, touched))
+        membranes = self.plan.first_scores()
         best = int(membranes.argmax()) if len(membranes) else 0
-        for sample in range(len(self.start)) if self.windows else [self.sample]:
-            for start, _, service, touched in changes.get(sample, []):
+        for sample in range(len(self.start)) if self.plan.streamed else [self.sample]:
+            for service, touched in changes.get(sample, []):
                 for q, values in touched.items():
                     membranes[self.plan.readout[q]] = values
                 if int(membranes.argmax()) != best:
-                    best, self.decision[sample] = int(membranes.argmax()), service.end if service.end >= 0 else start
+                    best, self.decision[sample] = int(membranes.argmax()), service.end if service.end >= 0 else service.start
             self.scores[sample] = membranes
         self._readout.clear()
 
@@ -271,9 +308,14 @@ class Recorder:
             core={name: np.array(values, np.int64) for name, values in self.core.items()},
             channel={name: np.array(values, np.int64) for name, values in self.channel.items()},
             sample={name: np.array(values, np.int64) for name, values in self.samples.items()},
-            slice_spikes=np.array(self.slice_spikes, np.int64).reshape(len(self.start), self.plan.program.slices),
+            slice_spikes=self._by_slice(self.slice_spikes),
+            slice_cancelled=self._by_slice(self.slice_cancelled),
+            slice_retracted=self._by_slice(self.slice_retracted),
             spikes=spikes,
             trace=np.concatenate(self.kept) if self.kept else np.zeros(0, TRACE_DTYPE),
             state_v=np.array(self.state_v, np.int64).reshape(-1, neurons) if self.options.state else np.zeros((0, 0), np.int64),
             state_i=np.array(self.state_i, np.int64).reshape(-1, neurons) if self.options.state else np.zeros((0, 0), np.int64),
         )
+
+    def _by_slice(self, counts: list[list[int]]) -> NDArray[np.int64]:
+        return np.array(counts, np.int64).reshape(len(self.start), self.plan.program.slices)

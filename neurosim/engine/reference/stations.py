@@ -23,6 +23,7 @@ class Port(Station):
         self._packets = self._agenda(machine.stimuli)
         self.next: Packet | None = next(self._packets, None)
         self.free_from = 0  # time of the previous put + t_port
+        self.latest, self.fresh = -1, (-1, False)  # stimulus of its last packet; when that began, and whether it has not been dropped
         self.wake(0)
 
     def _agenda(self, stimuli: list[Stimulus]) -> Iterator[Packet]:
@@ -31,8 +32,8 @@ class Port(Station):
         sources = plan.sources_of[self.number] if plan.markers else []
         for sample, stimulus in enumerate(stimuli):
             row, rows = 0, len(stimulus.step)
-            if plan.free:
-                later = sample * self.machine.options.window_ps
+            if plan.stepless:
+                later = sample * self.machine.options.window_ps if plan.free else 0
                 for row in range(rows):
                     for packet in self._stimulus(stimulus, row, 0):
                         yield int(stimulus.due_ps[row]) + later, packet, sample
@@ -60,7 +61,7 @@ class Port(Station):
         """The step rule: the barrier has opened the step; with markers, for every downstream slice q, step g + d - B_q has ended and was heard."""
         if self.machine.barrier is not None:
             return self.machine.barrier.step >= step
-        return self.plan.free or all(self.heard[q] >= step + d - self.machine.banks[q] for q, d in self.below)
+        return self.plan.stepless or all(self.heard[q] >= step + d - self.machine.banks[q] for q, d in self.below)
 
     def hear(self, q: int, step: int) -> None:
         """A downstream slice ended a step, t_wire ago."""
@@ -72,9 +73,14 @@ class Port(Station):
         self.server.progress(now)
         if self.server.service is not None or self.next is None:
             return
-        due, packet, _ = self.next
+        due, packet, stimulus = self.next
         if not self.may_begin(packet.step):
             return
+        if self.machine.samples is not None:
+            offset = self.machine.samples.offset(stimulus)
+            if offset is None:
+                return
+            due += offset
         start = max(due, self.free_from)
         if now < start:
             self.wake(start)
@@ -82,8 +88,13 @@ class Port(Station):
         if self.machine.closed(now):
             return
         packet.origin = self.server.services  # its own service
+        self.latest, self.fresh = stimulus, (now, True)
         self.server.begin(packet, 0, [(0, packet)])
         self.server.progress(now)
+
+    def discarded(self, server: Server, service: Service, item: Item, time: int) -> None:
+        """The packet found the channel full and is gone."""
+        self.fresh = (-1, False)
 
     def finished(self, server: Server, service: Service, end: int) -> None:
         """The next packet may follow t_port after this put."""

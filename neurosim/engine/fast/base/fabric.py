@@ -63,15 +63,24 @@ def is_lost(seed: int, sample: int, server: int, n: int, probability: int) -> bo
 
 @jit
 def sample_at(par: A, time: int) -> int:
-    """Row of ``smp`` of a service that begins at ``time`` in a streamed run of ``free``."""
+    """Row of ``smp`` of a service that begins at ``time`` in a streamed run with windows."""
     return 0 if time == 0 else (time - 1) // par[P_WINDOW_PS]
 
 
 @jit
-def ends_at(par: A, smp: A, start: int, end: int) -> None:
-    """Streamed ``free``: the end of a service that began at ``start``."""
+def late(par: A, smp: A, first: int, time: int) -> None:
+    """Streamed settle with windows: what was under way since window ``first`` moves on at ``time``: windows that ended in between are unsettled."""
+    if par[P_SETTLED] != 0:
+        for row in range(first, sample_at(par, time)):
+            smp[row, X_UNSETTLED] = 1
+
+
+@jit
+def ends_at(par: A, smp: A, start: int, end: int, first: int) -> None:
+    """Streamed with windows: the end of a service that began at ``start`` for sample ``first`` or a later one."""
     row = sample_at(par, start)
     smp[row, X_COMPLETION] = max(smp[row, X_COMPLETION], end)
+    late(par, smp, max(row, first), end)
 
 
 @part
@@ -361,7 +370,7 @@ def finish(par: A, reg: A, sv: A, pk: A, spare: A, rows: A, smp: A, server: int,
     v.blocked += v.waited
     reg[G_LAST_END] = max(reg[G_LAST_END], end)
     if par[P_TIMED] != 0:
-        ends_at(par, smp, v.start, end)
+        ends_at(par, smp, v.start, end, pk[v.packet].sample if server < par[P_PORTS] else 0)
     if par[P_RECORD] == RECORD_ALL or (par[P_RECORD] != 0 and server < par[P_PORTS] and pk[v.packet].item != MARKER):
         service_row(reg, sv, pk, rows, server, v.services - 1, end, v.packet, v.waited)
     release(par, reg, spare, v.packet)

@@ -21,8 +21,10 @@ from neurosim.engine.fast.base.fabric import (
     credit,
     deliver,
     finish,
+    late,
     new_packet,
     return_credit,
+    sample_at,
     scaled,
     take,
     window_credit,
@@ -81,8 +83,11 @@ def step_begins(par: A, reg: A, pt: A, sl: A, dn: A, ring: A, k: int) -> bool:
     """Whether port ``k`` may take up its next step, from J_ALLOWED on."""
     j = pt[k]
     if par[P_FREE] != 0:
-        if par[P_STREAMED] != 0:
+        if par[P_TIMED] != 0:
             j[J_ALLOWED] = j[J_SAMPLE] * par[P_WINDOW_PS]
+        elif par[P_STREAMED] != 0:  # settle: a sample falls due when the one before is over
+            j[J_ALLOWED] = reg[G_BEGAN]
+            return j[J_SAMPLE] == reg[G_GLOBAL]
         return True
     g = j[J_STEP]
     if par[P_STREAMED] != 0:
@@ -231,6 +236,8 @@ def port(
                 return
             begin(par, sv, s, v.ready, s)
             v.open = 1
+            if par[P_TIMED] != 0:
+                late(par, smp, p.sample, v.ready)
         time = credit(st, cal, buckets, ch, cw, slot, s, v.start, now, s, p.item)
         time = with_windows(par, st, cal, buckets, wc, wf, pk, bits, sl, so, rt, s, time, now)
         if time == UNKNOWN:
@@ -356,10 +363,13 @@ def sender(
         if (start > time and st[s].eager == 0) or no_room(par, reg, rows, spk):
             schedule(st, cal, buckets, s, start)
             return
+        came = slot[ch[inlet].head].time
         time = max(time, start)
         if time > par[P_UNTIL]:
             return
         packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
+        if par[P_TIMED] != 0:
+            late(par, smp, sample_at(par, came - par[P_COLUMNS + FIGURES * ch[inlet].figures + FORWARD]), time)
         begin(par, sv, s, time, packet)
         v.open = 1
         copy_packet(pk, packet, s)

@@ -21,6 +21,7 @@ from neurosim.engine.fast.base.fabric import (
     heads,
     is_lost,
     jitter_draw,
+    late,
     missed,
     no_head,
     release,
@@ -62,7 +63,7 @@ def unsent(
     v.open = 0
     reg[G_LAST_END] = max(reg[G_LAST_END], time)
     if par[P_TIMED] != 0:
-        ends_at(par, smp, v.start, time)
+        ends_at(par, smp, v.start, time, 0)
     if par[P_RECORD] == RECORD_ALL:
         service_row(reg, sv, pk, rows, output, n, time, packet, waited)
     p = pk[packet]
@@ -83,7 +84,7 @@ def send(
     if put > reg[G_LAST_END]:
         reg[G_LAST_END] = put
     if par[P_TIMED] != 0:
-        ends_at(par, smp, sv[output].start, put)
+        ends_at(par, smp, sv[output].start, put, 0)
     if par[P_RECORD] == RECORD_ALL:
         service_row(reg, sv, pk, rows, output, ch[output].services - 1, put, packet, waited)
         p = pk[packet]
@@ -195,6 +196,7 @@ def router(
             return
         inlet = best
         e = ch[inlet]
+        came = e.arrive
         if tree != 0:
             packet, dest = branch(par, reg, ch, slot, pk, bits, spare, so, rt, ns, rr, k, best, output), -1
             last = packet == slot[ch[inlet].head].packet
@@ -226,6 +228,9 @@ def router(
             sv[output].start = time
         if par[P_STREAMED] != 0:
             smp[sample_at(par, time) if par[P_TIMED] != 0 else pk[packet].sample, X_HOPS] += 1
+            if par[P_TIMED] != 0:
+                since = sample_at(par, came - par[P_COLUMNS + FIGURES * e.figures + FORWARD])
+                late(par, smp, max(since, pk[packet].sample), time)
         place = free_place(ch, output)
         put = max(ready, slot[place].time)
         blocked = c.used >= c.depth
@@ -309,7 +314,7 @@ def express(
                     arm(st, cal, buckets, station, time)
                     return
                 at = slot[e.head]
-                packet, dest = at.packet, at.dest
+                packet, dest, came = at.packet, at.dest, e.arrive
                 take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
                 e.taken = time
                 n = c.services
@@ -323,6 +328,9 @@ def express(
                     sv[output].start = time
                 if par[P_STREAMED] != 0:
                     smp[sample_at(par, time) if par[P_TIMED] != 0 else pk[packet].sample, X_HOPS] += 1
+                    if par[P_TIMED] != 0:
+                        since = sample_at(par, came - par[P_COLUMNS + FIGURES * e.figures + FORWARD])
+                        late(par, smp, max(since, pk[packet].sample), time)
                 if c.used >= c.depth:
                     v = sv[output]
                     v.packet = packet

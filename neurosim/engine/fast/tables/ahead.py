@@ -45,10 +45,10 @@ def private_outputs(program: Program, currents: A) -> A:
     return (user >= 0).astype(np.int32)
 
 
-def eager_stations(program: Program, options: Options, currents: A, st: A, sv: A, ns: A, rr: A) -> None:
-    """Set the flags of stations and outputs in ``st`` and ``sv``, and mark private outputs in ``ns`` by their complement."""
+def eager_stations(program: Program, options: Options, currents: A, st: A, sv: A, ns: A, rr: A) -> bool:
+    """Set the flags of stations and outputs in ``st`` and ``sv``, and mark private outputs in ``ns`` by their complement. False: nobody is eager."""
     if options.link_loss > 0 or program.channel_drop.any() or program.chip.noc.multicast == "tree":
-        return
+        return False
     ports, routers = program.ports, len(rr)
     router0 = ports + 3 * program.cores
     private = private_outputs(program, currents)
@@ -61,7 +61,9 @@ def eager_stations(program: Program, options: Options, currents: A, st: A, sv: A
     table[...] = np.where(private[outputs] != 0, ~table, table)
     kind = st["kind"]
     # a port of a recorded run keeps to the time, so that the rows that lie ahead of it stay few
-    eager = (kind == c.SENDER) | (kind == c.CORE) | (kind == c.EXPRESS) | ((kind == c.PORT) & (not options.record))
+    # a core of settle may only sometimes (stations.settle)
+    eager = (kind == c.SENDER) | ((kind == c.CORE) & (program.sync != "settle")) | (kind == c.EXPRESS) | ((kind == c.PORT) & (not options.record))
     st["eager"] = eager & (st["ordered"] == 0)
-    if program.sync != "free" and (program.entry[:, E_MAP] == M_SPARSE).any():
+    if program.stepped and (program.entry[:, E_MAP] == M_SPARSE).any():
         st["eager"][kind == c.CORE] = 0  # their rows are asked for one packet ahead, so packets had better queue
+    return True

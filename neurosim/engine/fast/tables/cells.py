@@ -45,11 +45,11 @@ _PLACES = {G_MASK: c.Q_OPERAND, G_WINDOW: c.Q_OPERAND, G_K: c.Q_K, G_V: c.Q_V, G
 def acts(program: Program) -> I64:
     """[regions] ACT_*: what a synapse into the region does besides adding. On chips with steps only pairs are more than that."""
     kind = program.slice_op[program.region_slice, OP_KIND]
-    own = np.select([kind == OP_OR, kind == OP_GATE], [c.ACT_OR, c.ACT_GATE], c.ACT_NONE)
+    own = np.select([(kind == OP_OR) & (program.sync == "free"), kind == OP_GATE], [c.ACT_OR, c.ACT_GATE], c.ACT_NONE)
     found = np.where(program.region_operand == G_MAIN, own, 0)
     for operand, act in _ACTS.items():
         found[program.region_operand == operand] = act
-    if program.sync != "free":
+    if program.stepped:
         found[(found != c.ACT_K) & (found != c.ACT_V)] = c.ACT_NONE
     return found.astype(np.int64)
 
@@ -87,7 +87,7 @@ def op_tables(program: Program) -> tuple[I64, I64, int]:
                     table[q, column] = at
                     lists += [pointers + at + len(pointers), items]
                     at += len(pointers) + len(items)
-        if program.sync == "free":
+        if not program.stepped:
             table[q, c.Q_CELL] = kept - size
             kept += cells - size
         elif kind == OP_GATE and row[OP_LATCHED]:

@@ -79,14 +79,15 @@ HOP, FORWARD, ACK, FIGURES = range(4)
     P_FREE, P_BARRIER, P_WINDOW, P_STEPS, P_GLOBAL_STEPS, P_RUN_STEPS, P_SLICES, P_CORES, P_PORTS, P_ROUTER0, P_STREAMED,
     P_SAMPLE, P_SAMPLE_INDEX, P_LAST_SAMPLE, P_AMPLITUDE, P_SEED, P_MAX_TIME, P_RECORD, P_SPIKES, P_MARGIN,
     P_OWN, P_TREE, P_LOSS, P_UNUSUAL, P_KEEP, P_UNTIL, P_WINDOW_PS, P_TIMED, P_BARRIER_PS, P_WORDS, P_BIT_WORDS,
-    P_SPARSE, P_OP_WINDOW, P_COLUMNS,
-) = range(55)  # fmt: skip
+    P_SPARSE, P_OP_WINDOW, P_SETTLED, P_SETTLE, P_QUIET, P_BY_AGE, P_AHEAD, P_COLUMNS,
+) = range(60)  # fmt: skip
 
 # values of P_RECORD beside 0: the rows of fires and of packets that ports inject, or all rows
 RECORD_FIRES, RECORD_ALL = 1, 2
 
 # reg: what changes and is single. G_NOW: start of the bucket of wakes in hand; G_SPARE: unused rows of pk; G_GLOBAL,
-# G_BEGAN: global step of the barrier and its S; G_SCORED: windows of a streamed free run whose scores are kept
+# G_BEGAN: global step of the barrier and its S (settle, streamed: sample and when it fell due); G_SCORED: windows of a streamed free run whose
+# scores are kept
 (G_NOW, G_ROWS, G_SPIKES, G_LAST_END, G_ARGMAX, G_SPARE, G_GLOBAL, G_BEGAN, G_SCORED, G_COLUMNS) = range(10)
 
 # pt: ports
@@ -139,15 +140,21 @@ U_SLICE, U_ADDRESS, U_NOMINAL, U_COUNT, U_VALUE, U_COLUMNS = range(6)
 # cc: counters of cores, in the order of events.CORE_COUNTERS
 (
     N_SPIKE_PACKETS, N_CURRENT_PACKETS, N_MARKER_PACKETS, N_SYNOPS, N_SYNOPS_DROPPED, N_ACCESSES, N_UPDATES, N_FIRES,
-    N_CURRENT_WRITES, N_SATURATIONS, N_PACKETS_SENT, N_PAIRS, N_OP_READS,
-) = range(13)  # fmt: skip
+    N_CURRENT_WRITES, N_SATURATIONS, N_PACKETS_SENT, N_PAIRS, N_OP_READS, N_CANCELLED, N_RETRACTED,
+) = range(15)  # fmt: skip
 
 # smp: figures of samples; the times begin at -1. X_BEGAN: S of its first global step; X_DECISION_*: free, the service that last changed the argmax
 (
     X_SPIKES, X_SYNOPS, X_PACKETS, X_HOPS, X_FIRST_SPIKE, X_DECISION, X_COMPLETION, X_START, X_IN_SPIKES, X_IN_CURRENTS,
-    X_CUT, X_BEGAN, X_DECISION_SERVER, X_DECISION_SERVICE,
+    X_CUT, X_BEGAN, X_DECISION_SERVER, X_DECISION_SERVICE, X_UNSETTLED, X_CANCELLED, X_RETRACTED,
     X_COLUMNS,
-) = range(15)  # fmt: skip
+) = range(18)  # fmt: skip
+
+# dl: due lists of settle, for every core a ring of as many rows as it has neurons. D_CAUSE: the service whose test put the neuron there
+D_SLICE, D_ADDRESS, D_READY, D_CAUSE, D_COLUMNS = range(5)
+# dc: cores of settle. L_BASE, L_ROOM: its rows of dl; L_HEAD, L_COUNT: the first in use and how many are; L_ENDED: streamed with windows, how many
+# of them have been counted
+L_BASE, L_ROOM, L_HEAD, L_COUNT, L_ENDED, L_COLUMNS = range(6)
 
 # stim: what the port injects
 I_DUE, I_STEP, I_ITEM, I_SLICE, I_ADDRESS, I_VALUE, I_COLUMNS = range(7)

@@ -115,15 +115,15 @@ def _table(*columns: Any) -> A:
 
 def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A, marker_due: A) -> Tables:
     """All tables of a run over ``samples`` samples; ``reset`` must follow before the kernel starts."""
-    free = program.sync == "free"
+    free, stepless = program.sync == "free", not program.stepped
     noc = program.chip.noc
     slices = _slices(program, options, program.steps * (samples if options.streamed else 1))
     mk, route_mark = markers(program)
     up, dn, port_down = neighbours(program, slices)
-    co, csl, buffers = _cores(program, slices, free)
-    fabric = build_fabric(program, free)
+    co, csl, buffers = _cores(program, slices)
+    fabric = build_fabric(program, stepless)
     currents = program.slice_core[np.unique(stim[stim[:, c.I_ITEM] == CURRENT, c.I_SLICE])]
-    eager_stations(program, options, currents, fabric.st, fabric.sv, fabric.ns, fabric.rr)
+    ahead = eager_stations(program, options, currents, fabric.st, fabric.sv, fabric.ns, fabric.rr)
     sparse = bool((program.entry[:, E_MAP] == M_SPARSE).any())
     window = noc.window if noc.flow == "end_to_end" else 0
     wc, route_window = windows(program, slices, window)
@@ -203,9 +203,9 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         floor32=maps.floor,
         bias32=maps.bias,
         ini32=maps.start,
-        acc32=padded(banks if small and not free else 1, np.int32),
-        acc64=np.zeros(banks if not small and not free else 1, np.int64),
-        touched=np.zeros(1 if free or small else banks, np.uint8),
+        acc32=padded(banks if small and not stepless else 1, np.int32),
+        acc64=np.zeros(banks if not small and not stepless else 1, np.int64),
+        touched=np.zeros(1 if stepless or small else banks, np.uint8),
         buf=np.zeros((buffers, c.U_COLUMNS), np.int64),
         cc=np.zeros((program.cores, len(CORE_COUNTERS)), np.int64),
         smp=np.zeros((samples, c.X_COLUMNS), np.int64),
@@ -219,6 +219,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         scores=np.zeros((samples, len(readout)), np.int64),
         rank=rank,
     )
+    tables.par[c.P_AHEAD] = ahead
     tables.smp[:, [c.X_FIRST_SPIKE, c.X_START, c.X_BEGAN, c.X_DECISION_SERVER]] = -1
     return tables
 
@@ -244,7 +245,8 @@ def _parameters(
     par[c.P_LOW], par[c.P_HIGH] = -(2 ** (arithmetic.state_bits - 1)), 2 ** (arithmetic.state_bits - 1) - 1
     par[c.P_WRAP] = 64 - arithmetic.acc_bits
     par[c.P_SMALL] = small
-    par[c.P_FREE] = program.sync == "free"
+    par[c.P_FREE], par[c.P_SETTLED] = not program.stepped, program.sync == "settle"
+    par[c.P_SETTLE], par[c.P_QUIET], par[c.P_BY_AGE] = time.settle.value, time.quiet.value, arithmetic.settle_order == "age"
     par[c.P_BARRIER] = program.sync == "barrier"
     par[c.P_BARRIER_PS] = program.barrier_ps
     par[c.P_WINDOW] = window
@@ -261,15 +263,15 @@ def _parameters(
     par[c.P_RECORD] = (c.RECORD_FIRES if options.fires_only else c.RECORD_ALL) if options.record else 0
     par[c.P_SPIKES] = options.spikes
     par[c.P_MARGIN] = margin
-    par[c.P_KEEP] = options.record or (program.sync == "free" and options.streamed)
+    par[c.P_KEEP] = options.record or (not program.stepped and options.streamed)
     par[c.P_TREE] = program.chip.noc.multicast == "tree"
     par[c.P_LOSS] = options.link_loss
     par[c.P_UNUSUAL] = options.link_loss > 0 or bool(program.channel_drop.any())
     par[c.P_UNTIL] = c.INF
-    if program.sync == "free" and options.window_ps:
+    if not program.stepped and options.window_ps:
         par[c.P_WINDOW_PS] = options.window_ps
         par[c.P_UNTIL] = options.window_ps * (samples if options.streamed else 1)
-    par[c.P_TIMED] = program.sync == "free" and options.streamed
+    par[c.P_TIMED] = not program.stepped and options.streamed and options.window_ps > 0
     par[c.P_WORDS] = mask_words(program)
     par[c.P_BIT_WORDS] = bit_words
     par[c.P_SPARSE] = sparse
@@ -299,7 +301,7 @@ def _slices(program: Program, options: Options, steps: int) -> A:
     return table
 
 
-def _cores(program: Program, slices: A, free: bool) -> tuple[A, A, int]:
+def _cores(program: Program, slices: A) -> tuple[A, A, int]:
     """Cores, their slices, and the size of the burst buffers: the most results that one service can have, per core."""
     table = np.zeros((program.cores, c.K_COLUMNS), np.int64)
     order = np.argsort(program.slice_core, kind="stable").astype(np.int64)
@@ -310,14 +312,14 @@ def _cores(program: Program, slices: A, free: bool) -> tuple[A, A, int]:
         table[owner[kind == what], column] = writer[kind == what]
     most = np.ones(program.cores, np.int64)
     sizes = slices[:, c.S_SIZE]
-    if free:
+    if program.sync == "free":
         total = np.concatenate([[0], np.cumsum(most_fires(program)[program.entry[:, E_REGION]])])
         np.maximum.at(most, program.route_core, total[program.entry_ptr[1:]] - total[program.entry_ptr[:-1]])
         biased = np.zeros(program.cores, np.int64)
         np.add.at(biased, program.slice_core, sizes * slices[:, c.S_BIASED])
         table[:, c.K_START] = biased > 0
         most = np.maximum(most, biased)
-    else:
+    elif program.sync != "settle":
         np.maximum.at(most, program.slice_core, sizes + 1)
     table[:, c.K_BUFFER] = np.cumsum(most) - most
     return table, order if len(order) else np.zeros(1, np.int64), int(most.sum())
@@ -364,6 +366,7 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     t.reg[c.G_SPARE] = len(t.spare)
     t.smp[sample, c.X_BEGAN] = 0
     # at time 0 the ports, every soma with a slice and every core with a start item look around
-    mapped = np.flatnonzero(t.co[:, c.K_START] if program.sync == "free" else t.co[:, c.K_SLICE_END] > t.co[:, c.K_SLICE])
-    station = program.ports + 3 * mapped + (0 if program.sync == "free" else 1)
+    stepless = not program.stepped
+    mapped = np.flatnonzero(t.co[:, c.K_START] if stepless else t.co[:, c.K_SLICE_END] > t.co[:, c.K_SLICE])
+    station = program.ports + 3 * mapped + (0 if stepless else 1)
     awake_at_start(t.st, t.cal, t.buckets, np.concatenate([np.arange(program.ports), station]))

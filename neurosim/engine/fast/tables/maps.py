@@ -150,7 +150,7 @@ def build_maps(program: Program) -> Maps:
 def is_narrow(program: Program) -> bool:
     """Whether every sum of the Program fits the int32 path."""
     rule, half = program.chip.arithmetic, 2 ** (NARROW_BITS - 1)
-    banks = program.sync == "free" or rule.acc_bits <= NARROW_BITS
+    banks = program.sync == "free" or rule.acc_bits <= NARROW_BITS  # of settle: membranes
     owner = np.repeat(np.arange(program.slices), np.diff(program.neuron_ptr))
     least = np.minimum(0, program.threshold - program.reset_by) * program.slice_rule[owner, R_MAX_SPIKES]  # of a membrane after its spikes
     small = bool(
