@@ -154,6 +154,7 @@ class Run:
     def spikes(self, population: str) -> NDArray[np.unsignedinteger[Any]]:
         """[samples, steps, channels, height, width] values of the spikes of a population on the chip: uint8; in free uint32, counts of one step.
 
+        Of a layer read from a torch module [samples, steps, *shape], in the order and shape of that module's own output (without batch and time).
         Raises DataError when the run kept no spikes or the population lives on the host, ProgramError when there is none of that name.
         """
         index = self.program.population_index(population)
@@ -169,10 +170,10 @@ class Run:
             rows = self.result.spikes[self.result.spikes["slice"] == s]
             c, y, x = self._coordinates(int(s), rows["address"].astype(np.int64))
             np.add.at(dense, (rows["sample"] - self.options.first_sample, rows["step"], c, y, x), rows["value"].astype(dense.dtype))
-        return dense
+        return self.program.in_module_order(index, dense)
 
     def probe(self, population: str, variable: str = "v") -> NDArray[np.int64]:
-        """[samples, channels, height, width] membranes ("v") or synaptic currents ("i") at the end of each sample.
+        """[samples, channels, height, width] membranes ("v") or synaptic currents ("i") at the end of each sample; in the order of ``spikes``.
 
         Needs ``simulate(..., state=True)``; raises DataError otherwise, and for the currents of a population that keeps none.
         """
@@ -190,7 +191,7 @@ class Run:
             first, last = self.program.neuron_ptr[s], self.program.neuron_ptr[s + 1]
             c, y, x = self._coordinates(int(s), np.arange(last - first))
             dense[:, c, y, x] = state[:, first:last]
-        return dense
+        return self.program.in_module_order(index, dense)
 
     def _require_current(self, index: int) -> None:
         """DataError unless the neurons of a population keep a synaptic current from step to step."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from neurosim.errors import ModelError
 from neurosim.ops import MaxPool, Op
 from neurosim.ops import Shape as Shape
+from neurosim.order import ModuleOrder
 
 Array = NDArray[Any]
 Rounding = Literal["floor", "zero", "nearest"]
@@ -190,7 +191,7 @@ class Population:
     ``host`` is True for a spiking population that the host section computes. ``scale`` (channels,): real value of one integer unit.
     ``op`` of a spiking population: what makes its neurons' input from its cells (neurosim.ops); or_pool and gate have ``pass_rule``. The host section
     knows max_pool alone. ``window_bias`` (the op's source shape) of such a host population: what every cell of its windows begins with, as the mean
-    of an image leaves beside a padded border; what does not depend on the pixel is in the rule's bias.
+    of an image leaves beside a padded border; what does not depend on the pixel is in the rule's bias. ``order``: as in ``network.Layer``.
     """
 
     name: str
@@ -201,6 +202,7 @@ class Population:
     scale: NDArray[np.float64] | None = None
     op: Op | None = None
     window_bias: Array | None = None
+    order: ModuleOrder | None = None
 
     @property
     def size(self) -> int:
@@ -338,6 +340,9 @@ class Graph:
                 raise ModelError(f"projection {source.name} -> {target.name} closes a cycle without delay; give it a delay of at least 1 step")
         for population in self.populations:
             rule = population.rule
+            if population.order is not None and len(population.order.index) != population.size:
+                ordered = len(population.order.index)
+                raise ModelError(f"population {population.name}: the order of its module has {ordered} of {population.size} neurons")
             if population.kind == "spiking" and rule is None:
                 raise ModelError(f"population {population.name} is spiking but has no neuron rule")
             if population.op is not None:

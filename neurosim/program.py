@@ -42,8 +42,10 @@ cores, links by ascending source router; outputs local cores, links by ascending
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,7 @@ from numpy.typing import NDArray
 from neurosim.chip import Chip
 from neurosim.errors import ProgramError
 from neurosim.files import content_digest, read_zip, write_zip
+from neurosim.order import ModuleOrder, read_order
 
 FORMAT, FORMAT_VERSION = "neurosim-program", 4
 READABLE = (3, FORMAT_VERSION)
@@ -210,6 +213,17 @@ class Program:
         if name not in names:
             raise ProgramError(f"population {name!r} does not exist; there are {', '.join(names)}")
         return names.index(name)
+
+    @cached_property
+    def module_orders(self) -> dict[int, ModuleOrder]:
+        """By population, how its neurons lie in the tensor of the module that it was read from; others lie as (c, y, x)."""
+        found = ((k, p["module"], math.prod(p["shape"])) for k, p in enumerate(self.meta["populations"]) if "module" in p)
+        return {k: read_order(plain, neurons) for k, plain, neurons in found}
+
+    def in_module_order(self, population: int, values: NDArray[Any]) -> NDArray[Any]:
+        """[..., c, y, x] of a population -> [..., *shape of its module's tensor], or as it is where that is none."""
+        order = self.module_orders.get(population)
+        return values if order is None else order.arrange(values)
 
     def carried(self, source: int, route: int) -> NDArray[np.bool_] | None:
         """[neurons of the source, by local index] which of them send their spikes along a route as far as its entries decide; None: all do.

@@ -32,7 +32,7 @@ def trace(
     back_pressure: Annotated[bool, typer.Option("--back-pressure", help="Where back-pressure began and what it held up.")] = False,
     findings: Annotated[bool, typer.Option("--findings", help="What is wrong with the run, with its trace: also since when.")] = False,
     links: Annotated[bool, typer.Option("--links", help="The busiest links.")] = False,
-    why: Annotated[str | None, typer.Option(help='Why a neuron fired: "POPULATION (c, y, x)"; needs --program.')] = None,
+    why: Annotated[str | None, typer.Option(help='Why a neuron fired: "POPULATION (c, y, x)" or, as in Run.spikes, [i, j]; needs --program.')] = None,
     program: Annotated[Path | None, typer.Option(help="The P.nsim that the run simulated.")] = None,
     against: Annotated[Path | None, typer.Option(metavar="RUN_DIR", help="The first difference from another run.")] = None,
     sql: Annotated[str | None, typer.Option(help="A SELECT over trace, counters, spikes, servers, sources (needs duckdb).")] = None,
@@ -110,9 +110,10 @@ def _rows(
     if json_:
         print_json({"rows": rows, "total": total})
         return
-    names = ("station", "kind", "item", "population", "neuron", "step", "dest", "lasts", "blocked", "synops")
+    other = ("in_module",) if any(r["in_module"] for r in rows) else ()
+    names = ("station", "kind", "item", "population", "neuron", *other, "step", "dest", "lasts", "blocked", "synops")
     table(
-        ("time", "station", "what", "item", "population", "neuron", "step", "to core", "lasts", "blocked", "synops"),
+        ("time", "station", "what", "item", "population", "neuron", *("in module" for _ in other), "step", "to core", "lasts", "blocked", "synops"),
         [(f"{r['time'] / 1e6:.6f} us", *(r[name] for name in names)) for r in rows],
         right=(0,),
     )

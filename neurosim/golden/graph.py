@@ -33,7 +33,8 @@ class GraphResult:
     """``scores`` [n, classes]: membranes of the readout after the last step (int64, or float64 for a real Graph); [n, 0] without a readout.
 
     ``spikes`` population -> [n, T, c, y, x] uint8 values when kept; ``counts`` population -> [n, T] int64 neurons that fired; ``membranes``
-    population -> [n, c, y, x] after the last step, when kept; ``saturations`` population -> clipped updates in all.
+    population -> [n, c, y, x] after the last step, when kept (both in the order and shape of its module's tensor where the population has one);
+    ``saturations`` population -> clipped updates in all.
     """
 
     scores: NDArray[Any]
@@ -71,6 +72,9 @@ def run_graph(
     merged: dict[str, dict[str, NDArray[Any]]] = {"membranes": {}}
     for name in wanted:
         merged[name] = {key: np.concatenate([getattr(p, name)[key] for p in parts]) for key in getattr(parts[0], name)}
+    orders = {p.name: p.order for p in graph.populations if p.order is not None}
+    for kept in ("spikes", "membranes"):
+        merged[kept] = {key: orders[key].arrange(found) if key in orders else found for key, found in merged[kept].items()}
     saturations = {key: sum(p.saturations[key] for p in parts) for key in parts[0].saturations}
     return GraphResult(np.concatenate([p.scores for p in parts]), merged["spikes"], merged["counts"], merged["membranes"], saturations)
 

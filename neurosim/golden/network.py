@@ -25,8 +25,9 @@ Floats = NDArray[np.float64]
 class NetworkResult:
     """``scores`` [n, classes] float64: mean of the output over the steps (an integrator: its membrane after the last step).
 
-    Arrays [n, T, c, y, x] by layer: ``spikes`` (uint8, the value of each) of every lif, ``values`` of the layers asked for, and, when asked for,
-    ``margins`` of every lif: |v - k * threshold| / threshold before the test for the nearest k of 1 .. max_spikes.
+    Arrays [n, T, c, y, x] by layer, of layers with a ``ModuleOrder`` [n, T, *shape of the module's tensor]: ``spikes`` (uint8, the value of each) of
+    every lif, ``values`` of the layers asked for, and, when asked for, ``margins`` of every lif: |v - k * threshold| / threshold before the test for
+    the nearest k of 1 .. max_spikes.
     """
 
     scores: Floats
@@ -102,10 +103,12 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
     last = net.layers[str(net.output_name)].op == "li"
     return NetworkResult(
         now[str(net.output_name)].reshape(n, -1) if last else scores / net.steps,
-        {name: np.stack(parts, axis=1) for name, parts in spikes.items()},
-        {name: np.stack(parts, axis=1) for name, parts in values.items()},
-        {name: np.stack(parts, axis=1) for name, parts in margins.items()},
+        *({name: _in_order(net.layers[name], np.stack(parts, axis=1)) for name, parts in kept.items()} for kept in (spikes, values, margins)),
     )
+
+
+def _in_order(layer: Layer, found: NDArray[Any]) -> NDArray[Any]:
+    return found if layer.order is None else layer.order.arrange(found)
 
 
 def _input(net: Network, data: NDArray[Any], step: int) -> Floats:

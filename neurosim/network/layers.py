@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neurosim.errors import ModelError
 from neurosim.graph import Conv2d, Shape, SumPool, TokenMix
+from neurosim.order import ModuleOrder
 
 Floats = NDArray[np.float64]
 
@@ -25,13 +26,17 @@ KNOWN_OPS = ("input", "spikes_input", "lif", "li", *EVENT_OPS, *LINEAR_OPS)
 
 @dataclass(frozen=True)
 class Layer:
-    """One named op. ``inputs``: names of the layers it reads; ``shape`` (c, y, x) of its output; ``params``: arrays (float64) and scalars."""
+    """One named op. ``inputs``: names of the layers it reads; ``shape`` (c, y, x) of its output; ``params``: arrays (float64) and scalars.
+
+    ``order``: how its neurons lie in the tensor of the module that it was read from; None: as (c, y, x).
+    """
 
     name: str
     op: str
     inputs: tuple[str, ...]
     shape: Shape
     params: dict[str, Any] = field(default_factory=dict)
+    order: ModuleOrder | None = None
 
     @property
     def size(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from neurosim.errors import ModelError, ProgramError
 from neurosim.files import read_zip, write_zip
 from neurosim.graph import Rounding
 from neurosim.network.layers import InputContract, Layer
+from neurosim.order import read_order
 
 FORMAT, FORMAT_VERSION = "neurosim-network", 2
 READABLE = (1, FORMAT_VERSION)
@@ -44,7 +46,8 @@ def save_network(net: Saved, path: Path) -> None:
     for k, layer in enumerate(net.layers.values()):
         plain = {key: value for key, value in layer.params.items() if not isinstance(value, np.ndarray)}
         arrays |= {f"{k}.{key}": value for key, value in layer.params.items() if isinstance(value, np.ndarray)}
-        layers.append({"name": layer.name, "op": layer.op, "inputs": layer.inputs, "shape": layer.shape, "params": plain})
+        order = {} if layer.order is None else {"order": layer.order.plain()}
+        layers.append({"name": layer.name, "op": layer.op, "inputs": layer.inputs, "shape": layer.shape, "params": plain} | order)
     contract = net._contract
     header = {
         "format": FORMAT, "version": FORMAT_VERSION, "name": net.name, "steps": net.steps, "class_names": net.class_names, "layers": layers,
@@ -66,7 +69,9 @@ def read_network(path: str | os.PathLike[str], make: Callable[..., N]) -> N:
             prefix = f"{k}."
             params: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in entry["params"].items()}
             params |= {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
-            net.layers[entry["name"]] = Layer(entry["name"], entry["op"], tuple(entry["inputs"]), tuple(entry["shape"]), params)
+            shape = tuple(entry["shape"])
+            order = read_order(entry["order"], math.prod(shape)) if "order" in entry else None
+            net.layers[entry["name"]] = Layer(entry["name"], entry["op"], tuple(entry["inputs"]), shape, params, order)
         net.connections = [(s, t, d) for s, t, d in header["connections"]]
         net.output_name, net.notes = header["output"], list(header.get("notes", ()))
         if header["input"] is not None:

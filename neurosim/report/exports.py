@@ -34,7 +34,7 @@ def export(
     """Write a window of a sample (of a streamed run: of all samples) to ``path``, whole or not at all; returns it.
 
     ``sample``: None is sample 0, for ``.npz`` all. ``core``: only its stations and FIFOs. ``population``: whose spikes, for ``.npz`` alone (arrays
-    sample, step, time_ps, c, y, x, value, shape).
+    as of ``population_spikes``).
     Raises DataError: another suffix, no whole trace (``.npz``: no spikes kept), an empty window; RunError: the file cannot be written.
     """
     target = Path(path)
@@ -64,6 +64,7 @@ def population_spikes(
 ) -> dict[str, NDArray[Any]]:
     """The spikes of a population on the chip: sample, step, time_ps, c, y, x, value (arrays of one length, by sample and time) and shape (c, y, x).
 
+    Of a layer whose module has another order or shape also in_module [spikes, axes], the place of each in ``Run.spikes``, and module_shape.
     ``sample``: of that sample alone. Raises DataError: no such population, or a run that kept no spikes.
     """
     program = run.program
@@ -83,13 +84,18 @@ def population_spikes(
     c0, c1, y0, _, x0, x1 = program.slice_box[spikes["slice"]].T
     pixel, c = np.divmod(spikes["address"].astype(np.int64), c1 - c0)
     y, x = np.divmod(pixel, x1 - x0)
-    return {
+    shape, order = program.meta["populations"][index]["shape"], program.module_orders.get(index)
+    c, y, x = c + c0, y + y0, x + x0
+    own = {}
+    if order is not None:
+        own = {"in_module": order.positions((c * shape[1] + y) * shape[2] + x), "module_shape": np.array(order.shape, np.int64)}
+    return own | {
         "sample": spikes["sample"],
         "step": spikes["step"],
         "time_ps": spikes["time"],
-        "c": c + c0,
-        "y": y + y0,
-        "x": x + x0,
+        "c": c,
+        "y": y,
+        "x": x,
         "value": spikes["value"],
-        "shape": np.array(program.meta["populations"][index]["shape"], np.int64),
+        "shape": np.array(shape, np.int64),
     }

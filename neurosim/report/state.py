@@ -57,7 +57,7 @@ def fifo_figure(run: StoredRun, sample: int = 0, most: int = 16) -> Any:
 
 
 def membrane_figure(run: StoredRun, program: Program, neurons: Sequence[str], sample: int = 0) -> Any:
-    """Membranes of chosen neurons (``"population (c, y, x)"``) over the time of a sample, replayed from the trace: threshold dashed, fires marked.
+    """Membranes of chosen neurons (texts as for ``why_fired``) over the time of a sample, replayed from the trace: threshold dashed, fires marked.
 
     ``program``: the one that was run, with its weights.
     Raises DataError: no whole trace, another program, a neuron that does not exist or computes an extra op.

@@ -66,6 +66,24 @@ def neuron_name(box: Sequence[int], address: int) -> str:
     return f"({c + c0}, {y + y0}, {x + x0})"
 
 
+def module_place(program: Program, source: int, address: int) -> str:
+    """``[0, 1, 3]``: where in its module's own tensor, and so in ``Run.spikes``, a neuron lies; empty where that has the order (c, y, x)."""
+    population = int(program.source_population[source])
+    order = program.module_orders.get(population)
+    if address < 0 or order is None or not order.permutes:
+        return ""
+    c0, c1, y0, _, x0, x1 = program.source_box[source].tolist()
+    pixel, c = divmod(address, c1 - c0)
+    y, x = divmod(pixel, x1 - x0)
+    _, height, width = program.meta["populations"][population]["shape"]
+    return str(list(order.position(((c + c0) * height + y + y0) * width + x + x0)))
+
+
+def full_name(program: Program, source: int, address: int) -> str:
+    """``(3, 1, 0)``, with its place in the module's tensor where that has another order: ``(3, 1, 0) = [1, 0, 3]``."""
+    return " = ".join(part for part in (neuron_name(program.source_box[source].tolist(), address), module_place(program, source, address)) if part)
+
+
 def item_name(program: Program, row: Any) -> str:
     """``spike of mid.lif (3, 1, 0)``, ``marker of mid.lif, step 2``, ``step 2 of mid.lif``: what a service is about."""
     item, source, step = int(row.item), int(row.slice), int(row.step)
@@ -77,4 +95,4 @@ def item_name(program: Program, row: Any) -> str:
         return f"step {step} of {name}"
     if item == MARKER:
         return f"marker of {name}, step {step}"
-    return f"{ITEM_NAMES[item]} of {name} {neuron_name(program.source_box[source].tolist(), int(row.address))}"
+    return f"{ITEM_NAMES[item]} of {name} {full_name(program, source, int(row.address))}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, ROW_PUT, Result
 from neurosim.errors import DataError
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
-from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_class, link_reader, neuron_name, population_names, server_names
+from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_class, link_reader, module_place, neuron_name, population_names, server_names
 from neurosim.trace.store import read_trace
 from neurosim.trace.stored import StoredRun
 from neurosim.units import format_time
@@ -131,7 +131,8 @@ def trace_window(
 ) -> tuple[list[dict[str, Any]], int]:
     """(the first ``limit`` event rows of a window with readable names, how many there are), in order of time.
 
-    Keys: time (ps), station, kind, item, population, neuron, value, step, dest, lasts, blocked (texts), lasts_ps, blocked_ps, synops, cause.
+    Keys: time (ps), station, kind, item, population, neuron (c, y, x), in_module (its place in the tensor of the module that the layer was read from,
+    where that has another order), value, step, dest, lasts, blocked (texts), lasts_ps, blocked_ps, synops, cause.
     Raises DataError: a run without a trace, a core or population that does not exist.
     """
     if run.trace_path is None:
@@ -160,6 +161,7 @@ def readable(program: Program, rows: NDArray[Any]) -> list[dict[str, Any]]:
                 "item": ITEM_NAMES[int(row["item"])],
                 "population": names[populations[source]] if known else "",
                 "neuron": neuron_name(boxes[source], int(row["address"])) if known else "",
+                "in_module": module_place(program, source, int(row["address"])) if known else "",
                 "value": int(row["value"]),
                 "step": int(row["step"]),
                 "dest": int(row["dest"]) if row["dest"] >= 0 else "",

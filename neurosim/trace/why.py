@@ -27,7 +27,7 @@ from neurosim.program import (
     Program,
 )
 from neurosim.trace.causes import Events, events_of
-from neurosim.trace.names import SOMA, SYNAPSE, neuron_name
+from neurosim.trace.names import SOMA, SYNAPSE, full_name
 from neurosim.trace.stored import StoredRun
 from neurosim.units import format_time
 
@@ -51,10 +51,12 @@ class _Touch:
 def why_fired(run: StoredRun, program: Program, neuron: str, sample: int = 0, to_ps: int | None = None) -> dict[str, Any]:
     """What made a neuron fire, by replaying its membrane from the synapses that the trace says were served.
 
-    ``program``: the program that was run, with its weights. ``neuron``: ``"population (c, y, x)"``. Asked about is its first fire in the sample, or
-    with ``to_ps`` its last before that time; if there is none, why it did not fire.
-    Keys: population, neuron, core, fired, time (ps), step, membrane, threshold, text, contributions: rows time, population, neuron (of the source),
-    step, weight (None for currents), value, contribution, membrane (after it; in steps: after the step in which it acts), since the fire before.
+    ``program``: the program that was run, with its weights. ``neuron``: ``"population (c, y, x)"`` as in the trace, or ``"population [i, j, ...]"``
+    as in ``Run.spikes(population)[sample, step]``. Asked about is its first fire in the sample, or with ``to_ps`` its last before that time; if there
+    is none, why it did not fire.
+    Keys: population, neuron (with its place in its module where that has another order), core, fired, time (ps), step, membrane, threshold, text,
+    contributions: rows time, population, neuron (of the source), step, weight (None for currents), value, contribution, membrane (after it; in steps:
+    after the step in which it acts), since the fire before.
     Raises DataError: no whole trace, another program, a neuron that does not exist, lives on the host or computes an extra op with operands.
     """
     q, address, name = find_neuron(run, program, neuron)
@@ -62,7 +64,7 @@ def why_fired(run: StoredRun, program: Program, neuron: str, sample: int = 0, to
     touches, fired = replay.touches, replay.fired
     if not replay.agrees:
         raise DataError(f"{neuron}: the replay fires {len(fired)} times, unlike the trace; the trace is not of this program")
-    place = neuron_name(program.slice_box[q].tolist(), address)
+    place = full_name(program, q, address)
     threshold = int(program.threshold[program.neuron_ptr[q] + address])
     answer: dict[str, Any] = {"population": name, "neuron": place, "core": int(program.slice_core[q]), "threshold": threshold}
     before = [entry for entry in fired if to_ps is None or entry[0] < to_ps]
@@ -92,7 +94,7 @@ def replay_neuron(program: Program, events: Events, q: int, address: int, sample
 
 
 def find_neuron(run: StoredRun, program: Program, text: str) -> tuple[int, int, str]:
-    """(slice, address, population) of ``"population (c, y, x)"`` in the program that was run.
+    """(slice, address, population) of ``"population (c, y, x)"`` or ``"population [i, j, ...]"`` (``why_fired``) in the program that was run.
 
     Raises DataError: another program, a neuron that does not exist or computes an extra op with operands.
     """
@@ -106,19 +108,34 @@ def find_neuron(run: StoredRun, program: Program, text: str) -> tuple[int, int, 
 
 
 def _find(program: Program, text: str) -> tuple[int, int, str]:
-    match = re.fullmatch(r"\s*(\S+)\s*\(?\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\)?\s*", text)
+    match = re.fullmatch(r"\s*(\S+?)\s*(?:\(?\s*(\d+)\s*,\s*(\d+)\s*,\s*(\d+)\s*\)?|\[([\d\s,]+)\])\s*", text)
     if match is None:
         raise DataError(f'neuron {text!r} is not understood; write for example "blocks.0.lif1 (3, 0, 2)": population, channel, row, column')
-    name, c, y, x = match[1], *(int(part) for part in match.groups()[1:])
-    names = [str(p["name"]) for p in program.meta["populations"]]
+    name, names = match[1], [str(p["name"]) for p in program.meta["populations"]]
     if name not in names:
         raise DataError(f"population {name!r} does not exist; there are {', '.join(names)}")
-    for q in np.flatnonzero(program.slice_population == names.index(name)).tolist():
+    index = names.index(name)
+    shape = tuple(program.meta["populations"][index]["shape"])
+    c, y, x = (int(k) for k in match.groups()[1:4]) if match[5] is None else _in_module(program, index, shape, name, match[5])
+    for q in np.flatnonzero(program.slice_population == index).tolist():
         c0, c1, y0, y1, x0, x1 = program.slice_box[q].tolist()
         if c0 <= c < c1 and y0 <= y < y1 and x0 <= x < x1:
             return q, ((y - y0) * (x1 - x0) + x - x0) * (c1 - c0) + c - c0, name
-    shape = program.meta["populations"][names.index(name)]["shape"]
-    raise DataError(f"{name} has no neuron ({c}, {y}, {x}) on the chip; its shape is {tuple(shape)}, and host populations have none there")
+    raise DataError(f"{name} has no neuron ({c}, {y}, {x}) on the chip; its shape is {shape}, and host populations have none there")
+
+
+def _in_module(program: Program, index: int, shape: tuple[int, ...], name: str, text: str) -> tuple[int, int, int]:
+    """(c, y, x) of a place in the array that ``Run.spikes`` gives for a sample and step."""
+    numbers = tuple(int(part) for part in text.split(",") if part.strip())
+    order = program.module_orders.get(index)
+    own = shape if order is None else order.shape
+    if len(numbers) != len(own) or not all(k < n for k, n in zip(numbers, own, strict=True)):
+        raise DataError(f"{name} has no neuron {list(numbers)} in its module's own order, whose shape is {own}")
+    if order is not None:
+        c, pixel = divmod(order.flat(numbers), shape[1] * shape[2])
+        return c, *divmod(pixel, shape[2])
+    c, y, x = numbers
+    return c, y, x
 
 
 class Replay:
@@ -214,7 +231,7 @@ class Replay:
         if touch.source < 0:
             return "host current", ""
         population = self.program.meta["populations"][int(self.program.source_population[touch.source])]
-        return str(population["name"]), neuron_name(self.program.source_box[touch.source].tolist(), touch.address)
+        return str(population["name"]), full_name(self.program, touch.source, touch.address)
 
     def words(self, touches: list[_Touch]) -> list[dict[str, Any]]:
         """Touches as rows with names."""

@@ -119,8 +119,9 @@ def test_readable_rows(tmp_path: Path) -> None:
         writer.write(rows)
     run = load_run(write(tmp_path / "run", p, handmade.busy(p), trace=tmp_path / "t.parquet"))
     assert trace_rows(run, core=0) == [{
-        "time": 1200, "station": "core 0 synapse", "kind": "service", "item": "spike", "population": "hidden.lif", "neuron": "(4, 0, 0)", "value": 3,
-        "step": 0, "dest": 1, "lasts": "3.50 ns", "blocked": "20.0 ps", "lasts_ps": 3500, "blocked_ps": 20, "synops": 2, "cause": "port 0 #3",
+        "time": 1200, "station": "core 0 synapse", "kind": "service", "item": "spike", "population": "hidden.lif", "neuron": "(4, 0, 0)",
+        "in_module": "", "value": 3, "step": 0, "dest": 1, "lasts": "3.50 ns", "blocked": "20.0 ps", "lasts_ps": 3500, "blocked_ps": 20, "synops": 2,
+        "cause": "port 0 #3",
     }]  # fmt: skip
     assert trace_rows(run, core=0, from_ps=1201) == []
     without = load_run(write(tmp_path / "bare", p, handmade.busy(p)))

@@ -61,6 +61,7 @@ def assemble(
         "input": {},
         "populations": [
             {"name": p.name, "shape": list(p.shape), "kind": p.kind, "host": p.host, "op": "" if p.op is None else p.op.name}
+            | ({} if p.order is None or not p.order.differs(p.shape) else {"module": p.order.plain()})
             for p in graph.populations
         ],
         "projections": [

@@ -147,7 +147,7 @@ class _Lowering:
         projections += operands
         rule = self._rule(layer, value.bias)
         host = bool(projections) and all(self.populations[q.source].kind == "analog" for q in projections)
-        self.populations[layer.name] = Population(layer.name, layer.shape, "spiking", rule, host=host, op=op, window_bias=bias)
+        self.populations[layer.name] = Population(layer.name, layer.shape, "spiking", rule, host=host, op=op, window_bias=bias, order=layer.order)
         self.state.projections += projections
         return spikes_of(layer.name, layer.shape)
 

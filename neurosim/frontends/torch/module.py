@@ -61,6 +61,7 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
     _prune(walk)
     keep_maps(net)
     _note_dropped(walk, outputs, options.output)
+    _note_orders(net)
     many = [n.name for k, n in enumerate(neurons) if k in walk.lif and n.rule.unbounded]
     if many:
         net.notes.append(f"{', '.join(many[:4])}{f' and {len(many) - 4} more' if len(many) > 4 else ''}: up to {MAX_SPIKES} spikes per step")
@@ -69,7 +70,7 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
         net.notes.append(f"not verified against the module: {', '.join(walk.named_ops[:3])} {'has' if len(walk.named_ops) == 1 else 'have'} no rule")
         return net
     used = [n for k, n in enumerate(neurons) if k in walk.lif]
-    reference = Reference(module, used, [walk.orders[k] for k in range(len(neurons)) if k in walk.lif], axes, loop, options.output, steps)
+    reference = Reference(module, used, axes, loop, options.output, steps)
     silent = check_network(net, reference, lambda y: y if axis is None else y.mean(axis))
     if silent:
         net.notes.append(
@@ -200,6 +201,17 @@ def _prune(walk: Walk) -> None:
         renamed = [replace(x, name=new.get(x.name, x.name), inputs=tuple(new.get(i, i) for i in x.inputs)) for x in net.layers.values()]
         net.layers = {layer.name: layer for layer in renamed}
     walk.named_ops = [name for name in walk.named_ops if name in kept]
+
+
+def _note_orders(net: Network) -> None:
+    """Say which layers lie in another order on the chip than in the module."""
+    moved = [layer for layer in net.layers.values() if layer.order is not None and layer.order.permutes]
+    if moved:
+        shown = ", ".join(f"{layer.name} {layer.order.shape} as {layer.shape}" for layer in moved[:3] if layer.order is not None)
+        net.notes.append(
+            f"in another order on the chip than in the module (channels, rows, columns): {shown}{', ...' if len(moved) > 3 else ''}; spikes and "
+            "membranes of a run have the module's, addresses in a trace the chip's"
+        )
 
 
 def _note_dropped(walk: Walk, outputs: list[Any], wanted: int) -> None:

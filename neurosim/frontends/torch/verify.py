@@ -115,9 +115,8 @@ def _takes_state(neuron: Neuron) -> bool:
 class Reference:
     """The module itself in float64, with what its neurons fire."""
 
-    def __init__(self, model: torch.nn.Module, neurons: list[Neuron], orders: list[Any], axes: Axes, loop: int, wanted: int, steps: int) -> None:
+    def __init__(self, model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int, wanted: int, steps: int) -> None:
         self.model, self.neurons, self.axes, self.loop, self.wanted, self.steps = model, neurons, axes, loop, wanted, steps
-        self.orders = {neuron.name: order.numpy() for neuron, order in zip(neurons, orders, strict=True)}
 
     def run(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
         """(output at float64, neuron -> outputs of its calls) from the initial state."""
@@ -133,12 +132,10 @@ class Reference:
             outputs, _ = Stepped(copied, self.loop, self.axes.time)(x)
         return outputs[self.wanted].double(), spikes
 
-    def layout(self, neuron: Neuron, calls: list[Any]) -> NDArray[np.uint8]:
-        """Recorded outputs at batch 1 as [steps, values], in the order of the Network's layer."""
-        given = torch.stack(calls).reshape(self.steps, -1).numpy()
-        found = np.empty(given.shape, np.uint8)
-        found[:, self.orders[neuron.name]] = given
-        return found
+    def flat(self, calls: list[Any]) -> NDArray[np.uint8]:
+        """Recorded outputs at batch 1 as [steps, values]."""
+        given = torch.stack(calls).reshape(self.steps, -1)
+        return np.asarray(given.numpy(), np.uint8)
 
 
 def _recorder(kept: list[Any]) -> Any:
@@ -203,9 +200,9 @@ def check_network(net: Network, reference: Reference, reduce: Any) -> list[str]:
 
 def _first_difference(net: Network, reference: Reference, golden: Any, fired: dict[str, list[Any]]) -> tuple[str, int, int, float] | None:
     """(layer, step, spikes, largest margin) of the first difference by step, then by layer."""
-    neurons = {neuron.name: neuron for neuron in reference.neurons}
-    names = [name for name, layer in net.layers.items() if layer.op == "lif" and name in neurons]
-    module = {name: reference.layout(neurons[name], fired[name]) for name in names}
+    known = {neuron.name for neuron in reference.neurons}
+    names = [name for name, layer in net.layers.items() if layer.op == "lif" and name in known]
+    module = {name: reference.flat(fired[name]) for name in names}
     for step in range(net.steps):
         for name in names:
             wrong = golden.spikes[name][0, step].reshape(-1) != module[name][step]

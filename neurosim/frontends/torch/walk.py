@@ -6,6 +6,7 @@ import math
 import operator
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -21,6 +22,7 @@ from neurosim.frontends.torch.recurrence import Loop, apart, connect, loop_of
 from neurosim.frontends.torch.values import STATIC, Ledger, MixedStepsError, Source, Split, Value, digest, layer_shape, split
 from neurosim.graph import Shape
 from neurosim.network import Network
+from neurosim.order import ModuleOrder
 
 PATTERNS = 64
 """Most different patterns of one operation: as many layers of the Network may come from one node."""
@@ -333,6 +335,9 @@ class Walk:
             given = self.constants.as_spikes(neuron.name, self.constants.without(f"{neuron.name}.unbiased", given), bias)
         rule = {key: per_neuron(value, inner, form, order.numpy()) for key, value in neuron.rule.lif.items()}
         built = self.net.lif(neuron.name, given, **rule)
+        together = len(order) // math.prod(inner)  # more than 1 where the module counts tokens as samples
+        shape = (together, *inner) if together > 1 or not inner else inner
+        self.net.layers[built] = replace(self.net.layers[built], order=ModuleOrder(shape, torch.argsort(order).numpy()))
         self.lif[layer] = (self.ledger.add(built, form, True), pattern, added)
         self.orders[layer] = torch.argsort(order)
 
