@@ -161,6 +161,9 @@ class Arithmetic(Strict):
     max_shift: Whole = Field(default=15, ge=0, le=30)
     lanes: Whole = Field(ge=1)
     rounding: Literal["floor", "zero", "nearest"] = "floor"
+    quantize: Literal["search", "sinabs"] = "search"
+    """How real numbers become the chip's words: the scale with the least expected error (search), or as the chip's own tool-chain makes them. Whole
+    numbers that fit go to the chip as they are."""
     weight_values: Annotated[Whole, Field(ge=1)] | None = None
     """Most different weights, zero apart, into one neuron; none = no limit."""
     skip_zero_weights: bool = False

@@ -9,7 +9,7 @@ import typer
 
 from neurosim.chip import load_chip, presets
 from neurosim.cli.console import ChipOption, Json, ModelArgument, SetOption, err, friendly, out, print_json, refuse_overwriting, table
-from neurosim.cli.options import RewriteOption, SplitOption, overrides_of, read_model, read_rewrite, with_model_options
+from neurosim.cli.options import QuantizeOption, RewriteOption, SplitOption, overrides_of, read_model, read_rewrite, with_model_options
 from neurosim.errors import ChipError
 from neurosim.units import format_count, format_energy, format_time
 
@@ -61,6 +61,7 @@ def compile_command(
     set_: SetOption = None,
     rewrite: RewriteOption = None,
     split: SplitOption = None,
+    quantize: QuantizeOption = None,
     report: Annotated[bool, typer.Option("--report", help="Print what became of every layer and the memory of every core.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the placement.")] = 0,
     json_: Json = False,
@@ -72,7 +73,7 @@ def compile_command(
 
     refuse_overwriting(output, model, chip)
     network = read_model(model, reading)
-    result = api.compile_model(network, chip, sync, overrides_of(set_, split), seed=seed, rewrite=read_rewrite(rewrite))
+    result = api.compile_model(network, chip, sync, overrides_of(set_, split, quantize), seed=seed, rewrite=read_rewrite(rewrite))
     result.program.save(output)
     if json_:
         print_json({**result.report, "output": str(output), "digest": result.program.digest()})

@@ -24,6 +24,11 @@ SplitOption = Annotated[
     str | None, typer.Option("--split", help="channels: cut layers too large for a core; the same as --set memory.split=channels.")
 ]
 
+QuantizeOption = Annotated[
+    str | None,
+    typer.Option("--quantize", help="search or sinabs: how real numbers become the chip's words; the same as --set arithmetic.quantize=..."),
+]
+
 MODEL_OPTIONS: dict[str, tuple[Any, Any]] = {
     "weights": (Annotated[str | None, typer.Option(help="Weights: .safetensors, or .pt without code.")], None),
     "input_shape": (Annotated[str | None, typer.Option(help="Shape of one sample without the batch axis: 1,28,28.")], None),
@@ -136,9 +141,10 @@ def read_rewrite(given: list[str] | None) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def overrides_of(set_: list[str] | None, split: str | None) -> list[str]:
-    """``--set`` and ``--split`` together."""
-    return [*(set_ or ()), *([] if split is None else [f"memory.split={split}"])]
+def overrides_of(set_: list[str] | None, split: str | None, quantize: str | None = None) -> list[str]:
+    """``--set``, ``--split`` and ``--quantize`` together."""
+    short = {"memory.split": split, "arithmetic.quantize": quantize}
+    return [*(set_ or ()), *(f"{key}={value}" for key, value in short.items() if value is not None)]
 
 
 def _start(text: str | None) -> str | float | None:

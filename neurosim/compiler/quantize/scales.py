@@ -21,6 +21,7 @@ from neurosim.compiler.quantize.adapt import adapt
 from neurosim.compiler.quantize.exact import HEADROOM, exact_integers, whole_projection
 from neurosim.compiler.quantize.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, span
 from neurosim.compiler.quantize.sums import bank_sums, cell_bounds, counts_spikes, input_bounds, most_coincidences, reach
+from neurosim.compiler.quantize.toolchain import common_factor, whole
 from neurosim.errors import ModelError, UnsupportedLayer
 from neurosim.graph import Graph, NeuronRule, Population, Projection, TokenMix
 from neurosim.ops import Coincidence, Gate, OrPool
@@ -103,6 +104,8 @@ class _Work:
         self.spiking = [p for p in into if graph.population(p.source).kind != "analog" and not counts_spikes(population, p.operand)]
         self.reach: Reach = reach(graph, population, pixels)
         self.exact = False
+        self.factor: np.float32 | None = None
+        """Units per 1.0, where the chip's tool-chain says so."""
         self.largest = 2 ** (chip.arithmetic.weight_bits - 1) - 1
 
     def run(self) -> tuple[Population, list[tuple[Projection, Projection]]]:
@@ -123,7 +126,7 @@ class _Work:
             )  # fmt: skip
         if done:
             self.warnings.append(f"{self.population.name}: its whole numbers do not fit {self.chip.name} and are scaled: {done}")
-        scale, shifts = self._scale()
+        scale, shifts = self._toolchain() or self._scale()
         counts = [(p, whole_projection(p)) for p in self.counts]
         while True:
             quantised = [(p, self._weights(p, scale, shift)) for p, shift in zip(self.spiking, shifts, strict=True)]
@@ -131,12 +134,19 @@ class _Work:
             population = self._population(scale)
             if self._fits(population, [p for _, p in (*currents, *quantised, *counts)]):
                 break
-            scale = scale * 2
+            scale, self.factor = scale * 2, None
             shifts = self._shifts(scale)
         self._warn(scale)
         return population, [*currents, *quantised, *counts]
 
     # -- scale
+
+    def _toolchain(self) -> tuple[Floats, list[int]] | None:
+        """(scale per channel, shift per projection) as the chip's tool-chain has them; None where it has no rule: for readouts and extra ops."""
+        if self.chip.arithmetic.quantize == "search" or self.population.kind != "spiking" or self.population.op is not None or self.analog:
+            return None
+        self.factor = common_factor(self.rule, [p.map.weight for p in self.spiking], self.chip)
+        return None if self.factor is None else (np.full(self.population.shape[0], 1.0 / float(self.factor)), [0] * len(self.spiking))
 
     def _groups(self) -> NDArray[np.int64]:
         """Channels that must have one scale carry one number."""
@@ -271,6 +281,8 @@ class _Work:
         return scale[p.channel_offset : p.channel_offset + self._outputs(p)]
 
     def _weights(self, p: Projection, scale: Floats, shift: int) -> Projection:
+        if self.factor is not None:
+            return replace(p, map=replace(p.map, weight=whole(p.map.weight, self.factor)), shift=shift)
         step = per_weight(p.map, self._unit(p, scale) * 2.0**shift)
         weight = np.clip(np.round(p.map.weight / step), -self.largest, self.largest).astype(np.int64)
         return replace(p, map=replace(p.map, weight=weight), shift=shift)
@@ -288,21 +300,23 @@ class _Work:
     def _population(self, scale: Floats) -> Population:
         per = scale[:, None, None]
 
-        def whole(value: Any) -> NDArray[np.int64]:
+        def units(value: Any) -> NDArray[np.int64]:
+            if self.factor is not None:
+                return whole(value, self.factor)
             return np.round(np.asarray(value, np.float64) / per).astype(np.int64)
 
         rule = self.rule
         readout = self.population.kind == "readout"
-        threshold = np.ones((1, 1, 1), np.int64) if readout else np.maximum(whole(rule.threshold), 1)
+        threshold = np.ones((1, 1, 1), np.int64) if readout else np.maximum(units(rule.threshold), 1)
         integer = NeuronRule(
-            threshold, whole(rule.bias), rule.decay, rule.reset, None if rule.reset_by is None else whole(rule.reset_by),
-            None if rule.floor is None else whole(rule.floor), rule.strict, rule.decay_current, rule.max_spikes,
-            None if rule.v_init is None else whole(rule.v_init),
+            threshold, units(rule.bias), rule.decay, rule.reset, None if rule.reset_by is None else units(rule.reset_by),
+            None if rule.floor is None else units(rule.floor), rule.strict, rule.decay_current, rule.max_spikes,
+            None if rule.v_init is None else units(rule.v_init),
         )  # fmt: skip
         op = self.population.op
         if isinstance(op, Coincidence):
             op = replace(op, shift=max(0, round(math.log2(op.scale / float(scale[0])))))
-        window_bias = None if self.population.window_bias is None else whole(self.population.window_bias)
+        window_bias = None if self.population.window_bias is None else units(self.population.window_bias)
         return replace(self.population, rule=integer, scale=scale, op=op, window_bias=window_bias)
 
     def _warn_of_saturation(self, scale: Floats) -> None:
