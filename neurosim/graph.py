@@ -26,20 +26,68 @@ Rounding = Literal["floor", "zero", "nearest"]
 Kind = Literal["analog", "input", "spiking", "readout"]
 
 
+@dataclass(frozen=True, eq=False)
+class Pooling:
+    """A map added up into a smaller one: row y into row ``rows[y]``, column x into ``columns[x]``, each an int64 per row or column; -1: not read."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    @property
+    def axes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and columns."""
+        return self.rows, self.columns
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Shape of the smaller map; raises ModelError when the input is of another size, or nothing of it is read."""
+        if (len(self.rows), len(self.columns)) != shape[1:] or min(self.rows.max(), self.columns.max()) < 0:
+            raise ModelError(f"a pooling of {len(self.rows)} x {len(self.columns)} pixels does not fit {shape[1]} x {shape[2]}")
+        return shape[0], int(self.rows.max()) + 1, int(self.columns.max()) + 1
+
+    def counts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How many rows, and how many columns, are added into each."""
+        rows, columns = (np.bincount(axis[axis >= 0], minlength=int(axis.max()) + 1) for axis in self.axes)
+        return rows, columns
+
+    def same(self, other: Pooling | None) -> bool:
+        """Whether the other is this one."""
+        return other is not None and all(np.array_equal(a, b) for a, b in zip(self.axes, other.axes, strict=True))
+
+
+def windows_of(shape: Shape, size: tuple[int, int]) -> Pooling:
+    """The pooling of ``shape`` over windows of ``size`` side by side; what fills no window is not read."""
+    places = [np.arange(shape[1 + k], dtype=np.int64) for k in range(2)]
+    rows, columns = (np.where(at < len(at) // side * side, at // side, -1) for at, side in zip(places, size, strict=True))
+    return Pooling(rows, columns)
+
+
 @dataclass(frozen=True)
 class Conv2d:
-    """y[o, Y, X] = sum w[o, i, ky, kx] x[i, Y*sy + ky*dy - py, X*sx + kx*dx - px], zero padded; weight (out, in/groups, ky, kx)."""
+    """y[o, Y, X] = sum w[o, i, ky, kx] p[i, Y*sy + ky*dy - py, X*sx + kx*dx - px], zero padded; weight (out, in/groups, ky, kx).
+
+    p is x, or with a ``pool`` what it adds x up to: then pixels that are added have one weight, as those of an average pool before a convolution, or
+    all of them before a mean and a dense layer.
+    """
 
     weight: Array
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
+    pool: Pooling | None = None
 
-    op = "conv2d"
+    @property
+    def op(self) -> str:
+        """conv2d or pooled_conv2d, as the chip sees it."""
+        return "conv2d" if self.pool is None else "pooled_conv2d"
+
+    def pooled(self, shape: Shape) -> Shape:
+        """Shape of what the kernel reads of an input of ``shape``."""
+        return shape if self.pool is None else self.pool.out_shape(shape)
 
     def out_shape(self, shape: Shape) -> Shape:
         """Output shape for an input of ``shape``; raises ModelError when they do not fit."""
+        shape = self.pooled(shape)
         out, per_group, ky, kx = self.weight.shape
         if shape[0] != per_group * self.groups or out % self.groups:
             raise ModelError(f"conv2d weight {self.weight.shape} with {self.groups} groups does not fit input channels {shape[0]}")

@@ -21,7 +21,8 @@ indices of targets count from its first cell. Weights are in ``weights`` from ``
 
 * ``M_CONV``: input channel i = c; group g = i // cig; output channels g*cog .. (g+1)*cog at target channels + co0, cut to the target box.
   Per input channel, weights [ky][kx][width]; index = weight + (((i - ic0) * kh + ky) * kw + kx) * width + (o - first(g)), first(g) being the first
-  output channel of group g inside the target box.
+  output channel of group g inside the target box. With E_INDEX >= 0 the kernel sees a pooling of the source of height H: row y as
+  index[E_INDEX + y], column x as index[E_INDEX + H + x]; -1: it does not see it. Else E_INDEX is -1.
 * ``M_DENSE``: row = population-flat index of the source neuron, (y * W + x) * C + c; per row the targets of the box that the map covers (channels
   co0 .. co0 + cog of the target, cut to the box), ascending: index = weight + row * width + k.
 * ``M_MIX``: head h = c // cig; token n = y * W + x; targets are channel c + co0 (if the box has it) of every pixel of the box:
@@ -60,7 +61,7 @@ from neurosim.order import ModuleOrder, read_order
 
 FORMAT, FORMAT_VERSION = "neurosim-program", 4
 READABLE = (3, FORMAT_VERSION)
-"""Version 3 lacks ``v_init``: every membrane starts at 0."""
+"""Version 3 lacks ``v_init``, every membrane starts at 0, and has no poolings, all its convolutions have E_INDEX -1."""
 
 M_CONV, M_DENSE, M_MIX, M_POOL, M_SPARSE = range(5)
 ENTRY_COLUMNS = (

@@ -214,8 +214,12 @@ class Neuron(Strict):
 class Capabilities(Strict):
     """What the chip can run; what is not listed is not supported."""
 
-    ops: dict[Literal["conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse", "or_pool", "gate", "max_pool", "coincidence"], MapLimits]
-    """Linear maps, and the extra ops of neurosim.ops (of whose limits or_pool and max_pool know kernel, stride and padding, coincidence channels)."""
+    ops: dict[
+        Literal["conv2d", "pooled_conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse", "or_pool", "gate", "max_pool", "coincidence"],
+        MapLimits,
+    ]
+    """Linear maps (pooled_conv2d: a convolution or dense layer behind a pooling, for which a spike's row and column are looked up in a table on
+    arrival), and the extra ops of neurosim.ops (of whose limits or_pool and max_pool know kernel, stride and padding, coincidence channels)."""
     neuron: Neuron
     inputs: tuple[Literal["spikes", "currents", "valued"], ...]
     readout: bool
@@ -229,7 +233,7 @@ class Capabilities(Strict):
     """Most destination cores per neuron; none = no limit of its own."""
     input_fan_out: Count | None = None
     """Most destination layers of the input; none = no limit."""
-    readout_ops: tuple[Literal["conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse"], ...] | None = None
+    readout_ops: tuple[Literal["conv2d", "pooled_conv2d", "dense", "sum_pool", "identity", "token_mix", "sparse"], ...] | None = None
     """Maps that may lead into a readout; none = all that the chip has. ["identity"]: it counts spikes, all with one weight."""
     classes: Count | None = None
     """Most classes of a readout; none = no limit."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.golden.maps import apply_map, transpose_map
-from neurosim.graph import Dense, LinearMap, Shape, Sparse, stable_order
+from neurosim.graph import Conv2d, Dense, LinearMap, Shape, Sparse, stable_order, windows_of
 
 Array = NDArray[Any]
 I64 = NDArray[np.int64]
@@ -72,6 +72,28 @@ def merged_synapses(rows: I64, targets: I64, weight: Array, size: int) -> tuple[
     else:
         total = np.bincount(np.cumsum(new) - 1, weights=weight[order], minlength=len(first))
     return keys[first] // size, keys[first] % size, total
+
+
+def unpooled(m: Conv2d, limit: int) -> Conv2d | None:
+    """The same map without pooling, its kernel repeated in every window.
+
+    None where that takes more than ``limit`` weights, where the pooling is not by windows of one size, or where the kernel would see pixels beside
+    the last of them through its padding.
+    """
+    assert m.pool is not None
+    size = int(np.count_nonzero(m.pool.rows == 0)), int(np.count_nonzero(m.pool.columns == 0))
+    regular = min(size) > 0 and m.pool.same(windows_of((1, len(m.pool.rows), len(m.pool.columns)), size))
+    if not regular or (m.padding != (0, 0) and any(np.any(axis < 0) for axis in m.pool.axes)):
+        return None
+    extent = [((m.weight.shape[2 + k] - 1) * m.dilation[k] + 1) * size[k] for k in range(2)]
+    if m.weight.shape[0] * m.weight.shape[1] * extent[0] * extent[1] > limit:
+        return None
+    weight = np.zeros((*m.weight.shape[:2], *extent), m.weight.dtype)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            weight[:, :, y :: m.dilation[0] * size[0], x :: m.dilation[1] * size[1]] = m.weight
+    stride, padding = ((a * size[0], b * size[1]) for a, b in (m.stride, m.padding))
+    return Conv2d(weight, stride, padding, groups=m.groups)
 
 
 def matrix_of(m: LinearMap, source: Shape) -> Array:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.compiler.matrices import merged_synapses
-from neurosim.graph import Conv2d, Dense, LinearMap, Shape, Sparse, SumPool, TokenMix, stable_order
+from neurosim.graph import Conv2d, Dense, LinearMap, Pooling, Shape, Sparse, SumPool, TokenMix, stable_order
 
 I64 = NDArray[np.int64]
 SPARSE_LIMIT = 2**23
@@ -43,14 +43,20 @@ def count(m: LinearMap, shape: Shape) -> int:
 
 
 def _seen(size: int, outputs: int, m: Conv2d, axis: int) -> I64:
-    """Along one axis of a convolution: by tap, how many outputs see a pixel of the map and no padding."""
+    """Along one axis of a convolution: by tap, how many pairs there are of an output and a pixel that it sees there."""
     taps = np.arange(m.weight.shape[2 + axis])[:, None] * m.dilation[axis] + np.arange(outputs) * m.stride[axis] - m.padding[axis]
-    return np.asarray(np.count_nonzero((taps >= 0) & (taps < size), axis=1))
+    times = np.ones(size, np.int64) if m.pool is None else m.pool.counts()[axis]
+    return np.asarray(np.where((taps >= 0) & (taps < len(times)), times[np.clip(taps, 0, len(times) - 1)], 0).sum(axis=1))
 
 
 def synapses(m: LinearMap, shape: Shape) -> Synapses:
     """All synapses of a map that are not 0, in no order."""
     match m:
+        case Conv2d() if m.pool is not None:
+            pooled, inner = m.pooled(shape), replace(m, pool=None)
+            both = joined(_pooling(m.pool, shape), synapses(inner, pooled), math.prod(pooled))
+            assert both is not None, "count was within the limit"
+            found = both
         case Conv2d():
             found = _window(m.weight, m.groups, (m.stride, m.padding, m.dilation), m.out_shape(shape), shape)
         case SumPool():
@@ -70,6 +76,13 @@ def synapses(m: LinearMap, shape: Shape) -> Synapses:
             found = Synapses(m.origin, m.targets, m.weight)
     kept = found.weight != 0
     return Synapses(found.source[kept], found.target[kept], found.weight[kept])
+
+
+def _pooling(pool: Pooling, shape: Shape) -> Synapses:
+    pixels = np.where((pool.rows[:, None] >= 0) & (pool.columns >= 0), pool.rows[:, None] * (pool.columns.max() + 1) + pool.columns, -1).ravel()
+    source = np.flatnonzero(np.tile(pixels >= 0, shape[0]))
+    target = source // len(pixels) * math.prod(pool.out_shape(shape)[1:]) + pixels[source % len(pixels)]
+    return Synapses(source, target, np.ones(len(source)))
 
 
 Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]

@@ -84,14 +84,17 @@ def decode(program: Program, route: int, source: int, address: int, skip_zero: b
     With ``skip_zero`` the zero weights are left out, as chips with ``skip_zero_weights`` do.
     """
     c, y, x = coordinates(box_of(program.source_box[source]), address)
-    channels, _, columns = (int(v) for v in program.source_shape[source])
+    channels, height, columns = (int(v) for v in program.source_shape[source])
     result = []
     for e in range(int(program.entry_ptr[route]), int(program.entry_ptr[route + 1])):
         row = [int(v) for v in program.entry[e]]
         region = row[E_REGION]
         box = box_of(program.region_box[region])
         if row[E_MAP] == M_CONV:
-            targets, places = _conv(row, box, c, y, x)
+            v, u = y, x
+            if row[E_INDEX] >= 0:  # a pooling: where the kernel sees this row and this column
+                v, u = int(program.index[row[E_INDEX] + y]), int(program.index[row[E_INDEX] + height + x])
+            targets, places = _conv(row, box, c, v, u) if v >= 0 and u >= 0 else _none()
         elif row[E_MAP] == M_DENSE:
             targets, places = _dense(row, box, (y * columns + x) * channels + c)
         elif row[E_MAP] == M_MIX:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.graph import Conv2d, Dense, LinearMap, Shape, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, LinearMap, Pooling, Shape, Sparse, SumPool, TokenMix
 
 A = NDArray[Any]
 CHUNK = 64  # images per im2col buffer
@@ -22,6 +22,7 @@ def apply_map(m: LinearMap, x: A) -> A:
     shape = m.out_shape(x.shape[1:])
     match m:
         case Conv2d():
+            x = pooled(x, m.pool)
             return np.concatenate([_conv(m, x[k : k + CHUNK], shape) for k in range(0, len(x), CHUNK)]) if len(x) else _empty(m, x, shape)
         case Dense():
             return np.asarray(x.reshape(len(x), -1) @ m.weight.T).reshape(len(x), *shape)
@@ -39,7 +40,7 @@ def transpose_map(m: LinearMap, y: A, source: Shape) -> A:
     """x = m^T(y): (n, *m.out_shape) -> (n, *source), the adjoint of ``apply_map``."""
     match m:
         case Conv2d():
-            return _conv_transposed(m, y, source)
+            return _spread(_conv_transposed(m, y, m.pooled(source)), m.pool)
         case Dense():
             return np.asarray(y.reshape(len(y), -1) @ m.weight).reshape(len(y), *source)
         case TokenMix():
@@ -54,6 +55,22 @@ def transpose_map(m: LinearMap, y: A, source: Shape) -> A:
             x = np.zeros((len(m.indptr) - 1, len(y)), contributions.dtype)
             np.add.at(x, rows, contributions.T)
             return x.T.reshape(len(y), *source)
+
+
+def pooled(x: A, pool: Pooling | None) -> A:
+    """x with its rows and columns added up, (n, c, rows, columns) of the smaller map."""
+    if pool is None:
+        return x
+    rows = np.stack([x[:, :, pool.rows == r].sum(axis=2, dtype=x.dtype) for r in range(pool.rows.max() + 1)], axis=2)
+    return np.stack([rows[..., pool.columns == c].sum(axis=3, dtype=x.dtype) for c in range(pool.columns.max() + 1)], axis=3)
+
+
+def _spread(x: A, pool: Pooling | None) -> A:
+    """The adjoint of ``pooled``."""
+    if pool is None:
+        return x
+    read = (pool.rows >= 0)[:, None] & (pool.columns >= 0)
+    return np.where(read, x[:, :, pool.rows[:, None], pool.columns], 0).astype(x.dtype)
 
 
 def _empty(m: Conv2d, x: A, shape: Shape) -> A:

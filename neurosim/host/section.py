@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from neurosim.arithmetic import DECAY_ONE, ROUND_FLOOR, decay
 from neurosim.errors import ModelError
-from neurosim.graph import Conv2d, Dense, Graph, LinearMap, Shape, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Graph, LinearMap, Pooling, Shape, Sparse, SumPool, TokenMix
 from neurosim.ops import MaxPool, windows
 from neurosim.program import Program
 
@@ -50,6 +50,9 @@ def build_host(graph: Graph) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
                 entry[key] = list(getattr(p.map, key))
         if isinstance(p.map, Conv2d):
             entry["groups"] = p.map.groups
+            if p.map.pool is not None:
+                arrays[f"map{k}.rows"], arrays[f"map{k}.columns"] = p.map.pool.axes
+                entry |= {"rows": f"map{k}.rows", "columns": f"map{k}.columns"}
         if isinstance(p.map, Sparse):
             arrays[f"map{k}.indptr"], arrays[f"map{k}.targets"] = p.map.indptr, p.map.targets
             entry |= {"indptr": f"map{k}.indptr", "targets": f"map{k}.targets"}
@@ -151,8 +154,9 @@ def _map(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LinearMap:
         return entry[key][0], entry[key][1]
 
     match entry["op"]:
-        case "conv2d":
-            return Conv2d(weight, two("stride"), two("padding"), two("dilation"), entry["groups"])
+        case "conv2d" | "pooled_conv2d":
+            pool = Pooling(arrays[entry["rows"]], arrays[entry["columns"]]) if "rows" in entry else None
+            return Conv2d(weight, two("stride"), two("padding"), two("dilation"), entry["groups"], pool)
         case "dense":
             return Dense(weight, shape)
         case "token_mix":
@@ -165,12 +169,22 @@ def _map(entry: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LinearMap:
 def _macs(m: LinearMap, source: Shape, out: Shape) -> int:
     match m:
         case Conv2d():
-            return math.prod(out) * int(np.prod(m.weight.shape[1:]))
+            sums = 0 if m.pool is None else math.prod(m.pooled(source))  # as those of a sum-pool: one per output
+            return sums + math.prod(out) * int(np.prod(m.weight.shape[1:]))
         case TokenMix():
             return math.prod(out) * source[1] * source[2]
         case SumPool():
             return math.prod(out)
     return int(m.weight.size)
+
+
+def _pooled(x: I64, pool: Pooling) -> I64:
+    """Rows and columns added up as the pooling says."""
+    n, (channels, height, width) = len(x), pool.out_shape(x.shape[1:])
+    rows, columns = (np.flatnonzero(axis >= 0) for axis in pool.axes)
+    total = np.zeros((height, width, n, channels), np.int64)
+    np.add.at(total, (pool.rows[rows][:, None], pool.columns[columns]), x[:, :, rows[:, None], columns].transpose(2, 3, 0, 1))
+    return total.transpose(2, 3, 0, 1)
 
 
 def apply_integer(m: LinearMap, x: I64) -> I64:
@@ -188,6 +202,7 @@ def apply_integer(m: LinearMap, x: I64) -> I64:
             np.add.at(y, m.targets, x.reshape(n, -1).T[rows] * m.weight[:, None])
             return np.ascontiguousarray(y.T).reshape(n, *shape)
         case Conv2d():
+            x = x if m.pool is None else _pooled(x, m.pool)
             kernel, dilation, groups = m.weight.shape[2:], m.dilation, m.groups
             weight = m.weight.reshape(groups, shape[0] // groups, -1, *kernel)
         case SumPool():

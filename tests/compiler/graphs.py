@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from neurosim.chip import Chip, load_chip
-from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Shape, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Graph, LinearMap, NeuronRule, Population, Projection, Shape, Sparse, SumPool, TokenMix, windows_of
 
-OPS = ("conv", "grouped", "depthwise", "strided", "dilated", "dense", "mix", "pool", "identity", "sparse")
+OPS = ("conv", "grouped", "depthwise", "strided", "dilated", "pooled", "dense", "mix", "pool", "identity", "sparse")
 
 
 def draw_map(draw: np.random.Generator, op: str, shape: Shape, span: int = 7) -> LinearMap:
@@ -28,6 +28,9 @@ def draw_map(draw: np.random.Generator, op: str, shape: Shape, span: int = 7) ->
         return Conv2d(weights(3, c, 2, 1), stride=(2, 3), padding=(1, 0))
     if op == "dilated":
         return Conv2d(weights(2, c, 2, 2), padding=(2, 1), dilation=(2, 2))
+    if op == "pooled":
+        pool = (int(draw.integers(1, h + 1)), int(draw.integers(1, w + 1)))
+        return Conv2d(weights(3, c, min(2, h // pool[0]), 1), padding=(1, 0), pool=windows_of(shape, pool))
     if op == "dense":
         out = (int(draw.integers(1, 5)), int(draw.integers(1, 3)), int(draw.integers(1, 3)))
         return Dense(weights(int(np.prod(out)), c * h * w), out)

@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from neurosim.chip import Chip
-from neurosim.graph import Conv2d, Dense, NeuronRule, Shape, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, NeuronRule, Pooling, Shape, Sparse, SumPool, TokenMix
 
 SPIKES = (1, 1, 2, 3, 4)
 """Most spikes per step of drawn neurons."""
@@ -72,7 +72,9 @@ def maps(draw: st.DrawFn, source: Shape, target: Shape | None, scale: int, weigh
     if target is None or target == source:
         kinds += ["identity", "token_mix"]
     if target is None:
-        kinds += ["conv2d", "sum_pool"]
+        kinds += ["conv2d", "pooled_conv2d", "sum_pool"]
+    elif target[1:] == (1, 1):
+        kinds.append("head")
     kind = draw(st.sampled_from(kinds))
     out: Shape = target or (draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 3)))
     if kind == "dense":
@@ -81,6 +83,14 @@ def maps(draw: st.DrawFn, source: Shape, target: Shape | None, scale: int, weigh
         return _sparse(weights, source, out, gain, counts)
     if kind == "pointwise":
         return Conv2d(_whole(weights, (out[0], channels, 1, 1), gain, channels * counts))
+    pool, times = None, 1
+    if kind in ("pooled_conv2d", "head"):
+        axes = [draw(st.lists(st.integers(-1, 2), min_size=side, max_size=side).map(_numbered)) for side in source[1:]]
+        pool = Pooling(axes[0], axes[1])
+        source, times = pool.out_shape(source), height * width
+        kind = "conv2d" if kind == "pooled_conv2d" else kind
+    if kind == "head":  # what a pooling leaves, through a dense layer
+        return Conv2d(_whole(weights, (out[0], *source), gain, size * counts), pool=pool)
     if kind == "identity":
         return SumPool(weights.integers(1, gain + 2, channels))
     if kind == "token_mix":
@@ -97,7 +107,14 @@ def maps(draw: st.DrawFn, source: Shape, target: Shape | None, scale: int, weigh
         draw(st.integers(1, 2)) if 2 * (k - 1) + 1 <= side + 2 * pad else 1 for k, side, pad in zip(kernel, source[1:], padding, strict=True)
     )
     shape = (groups * draw(st.sampled_from([1, 2, 5])), channels // groups, *kernel)
-    return Conv2d(_whole(weights, shape, gain, int(np.prod(shape[1:])) * counts), stride, padding, (dilation[0], dilation[1]), groups)
+    fan_in = int(np.prod(shape[1:])) * times * counts
+    return Conv2d(_whole(weights, shape, gain, fan_in), stride, padding, (dilation[0], dilation[1]), groups, pool)
+
+
+def _numbered(places: list[int]) -> np.ndarray[Any, Any]:
+    """Rows or columns of a pooling: any are added up, some not read, at least one is."""
+    kinds = {kind: n for n, kind in enumerate(dict.fromkeys(kind for kind in places if kind >= 0))}
+    return np.array([kinds.get(kind, -1) for kind in places] if kinds else [0] * len(places), np.int64)
 
 
 def _sparse(weights: np.random.Generator, source: Shape, out: Shape, gain: int, counts: bool) -> Sparse:

@@ -32,6 +32,7 @@ ROUTER = "stations/router.py"
 STEPS = "stations/steps.py"
 SYNAPSES = "stations/synapses.py"
 AHEAD = "tables/ahead.py"
+MAPS = "tables/maps.py"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Mutation:
 
 
 MUTATIONS = (
+    Mutation("a kernel reads what its pooling leaves out", MAPS, "np.where(seen >= 0, seen, FAR)", "seen"),
+    Mutation("columns of a pooling are looked up among the rows", MAPS, "pool if pool < 0 else pool + full[1]", "pool"),
     Mutation("router ties go to the last input", ROUTER, "if request < earliest:", "if request <= earliest:"),
     Mutation("credit usable at the take, without ack", FABRIC, "    at.time = usable\n", "    at.time = time\n"),
     Mutation(

@@ -4,13 +4,18 @@ import numpy as np
 import pytest
 
 from neurosim.golden import apply_map, transpose_map
-from neurosim.graph import Conv2d, Dense, LinearMap, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, LinearMap, Pooling, Sparse, SumPool, TokenMix, windows_of
 
 RNG = np.random.default_rng(0)
 SOURCE = (4, 5, 6)
 MAPS: dict[str, LinearMap] = {
     "conv": Conv2d(RNG.integers(-9, 9, (6, 2, 3, 2)), (2, 1), (1, 2), (1, 2), 2),
     "point": Conv2d(RNG.integers(-9, 9, (3, 4, 1, 1)), (2, 3), (0, 0)),
+    "pooled": Conv2d(
+        RNG.integers(-9, 9, (6, 2, 2, 2)), (1, 2), (1, 0), (1, 2), 2, windows_of(SOURCE, (2, 2))
+    ),  # a row is left over, the padding does not see it
+    "mean and head": Conv2d(RNG.integers(-9, 9, (3, 4, 1, 1)), pool=windows_of(SOURCE, (5, 6))),
+    "classes": Conv2d(RNG.integers(-9, 9, (3, 4, 3, 2)), pool=Pooling(np.array([0, 1, 2, 1, -1]), np.array([1, 1, -1, 0, 1, 0]))),
     "dense": Dense(RNG.integers(-9, 9, (6, 120)), (2, 3, 1)),
     "mix": TokenMix(RNG.integers(-9, 9, (2, 30, 30))),
     "pool": SumPool(RNG.integers(1, 9, 4), (3, 2), (2, 2), (1, 1)),
@@ -27,10 +32,11 @@ def by_hand(m: LinearMap, x: np.ndarray) -> np.ndarray:
         match m:
             case Conv2d():
                 cog, cig = out[0] // m.groups, m.weight.shape[1]
+                seen = (np.arange(x.shape[1]), np.arange(x.shape[2])) if m.pool is None else m.pool.axes
                 for i, ky, kx in np.ndindex(*m.weight.shape[1:]):
                     row, column = yy * m.stride[0] + ky * m.dilation[0] - m.padding[0], xx * m.stride[1] + kx * m.dilation[1] - m.padding[1]
-                    if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
-                        y[o, yy, xx] += m.weight[o, i, ky, kx] * x[o // cog * cig + i, row, column]
+                    if row >= 0 and column >= 0:
+                        y[o, yy, xx] += m.weight[o, i, ky, kx] * x[o // cog * cig + i][np.ix_(seen[0] == row, seen[1] == column)].sum()
             case SumPool():
                 for ky, kx in np.ndindex(*m.kernel):
                     row, column = yy * m.stride[0] + ky - m.padding[0], xx * m.stride[1] + kx - m.padding[1]

@@ -40,7 +40,7 @@ def test_host_equals_the_golden_model(chip: str) -> None:
     np.testing.assert_array_equal(spikes["lif1"], golden.spikes["lif1"])
     assert set(currents) == {"mix.lif1", "ffn.lif", "head"}
     assert all(values.dtype == np.int64 and values.any() for values in currents.values())
-    assert host_macs(program) == 4 * 64 * 18 + 2 * 2 * 16 * 8 + 3 * 128
+    assert host_macs(program) == 4 * 64 * 18 + 2 * 2 * 16 * 8 + 8 + 3 * 8  # the head: four kinds of pixels of two channels
     # without on-chip spikes the readout holds T times its bias and currents: the same rounding in both
     silent = graph.with_(projections=tuple(p for p in graph.projections if p.source == "image"))
     bias = np.asarray(graph.population("head").rule.bias)  # type: ignore[union-attr]

@@ -124,11 +124,12 @@ def sums_of_weights(projection: Projection, source: Shape, sign: float) -> F64:
     part = np.maximum(sign * np.asarray(linear.weight, np.float64), 0)
     if isinstance(linear, Conv2d | SumPool):
         kernel = part.sum(axis=1) if isinstance(linear, Conv2d) else np.broadcast_to(part[:, None, None], (len(part), *linear.kernel))
-        dilation = linear.dilation if isinstance(linear, Conv2d) else (1, 1)
+        dilation, pool = (linear.dilation, linear.pool) if isinstance(linear, Conv2d) else ((1, 1), None)
         inside = []
         for k in range(2):
             tap = np.arange(shape[1 + k])[:, None] * linear.stride[k] - linear.padding[k] + np.arange(kernel.shape[1 + k]) * dilation[k]
-            inside.append(((tap >= 0) & (tap < source[1 + k])).astype(np.float64))
+            seen = np.arange(source[1 + k]) if pool is None else pool.axes[k]
+            inside.append(np.sum([tap == at for at in seen if at >= 0], axis=0, dtype=np.float64))
         total = np.einsum("okl,yk,xl->oyx", kernel, inside[0], inside[1], optimize=True)
     elif isinstance(linear, Dense):
         total = part.sum(axis=1).reshape(shape)

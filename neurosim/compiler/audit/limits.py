@@ -165,7 +165,8 @@ def _block_bits(program: Program, row: list[int], source: list[int], box: list[i
     low = max(box[0] - row[E_CO0], 0)
     if row[E_MAP] == M_CONV:
         groups = {(c - row[E_CO0]) // row[E_COG] for c in range(box[0], box[1]) if 0 <= c - row[E_CO0] < source[0] // row[E_CIG] * row[E_COG]}
-        return len(groups) * row[E_CIG] * row[E_KH] * row[E_KW] * row[E_WIDTH] * bits
+        table = (source[1] + source[2]) * 16 if row[E_INDEX] >= 0 else 0  # of a pooling: where each row and column is seen
+        return len(groups) * row[E_CIG] * row[E_KH] * row[E_KW] * row[E_WIDTH] * bits + table
     if row[E_MAP] == M_MIX:
         high = min(box[1] - row[E_CO0], source[0])
         return len({c // row[E_CIG] for c in range(low, high)}) * row[E_KH] * row[E_WIDTH] * bits

@@ -101,9 +101,14 @@ def reaching(projection: Projection, source: Shape, box: list[int]) -> tuple[Boo
     if isinstance(linear, Conv2d):
         per_in, per_out = linear.weight.shape[1], linear.weight.shape[0] // linear.groups
         channels = np.array([_overlap((c // per_in * per_out, (c // per_in + 1) * per_out), wanted[0]) for c in range(source[0])])
-        rows = _forward(source[1], out[1], linear.weight.shape[2], linear.stride[0], linear.padding[0], linear.dilation[0], wanted[1])
-        columns = _forward(source[2], out[2], linear.weight.shape[3], linear.stride[1], linear.padding[1], linear.dilation[1], wanted[2])
-        return channels, rows, columns
+        axes = []
+        for k in range(2):
+            seen = np.arange(source[1 + k]) if linear.pool is None else linear.pool.axes[k]
+            hit = _forward(
+                max(seen) + 1, out[1 + k], linear.weight.shape[2 + k], linear.stride[k], linear.padding[k], linear.dilation[k], wanted[1 + k]
+            )
+            axes.append(hit[seen] & (seen >= 0))
+        return channels, axes[0], axes[1]
     if isinstance(linear, Dense):
         return (np.full(source[0], _overlap((0, out[0]), wanted[0])), np.ones(source[1], np.bool_), np.ones(source[2], np.bool_))
     channels = np.array([_overlap((c, c + 1), wanted[0]) for c in range(source[0])])

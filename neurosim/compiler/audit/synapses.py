@@ -89,7 +89,10 @@ def total_synapses(graph: Graph, projection: Projection) -> int:
         pixels = 1
         for k, outputs in enumerate((height, width)):
             tap = np.arange(outputs)[:, None] * linear.stride[k] - linear.padding[k] + np.arange(kernel[k]) * dilation[k]
-            pixels *= int(((tap >= 0) & (tap < source[1 + k])).sum())
+            if isinstance(linear, Conv2d) and linear.pool is not None:
+                pixels *= sum(int((tap == seen).sum()) for seen in linear.pool.axes[k].tolist() if seen >= 0)
+            else:
+                pixels *= int(((tap >= 0) & (tap < source[1 + k])).sum())
         return pixels * channels * (linear.weight.shape[1] if isinstance(linear, Conv2d) else 1)
     if isinstance(linear, TokenMix):
         return source[0] * (source[1] * source[2]) ** 2
@@ -173,6 +176,10 @@ def expand_entry(program: Program, row: list[int], box: list[int], source: list[
     c0, c1, y0, y1, x0, x1 = box
     base, width = row[E_WEIGHT], row[E_WIDTH]
     if row[E_MAP] in (M_CONV, M_POOL):
+        if row[E_MAP] == M_CONV and row[E_INDEX] >= 0:
+            y, x = (int(program.index[row[E_INDEX] + k]) for k in (y, source[1] + x))
+            if min(y, x) < 0:
+                return np.zeros(0, np.int64), program.weights[:0]
         ys, ky = _windows(y, y0, y1, row[E_SH], row[E_PH], row[E_DH] if row[E_MAP] == M_CONV else 1, row[E_KH])
         xs, kx = _windows(x, x0, x1, row[E_SW], row[E_PW], row[E_DW] if row[E_MAP] == M_CONV else 1, row[E_KW])
         if row[E_MAP] == M_POOL:
@@ -239,8 +246,13 @@ def _map_synapses(projection: Projection, source: Shape, neuron: Neuron) -> tupl
         out = linear.out_shape(source)
         kernel = linear.weight.shape[2:] if isinstance(linear, Conv2d) else linear.kernel
         dilation = linear.dilation if isinstance(linear, Conv2d) else (1, 1)
+        seen = (y, x)
+        if isinstance(linear, Conv2d) and linear.pool is not None:
+            seen = (int(linear.pool.rows[y]), int(linear.pool.columns[x]))
+        if min(seen) < 0:
+            return np.zeros(0, np.int64), linear.weight.ravel()[:0]
         hits = []
-        for k, at in enumerate((y, x)):
+        for k, at in enumerate(seen):
             tap = at + linear.padding[k] - np.arange(kernel[k]) * dilation[k]
             good = (tap >= 0) & (tap % linear.stride[k] == 0) & (tap // linear.stride[k] < out[1 + k])
             hits.append((np.flatnonzero(good), tap[good] // linear.stride[k]))

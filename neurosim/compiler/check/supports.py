@@ -269,7 +269,7 @@ def _projection(p: Projection, chip: Chip, graph: Graph) -> Iterator[CheckRow]:
     if isinstance(p.map, SumPool) and isinstance(graph.population(p.target).op, OrPool):
         return  # the window of an or_pool, judged with it
     where = f"{p.source} -> {p.target}"
-    if op == "sparse" and op not in ops and chip.memory.layer_per_core:  # lowering wrote out what is no layer
+    if op in ("sparse", "pooled_conv2d") and op not in ops and chip.memory.layer_per_core:  # lowering wrote out what is no layer
         yield from (_refused(*row) for row in form_rows(p, layer, chip, graph))
         return
     if isinstance(p.map, Sparse) and op not in ops and "dense" in ops:  # else it would have been stored with its zeros

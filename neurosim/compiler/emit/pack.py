@@ -40,7 +40,8 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Packed:
-    """One block: ``row`` is an entry without slice, weight, projection and index offset; ``index`` (sparse only) is relative to its own beginning."""
+    """One block: ``row`` is an entry without slice, weight, projection and index offset; ``index`` (sparse: relative to its own
+    beginning; rows and columns of a pooling) is empty for other maps, and E_INDEX then -1."""
 
     row: I64
     weights: I64
@@ -60,6 +61,8 @@ def pack(projection: Projection, source: Shape, box: Box) -> Packed | None:
     index = np.zeros(0, np.int64)
     if isinstance(linear, Conv2d):
         weights = _conv(linear, low, high, row)
+        if linear.pool is not None:
+            row[E_INDEX], index = 0, np.concatenate(linear.pool.axes)
     elif isinstance(linear, Dense):
         weights = _dense(linear, source, low, high, box, row)
     elif isinstance(linear, TokenMix):
@@ -67,7 +70,7 @@ def pack(projection: Projection, source: Shape, box: Box) -> Packed | None:
     elif isinstance(linear, SumPool):
         weights = _pool(linear, projection.channel_offset, low, high, box, row)
     else:
-        row[E_MAP] = M_SPARSE
+        row[E_MAP], row[E_INDEX] = M_SPARSE, 0
         weights, index = _sparse(projection, linear, source, box)
     return Packed(row, np.ascontiguousarray(weights, dtype=np.int64).ravel(), index)
 

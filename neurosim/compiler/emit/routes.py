@@ -52,13 +52,13 @@ class _Store:
         """The entry row of a block with its offsets filled in."""
         row = block.row.copy()
         row[E_WEIGHT] = self._place(0, block.weights, self.weights)
-        if row[E_MAP] == M_SPARSE:
-            row[E_INDEX] = self._place(1, block.index, self.index)
+        if row[E_INDEX] >= 0:
+            row[E_INDEX] = self._place(1, block.index, self.index, b"sparse" if row[E_MAP] == M_SPARSE else b"pooling")
         return row
 
-    def _place(self, which: int, data: I64, store: list[Words]) -> int:
+    def _place(self, which: int, data: I64, store: list[Words], kind: bytes = b"") -> int:
         data = data.astype(_smallest([data]))
-        key = data.dtype.char.encode() + sha256(data.data).digest()
+        key = kind + data.dtype.char.encode() + sha256(data.data).digest()
         known = self.known[which]
         if key not in known:
             known[key] = self.sizes[which]

@@ -8,8 +8,8 @@ import numpy as np
 
 from neurosim.compiler.lower.expression import Expression, Pending, Term, counts_of, largest_sum, spikes_of, through, whole_counts
 from neurosim.compiler.lower.gate_masks import folded_mask
-from neurosim.compiler.lower.stages import identity
 from neurosim.compiler.lower.state import State
+from neurosim.compiler.lower.windows import identity
 from neurosim.errors import UnsupportedLayer
 from neurosim.graph import Population, Projection, Rewrite, SumPool, pass_rule
 from neurosim.network import Layer

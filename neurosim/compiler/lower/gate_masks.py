@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from neurosim.compiler.lower.expression import CLOSE, Expression, Term, counts_of, project, through, whole_counts
-from neurosim.compiler.lower.stages import identity
 from neurosim.compiler.lower.state import State
+from neurosim.compiler.lower.windows import identity
 from neurosim.golden.maps import apply_map
 from neurosim.graph import LinearMap, Shape
 from neurosim.network import Layer, Network

@@ -17,8 +17,9 @@ from neurosim.arithmetic import DECAY_ONE
 from neurosim.compiler.lower.event_layers import lower_event, realise
 from neurosim.compiler.lower.expression import Expression, Term, spikes_of, through
 from neurosim.compiler.lower.log import Log
-from neurosim.compiler.lower.stages import Place, Reshape, Stage, append, identity
+from neurosim.compiler.lower.stages import Place, Reshape, Stage, append
 from neurosim.compiler.lower.state import State
+from neurosim.compiler.lower.windows import identity
 from neurosim.compiler.matrices import merged
 from neurosim.errors import UnsupportedLayer
 from neurosim.golden.network import linear_layer, start_membrane

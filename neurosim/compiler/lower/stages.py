@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.compiler.lower.windows import as_kernel, fuse_windows, identity, is_identity, pools, ungrouped
 from neurosim.compiler.matrices import MATRIX_LIMIT, matrix_map
 from neurosim.compiler.sparse_maps import sparse_map
 from neurosim.golden.maps import apply_map, transpose_map
@@ -43,16 +44,6 @@ class Reshape:
 
 Stage = LinearMap | Place | Reshape
 Chain = tuple[Stage, ...]
-
-
-def identity(channels: int, factor: float | Array = 1.0) -> SumPool:
-    """x times a number per channel."""
-    return SumPool(np.broadcast_to(np.asarray(factor, np.float64).reshape(-1), (channels,)).copy())
-
-
-def is_identity(stage: Stage) -> bool:
-    """True for a weight per channel and nothing else."""
-    return isinstance(stage, SumPool) and stage.op == "identity" and stage.padding == (0, 0)
 
 
 def stage_shape(stage: Stage, shape: Shape) -> Shape:
@@ -184,14 +175,18 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
             return [replace(a, shape=b.shape)]
         case Dense(), Dense():
             return [Dense(b.weight @ a.weight, b.shape)]
+        case (_, Reshape()) if b.shape == stage_shape(a, shape):
+            return [a]
         case Reshape(), _ if a.shape[0] == shape[0] and _per_pixel(b):
             return [b, Reshape(stage_shape(b, a.shape))]
         case Reshape(), SumPool() if a.shape[0] == shape[0] and b.kernel == a.shape[1:] and b.padding == (0, 0):
             return [replace(b, kernel=shape[1:], stride=shape[1:])]
         case (Reshape(), _) | (_, Place()) | (_, Reshape()):
             return None
+        case (SumPool() | Conv2d(), Dense()) if b.shape[1:] == (1, 1) and pools(a, shape):
+            return fuse_windows(a, as_kernel(b, a.out_shape(shape)), shape, limit)  # type: ignore[return-value]  # maps are stages
         case Conv2d() | SumPool(), Conv2d() | SumPool():
-            return _fuse_windows(a, b, shape, limit)
+            return fuse_windows(a, b, shape, limit)  # type: ignore[return-value]  # maps are stages
         case (SumPool(), _) if is_identity(a):
             return _scale_input(a.weight, b, shape)
         case (_, SumPool()) if is_identity(b):
@@ -236,7 +231,7 @@ def _restrict(place: Place, b: LinearMap, shape: Shape) -> list[Stage]:
             if first % inputs == 0 and count % inputs == 0:
                 part = replace(b, weight=rows, groups=g1 - g0)
             else:
-                wide = _ungrouped(replace(b, weight=rows, groups=g1 - g0))
+                wide = ungrouped(replace(b, weight=rows, groups=g1 - g0))
                 part = replace(b, weight=wide[:, first - g0 * inputs : first - g0 * inputs + count], groups=1)
             return [part] if (g0, g1) == (0, b.groups) else [part, Place(g0 * outputs, len(b.weight))]
 
@@ -271,86 +266,6 @@ def _scale_heads(m: TokenMix, factor: Array, shape: Shape) -> list[Stage]:
     return [TokenMix(np.repeat(m.weight, shape[0] // len(m.weight), axis=0) * factor[:, None, None])]
 
 
-def _as_conv(m: Conv2d | SumPool) -> Conv2d:
-    if isinstance(m, Conv2d):
-        return m
-    weight = np.broadcast_to(m.weight[:, None, None, None], (len(m.weight), 1, *m.kernel))
-    return Conv2d(weight, m.stride, m.padding, (1, 1), len(m.weight))
-
-
-def _ungrouped(m: Conv2d) -> Array:
-    """The weight of the same convolution with one group."""
-    if m.groups == 1:
-        return m.weight
-    out, inputs = len(m.weight) // m.groups, m.weight.shape[1]
-    wide = np.zeros((len(m.weight), inputs * m.groups, *m.weight.shape[2:]), m.weight.dtype)
-    for g in range(m.groups):
-        wide[g * out : (g + 1) * out, g * inputs : (g + 1) * inputs] = m.weight[g * out : (g + 1) * out]
-    return wide
-
-
-def _tiles(a: Conv2d, shape: Shape) -> bool:
-    """a's windows lie side by side over the whole input, so beside its output it would see nothing but zeros."""
-    extent = [(a.weight.shape[2 + k] - 1) * a.dilation[k] + 1 for k in range(2)]
-    return a.padding == (0, 0) and all(extent[k] <= a.stride[k] and shape[1 + k] % a.stride[k] == 0 for k in range(2))
-
-
-def _fuse_windows(a: Conv2d | SumPool, b: Conv2d | SumPool, shape: Shape, limit: int) -> list[Stage] | None:
-    """One convolution for two on an input of ``shape``. Zeros that b pads around a's output must be zeros of the fused one too: b pads nothing, or a
-    looks at one pixel, or a's windows tile its input (a pooling before a padded convolution)."""
-    if is_identity(a) and is_identity(b):
-        return [identity(len(a.weight), a.weight * b.weight)]
-    if isinstance(b, SumPool) and is_identity(a):
-        return [replace(b, weight=b.weight * a.weight)]
-    if isinstance(a, SumPool) and is_identity(b):
-        return [replace(a, weight=a.weight * b.weight)]
-    ca, cb = _as_conv(a), _as_conv(b)
-    pointwise = ca.weight.shape[2:] == (1, 1) and ca.stride == (1, 1) and ca.padding == (0, 0)
-    if cb.padding != (0, 0) and not pointwise and not _tiles(ca, shape):
-        return None
-    depth_a, depth_b = ca.weight.shape[1] == 1 and ca.groups == len(ca.weight), cb.weight.shape[1] == 1 and cb.groups == len(cb.weight)
-    if depth_b:
-        groups, inputs = ca.groups, ca.weight.shape[1]
-    elif depth_a:
-        groups, inputs = cb.groups, cb.weight.shape[1]
-    else:
-        groups, inputs = 1, ca.weight.shape[1] * ca.groups
-    (ky, kx), (ly, lx) = ca.weight.shape[2:], cb.weight.shape[2:]
-    step = (cb.dilation[0] * ca.stride[0], cb.dilation[1] * ca.stride[1])
-    reach = ((ky - 1) * ca.dilation[0], (kx - 1) * ca.dilation[1])
-    simple = (ly, lx) == (1, 1)  # then a's dilation survives
-    dilation = ca.dilation if simple else (1, 1)
-    if pointwise:
-        kernel, dilation = (ly, lx), cb.dilation
-    elif simple:
-        kernel = (ky, kx)
-    else:
-        kernel = ((ly - 1) * step[0] + reach[0] + 1, (lx - 1) * step[1] + reach[1] + 1)
-    if len(cb.weight) * inputs * kernel[0] * kernel[1] > limit:
-        return None
-    weight = np.zeros((len(cb.weight), inputs, *kernel))
-    wa, wb = (ca.weight, cb.weight) if depth_a or depth_b else (_ungrouped(ca), _ungrouped(cb))
-    for y in range(ly):
-        for x in range(lx):
-            if depth_b:
-                part = wa * wb[:, 0, y, x][:, None, None, None]
-            elif depth_a:
-                per_group = wa[:, 0].reshape(groups, inputs, ky, kx)
-                part = wb[:, :, y, x][:, :, None, None] * np.repeat(per_group, len(wb) // groups, axis=0)
-            else:
-                part = np.einsum("om,mikl->oikl", wb[:, :, y, x], wa)
-            if pointwise:
-                weight[:, :, y, x] += part[:, :, 0, 0]
-            elif simple:
-                weight += part
-            else:
-                weight[
-                    :, :, y * step[0] : y * step[0] + reach[0] + 1 : ca.dilation[0], x * step[1] : x * step[1] + reach[1] + 1 : ca.dilation[1]
-                ] += part
-    padding = (ca.padding[0] + cb.padding[0] * ca.stride[0], ca.padding[1] + cb.padding[1] * ca.stride[1])
-    return [Conv2d(weight, (ca.stride[0] * cb.stride[0], ca.stride[1] * cb.stride[1]), padding, dilation, groups)]
-
-
 def merge(a: LinearMap, b: LinearMap) -> LinearMap | None:
     """a + b as one map where their geometry allows, else None."""
     for x, y in ((a, b), (b, a)):
@@ -361,7 +276,13 @@ def merge(a: LinearMap, b: LinearMap) -> LinearMap | None:
                 and centre[0] < x.weight.shape[2]
                 and centre[1] < x.weight.shape[3]
             )
-            if x.stride != (1, 1) or not whole or len(y.weight) != len(x.weight) or x.weight.shape[1] * x.groups != len(y.weight):
+            if (
+                x.stride != (1, 1)
+                or x.pool is not None
+                or not whole
+                or len(y.weight) != len(x.weight)
+                or x.weight.shape[1] * x.groups != len(y.weight)
+            ):
                 return None
             weight = np.array(x.weight)
             rows = np.arange(len(weight))
@@ -376,4 +297,6 @@ def merge(a: LinearMap, b: LinearMap) -> LinearMap | None:
 
 def _same_geometry(a: LinearMap, b: LinearMap) -> bool:
     keys = ("stride", "padding", "dilation", "groups", "kernel", "shape")
+    if isinstance(a, Conv2d) and isinstance(b, Conv2d) and not (a.pool is b.pool is None or (a.pool is not None and a.pool.same(b.pool))):
+        return False
     return all(getattr(a, key, None) == getattr(b, key, None) for key in keys)

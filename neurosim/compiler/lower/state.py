@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from neurosim.compiler.lower.expression import Expression, Pending, Term, largest_sum, project, spikes_of, through, whole_counts
-from neurosim.compiler.lower.stages import Reshape, Stage, is_identity
+from neurosim.compiler.lower.stages import Reshape, Stage
+from neurosim.compiler.lower.windows import is_identity
 from neurosim.errors import UnsupportedLayer
 from neurosim.graph import Population, Projection, Rewrite, Shape, SumPool, pass_rule
 from neurosim.network import Layer, Network

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.graph import Conv2d, Dense, LinearMap, Projection, Shape, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, LinearMap, Pooling, Projection, Shape, Sparse, SumPool, TokenMix
 
 Box = tuple[int, int, int, int, int, int]
 Span = tuple[int, int]
@@ -62,8 +62,10 @@ def synapses(linear: LinearMap, source: Shape) -> int:
     """All synapses of a map, zero weights included, those into the padding excluded."""
     channels, height, width = linear.out_shape(source)
     if isinstance(linear, Conv2d):
-        rows = _pairs(height, linear.stride[0], linear.weight.shape[2], linear.dilation[0], linear.padding[0], source[1])
-        columns = _pairs(width, linear.stride[1], linear.weight.shape[3], linear.dilation[1], linear.padding[1], source[2])
+        rows, columns = (
+            _pairs(out, linear.stride[k], linear.weight.shape[2 + k], linear.dilation[k], linear.padding[k], source[1 + k], linear.pool, k)
+            for k, out in enumerate((height, width))
+        )
         return int(rows * columns * channels) * int(linear.weight.shape[1])
     if isinstance(linear, SumPool):
         rows = _pairs(height, linear.stride[0], linear.kernel[0], 1, linear.padding[0], source[1])
@@ -92,6 +94,8 @@ def _window(
     first, last = channels[0] // per_group_out, (channels[1] - 1) // per_group_out + 1
     rows = _taps(box[2], box[3], linear.stride[0], kernel_y, linear.dilation[0], linear.padding[0])
     columns = _taps(box[4], box[5], linear.stride[1], kernel_x, linear.dilation[1], linear.padding[1])
+    if linear.pool is not None:
+        rows, columns = (np.flatnonzero(np.isin(seen, taps[taps >= 0])) for seen, taps in zip(linear.pool.axes, (rows, columns), strict=True))
     return (first * per_group, last * per_group), rows, columns
 
 
@@ -100,9 +104,12 @@ def _taps(low: int, high: int, stride: int, kernel: int, dilation: int, padding:
     return (np.arange(low, high)[:, None] * stride + np.arange(kernel)[None, :] * dilation - padding).ravel()
 
 
-def _pairs(outputs: int, stride: int, kernel: int, dilation: int, padding: int, size: int) -> int:
+def _pairs(outputs: int, stride: int, kernel: int, dilation: int, padding: int, size: int, pool: Pooling | None = None, axis: int = 0) -> int:
     taps = _taps(0, outputs, stride, kernel, dilation, padding)
-    return int(np.count_nonzero((taps >= 0) & (taps < size)))
+    if pool is None:
+        return int(np.count_nonzero((taps >= 0) & (taps < size)))
+    counts = pool.counts()[axis]
+    return int(counts[taps[(taps >= 0) & (taps < len(counts))]].sum())
 
 
 def _within(coordinates: NDArray[np.int64], low: NDArray[np.int64], high: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:

@@ -62,7 +62,7 @@ def layer_form(p: Projection, source: Shape, pools: Sequence[int]) -> LayerForm 
             return LayerForm(pool, channels, out[0], pooled, (1, 1), (0, 0), pooled, (1, 1))
         if isinstance(m, SumPool) and m.padding == (0, 0) and m.kernel == m.stride == (pool, pool):
             return LayerForm(pool, channels, channels, (1, 1), (1, 1), (0, 0), pooled, out[1:])
-        if isinstance(m, Conv2d):
+        if isinstance(m, Conv2d) and m.pool is None:
             sizes = (*m.weight.shape[2:], *m.stride, *m.padding)
             if all(size % pool == 0 for size in sizes) and (pool == 1 or m.dilation == (1, 1)) and _constant(m.weight, pool):
                 ky, kx, sy, sx, py, px = (size // pool for size in sizes)

@@ -132,7 +132,8 @@ def _block_bits(projection: Projection, source: Shape, box: Box, low: int, high:
         width = high - low if last - first == 1 else min(per_out, max(per_out - low % per_out, (high - 1) % per_out + 1))
         if last - first > 2:
             width = per_out
-        return int(last - first) * int(per_in * kernel_y * kernel_x * width) * weight_bits
+        table = 0 if linear.pool is None else (source[1] + source[2]) * TARGET_BITS
+        return int(last - first) * int(per_in * kernel_y * kernel_x * width) * weight_bits + table
     if isinstance(linear, Dense):
         return int(np.prod(source)) * (high - low) * pixels * weight_bits
     if isinstance(linear, TokenMix):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from neurosim.chip import Chip, MapLimits
-from neurosim.compiler.matrices import matrix_map, matrix_of, sparse_to_dense
+from neurosim.compiler.matrices import MATRIX_LIMIT, matrix_map, matrix_of, sparse_to_dense, unpooled
 from neurosim.compiler.sparse_maps import sparse_map
 from neurosim.graph import Conv2d, Dense, Graph, LinearMap, Projection, Shape, Sparse, SumPool
 from neurosim.ops import OrPool
@@ -20,8 +20,9 @@ POINTWISE_LIMIT = 2**24
 
 
 def adapt(graph: Graph, chip: Chip) -> Graph:
-    """The graph with sparse maps stored as 1x1 convolutions or dense where the chip has no sparse ones, and windows beyond the chip's limits as
-    sparse maps, poolings also as dense ones.
+    """The graph with sparse maps stored as 1x1 convolutions or dense where the chip has no sparse ones, windows beyond the chip's limits as sparse
+    maps, poolings also as dense ones, and convolutions behind a pooling with their kernels repeated, or dense, where the chip does not look
+    coordinates up.
 
     Cores that hold one layer each address their neurons by row and column, so there only maps onto single pixels are written out. What the host
     computes and the windows of an or_pool stay as they are.
@@ -37,9 +38,11 @@ def adapt(graph: Graph, chip: Chip) -> Graph:
 
 def _adapted(m: LinearMap, source: Shape, chip: Chip) -> LinearMap:
     ops = chip.capabilities.ops
+    if isinstance(m, Conv2d) and m.pool is not None:
+        m = _without_pool(m, source, chip)
     if chip.memory.layer_per_core and m.out_shape(source)[1:] != (1, 1):
         return m
-    if isinstance(m, Conv2d) and "sparse" in ops and "conv2d" in ops and not _fits(m, ops["conv2d"]):
+    if isinstance(m, Conv2d) and m.pool is None and "sparse" in ops and "conv2d" in ops and not _fits(m, ops["conv2d"]):
         return sparse_map([(m, source)], source, m.out_shape(source)) or m
     if isinstance(m, SumPool) and not (m.op in ops and _within(m, source, ops[m.op])):
         out = m.out_shape(source)
@@ -50,6 +53,28 @@ def _adapted(m: LinearMap, source: Shape, chip: Chip) -> LinearMap:
         short = pointwise(m, source) if "conv2d" in ops and _small(m, source, ops["conv2d"]) else None
         return short or (sparse_to_dense(m) if "dense" in ops else None) or m
     return m
+
+
+def _without_pool(m: Conv2d, source: Shape, chip: Chip) -> LinearMap:
+    """The map as it is where the chip looks a spike's row and column up (cores that pool what they send do so before any kernel), else written out
+    while that stays below MATRIX_LIMIT."""
+    limits, out = chip.capabilities.ops.get("pooled_conv2d"), m.out_shape(source)
+    if limits is not None and not chip.memory.layer_per_core and conv_within(m, source, limits):
+        return m
+    if out[1:] == (1, 1) and math.prod(out) * math.prod(source) <= MATRIX_LIMIT:
+        return matrix_map(matrix_of(m, source), out)
+    plain = unpooled(m, MATRIX_LIMIT)
+    return m if plain is None else plain
+
+
+def conv_within(m: Conv2d, source: Shape, limits: MapLimits) -> bool:
+    """Whether a convolution keeps the limits of its op."""
+    out = m.out_shape(source)
+    pairs = (
+        (max(m.weight.shape[2:]), limits.kernel), (max(m.padding), limits.padding), (max(m.dilation), limits.dilation), (m.groups, limits.groups),
+        (max(out[1:]), limits.map_size), (max(out[0], source[0]), limits.channels),
+    )  # fmt: skip
+    return all(limit is None or value <= limit for value, limit in pairs) and (limits.stride is None or set(m.stride) <= set(limits.stride))
 
 
 def _small(m: Sparse, source: Shape, limits: MapLimits) -> bool:

@@ -53,6 +53,20 @@ def outputs_per_channel(m: LinearMap, source: Population) -> int:
     return height * width
 
 
+def repeated(m: LinearMap, values: NDArray[Any]) -> NDArray[Any]:
+    """A value per weight, times how many pixels a pooling adds up for it (the mean over the map's outputs)."""
+    if not isinstance(m, Conv2d) or m.pool is None:
+        return values
+    outputs = m.out_shape((m.weight.shape[1] * m.groups, len(m.pool.rows), len(m.pool.columns)))[1:]
+    for k, counts in enumerate(m.pool.counts()):
+        kernel = m.weight.shape[2 + k]
+        taps = np.arange(outputs[k])[:, None] * m.stride[k] + np.arange(kernel) * m.dilation[k] - m.padding[k]
+        inside = (taps >= 0) & (taps < len(counts))
+        times = np.where(inside, counts[np.clip(taps, 0, len(counts) - 1)], 0).mean(axis=0)
+        values = values * (times[:, None] if k == 0 else times)
+    return values
+
+
 def span(p: Projection, source: Population, pixels: tuple[int, int], events: int = 1) -> tuple[Floats, Floats]:
     """(greatest, least) contribution of a projection to each cell that it fills. Values of a source: ``pixels``, up to ``events`` events of an
     input, up to ``max_spikes`` of a neuron."""

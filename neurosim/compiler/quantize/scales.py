@@ -19,7 +19,7 @@ from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
 from neurosim.compiler.quantize.adapt import adapt
 from neurosim.compiler.quantize.exact import HEADROOM, exact_integers, whole_projection
-from neurosim.compiler.quantize.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, span
+from neurosim.compiler.quantize.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, repeated, span
 from neurosim.compiler.quantize.sums import bank_sums, cell_bounds, counts_spikes, input_bounds, most_coincidences, reach
 from neurosim.compiler.quantize.toolchain import common_factor, whole
 from neurosim.errors import ModelError, UnsupportedLayer
@@ -263,7 +263,7 @@ class _Work:
             m, unit = p.map, self._unit(p, scale) * 2.0**shift
             step = per_weight(m, unit)
             off = m.weight - np.clip(np.round(m.weight / step), -self.largest, self.largest) * step
-            sums = over_channels(m, off * off, self._outputs(p), np.add) / outputs_per_channel(m, self.graph.population(p.source))
+            sums = over_channels(m, repeated(m, off * off), self._outputs(p), np.add) / outputs_per_channel(m, self.graph.population(p.source))
             total[p.channel_offset : p.channel_offset + len(sums)] += RATE * sums
         parameters = [self.rule.bias] if self.population.kind == "readout" else [self.rule.threshold, self.rule.bias]
         for value in parameters:

@@ -13,7 +13,7 @@ from neurosim.compiler.audit.synapses import total_synapses
 from neurosim.compiler.emit.assemble import assemble
 from neurosim.compiler.place.geometry import synapses
 from neurosim.errors import AuditError
-from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix, windows_of
 from neurosim.program import (
     C_AXON_IN,
     E_CO0,
@@ -64,6 +64,8 @@ def _graph() -> Graph:
         Projection("enc", "mix", SumPool(w(2)), delay=1, channel_offset=1),
         Projection("mix", "pool", SumPool(w(4), (2, 2), (2, 2))),
         Projection("pool", "sparse", Sparse(np.arange(37) * 2, draw.integers(0, 36, 72), w(72), (4, 3, 3))),
+        Projection("mix", "out", Conv2d(w(5, 4, 1, 2), pool=windows_of((4, 6, 6), (6, 3)))),
+        Projection("conv", "out", Conv2d(w(5, 4, 1, 1), pool=windows_of((4, 6, 6), (4, 5)))),
         Projection("sparse", "out", Dense(w(5, 36), (5, 1, 1))),
     )
     graph = Graph("all maps", 2, populations, projections)
@@ -134,6 +136,8 @@ def _memory_row(program: Program) -> Program:
 
 AXON_IN = int(np.flatnonzero(PROGRAM.channel[:, 0] == C_AXON_IN)[3])
 CONV = int(np.flatnonzero(PROGRAM.entry[:, E_MAP] == M_CONV)[0])
+POOLED = int(np.flatnonzero((PROGRAM.entry[:, E_MAP] == M_CONV) & (PROGRAM.entry[:, E_INDEX] >= 0))[0])
+TABLE = int(PROGRAM.entry[POOLED, E_INDEX])
 SPARSE = int(np.flatnonzero(PROGRAM.entry[:, E_MAP] == M_SPARSE)[0])
 TARGET = int(PROGRAM.entry[SPARSE, E_INDEX]) + 37
 DAMAGES: dict[str, tuple[Damage, str]] = {
@@ -142,6 +146,10 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     "weight offset": (_entry(E_WEIGHT, lambda v: v + 1, M_CONV), "synapse from neuron"),
     "padding": (_entry(E_PH, lambda v: v + 1, M_CONV), "synapse from neuron"),
     "channel offset": (_entry(E_CO0, lambda v: v + 1, M_CONV), "synapse from neuron"),
+    "row of a pooling": (_set("index", (TABLE,), lambda v: v + 1), "synapse from neuron"),
+    "column of a pooling": (_set("index", (TABLE + 6,), lambda v: -1), "synapse from neuron"),
+    "table of a pooling": (_set("entry", (POOLED, E_INDEX), lambda v: -1), "synapse from neuron"),
+    "weight behind a pooling": (_set("weights", (int(PROGRAM.entry[POOLED, E_WEIGHT]),), lambda v: v + 1), "synapse from neuron"),
     "sparse target": (_set("index", (TARGET,), lambda v: v + 1), "sparse targets|synapse from neuron"),
     "sparse row pointer": (_set("index", (TARGET - 30,), lambda v: v - 1), "sparse targets|synapse from neuron"),
     "slice box": (_set("slice_box", (2, 3), lambda v: v + 1), "lies in|box holds|has box"),

@@ -102,7 +102,7 @@ NUMERIC_OPS = {
 LEAKLESS = ("capabilities.neuron.leak=false",)
 OP_CASES = {
     "max-pool of spikes": Refusal(
-        lambda: spikes_pooled(2, 4), "bad", "or_pool", "conv2d, dense, sum_pool, identity, token_mix", lambda: summed(4), "async-mesh"
+        lambda: spikes_pooled(2, 4), "bad", "or_pool", "conv2d, pooled_conv2d, dense, sum_pool, identity, token_mix", lambda: summed(4), "async-mesh"
     ),
     "max-pool of currents": Refusal(lambda: currents_pooled(2, 4), "bad", "max_pool", None, lambda: summed(4), "async-mesh"),
     "max-pool of sums of spikes": Refusal(sums_pooled, "bad", "max_pool", None, lambda: summed(4), "async-mesh"),

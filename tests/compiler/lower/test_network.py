@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from numpy.typing import NDArray
 
+from neurosim.chip import load_chip
 from neurosim.compiler.lower.network import lower
+from neurosim.compiler.quantize import adapt
 from neurosim.errors import UnsupportedLayer
 from neurosim.golden import run_graph, run_network
 from neurosim.graph import Conv2d, SumPool
@@ -146,15 +149,58 @@ def test_an_integrator_is_a_readout_with_its_own_leak() -> None:
 @pytest.mark.parametrize(
     ("size", "pool", "kernel", "stride", "padding"), [(8, 2, 3, 1, 1), (16, 4, 3, 1, 1), (6, 2, 2, 1, 2), (12, 3, 3, 2, (0, 1)), (9, 2, 3, 1, 1)]
 )
-def test_a_pooling_joins_the_padded_convolution_behind_it(size: int, pool: int, kernel: int, stride: int, padding: Any) -> None:
-    """One compact convolution where the windows tile the input; the last case leaves a row over, where the padding would see it."""
+def test_a_pooling_joins_the_convolution_behind_it(size: int, pool: int, kernel: int, stride: int, padding: Any) -> None:
+    """One compact convolution, each weight once; the last case leaves a row over, which the padding does not see. A chip that cannot divide
+    coordinates gets the kernel repeated in every window, or a matrix where that would see the row."""
     rng = np.random.default_rng(size)
     net = Network("pooled", steps=2)
     x = net.lif("lif1", net.spikes_input("in", (2, size, size)), decay=1.0, threshold=1.0)
     y = net.conv2d("conv", net.sum_pool("pool", x, pool), dyadic(rng, 3, 2, kernel, kernel), stride=stride, padding=padding)
     net.output(net.mean("head", net.lif("lif2", y, decay=1.0, threshold=1.0, reset="subtract")))
-    (projection,) = lower(net).into("lif2")
-    assert isinstance(projection.map, Conv2d) == (size % pool == 0)
-    if isinstance(projection.map, Conv2d):
-        assert projection.map.weight.shape == (3, 2, pool * kernel, pool * kernel)
-    assert_same(net, rng.integers(0, 2, (8, 2, 2, size, size), dtype=np.uint8))
+    graph = lower(net)
+    (projection,) = graph.into("lif2")
+    assert isinstance(projection.map, Conv2d)
+    assert projection.map.weight.shape == (3, 2, kernel, kernel)
+    data = rng.integers(0, 2, (8, 2, 2, size, size), dtype=np.uint8)
+    assert_same(net, data)
+    plain = adapt(graph, load_chip("loihi1-like"))
+    (written,) = plain.into("lif2")
+    assert written.map.op == ("conv2d" if size % pool == 0 else "pooled_conv2d")
+    expected, found = run_graph(graph, data), run_graph(plain, data)
+    np.testing.assert_array_equal(found.spikes["lif2"], expected.spikes["lif2"])
+
+
+HEADS: dict[str, Callable[[Network, str, Callable[..., Any]], str]] = {
+    "mean, linear": lambda n, x, w: n.linear("fc", n.mean("m", x), w(6, 3)),
+    "mean, norm, linear, linear": lambda n, x, w: n.linear(
+        "fc2", n.linear("fc", n.batch_norm("n", n.mean("m", x), w(3) + 2, w(3), w(3), w(3) ** 2 + 1), w(4, 3)), w(6, 4)
+    ),
+    "pointwise, mean, linear": lambda n, x, w: n.linear("fc", n.mean("m", n.conv2d("p", x, w(4, 3, 1, 1))), w(6, 4)),
+    "pool, flatten, linear": lambda n, x, w: n.linear("fc", n.flatten("f", n.avg_pool("m", x, (2, 2))), w(6, 36)),
+    "pool, pool, flatten, linear": lambda n, x, w: n.linear("fc", n.flatten("f", n.sum_pool("b", n.avg_pool("m", x, 2), (1, 3))), w(6, 9)),
+    "strided, mean, linear": lambda n, x, w: n.linear("fc", n.mean("m", n.conv2d("p", x, w(4, 3, 3, 3), stride=2, padding=1)), w(6, 4)),
+    "grouped, overlapping pool, mean, linear": lambda n, x, w: n.linear(
+        "fc", n.mean("m", n.conv2d("p", n.avg_pool("a", x, 3, 1, 1), w(6, 1, 1, 1), groups=3)), w(6, 6)
+    ),
+    "pool, pointwise, pool, linear": lambda n, x, w: n.linear(
+        "fc", n.flatten("f", n.sum_pool("b", n.conv2d("p", n.avg_pool("m", x, 2), w(4, 3, 1, 1)), (2, 3))), w(6, 4)
+    ),
+}
+
+KINDS = {
+    "mean, linear": 1, "mean, norm, linear, linear": 1, "pointwise, mean, linear": 1, "pool, flatten, linear": 12, "pool, pool, flatten, linear": 3,
+    "pool, pointwise, pool, linear": 1, "strided, mean, linear": 9, "grouped, overlapping pool, mean, linear": 9,
+}  # fmt: skip
+"""Kinds of pixels that have weights of their own: behind a 3x3 kernel of stride 2, even and odd rows, and the last."""
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_pooled_heads_keep_one_weight_for_all_pixels_of_a_window(name: str) -> None:
+    rng = np.random.default_rng(3)
+    net = Network("head", steps=2)
+    x = net.lif("lif", net.spikes_input("in", (3, 6, 8)), decay=1.0, threshold=1.0)
+    net.output(HEADS[name](net, x, lambda *size: dyadic(rng, *size)))
+    (projection,) = lower(net).into(str(net.output_name))
+    assert projection.map.op == "pooled_conv2d"
+    assert projection.map.weight.size == 6 * 3 * KINDS[name]
+    assert_same(net, rng.integers(0, 2, (6, 2, 3, 6, 8), dtype=np.uint8))

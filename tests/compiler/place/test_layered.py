@@ -16,6 +16,7 @@ from neurosim.compiler.lower.network import lower
 from neurosim.compiler.pipeline import Compilation, compile_network
 from neurosim.compiler.place.cores import assign
 from neurosim.compiler.place.layered import LayerModel, layer_form, pools_of
+from neurosim.compiler.quantize import adapt
 from neurosim.engine.run import simulate_stimuli
 from neurosim.errors import AuditError, ChipError, DoesNotFit
 from neurosim.golden import run_graph
@@ -90,7 +91,7 @@ def test_a_pooling_is_found_in_the_map_that_lowering_made(pool: int) -> None:
     x = net.lif("a", net.spikes_input("in", (3, 16, 16)), decay=1.0)
     y = net.conv2d("conv", net.sum_pool("pool", x, pool), np.random.default_rng(0).normal(0, 1, (4, 3, 3, 3)), stride=2, padding=1)
     net.output(net.lif("b", net.linear("fc", net.flatten("f", net.lif("c", y)), np.ones((2, 4 * (8 // pool) ** 2)))))
-    (projection,) = lower(net).into("c")
+    (projection,) = adapt(lower(net), load_chip(SPECK)).into("c")
     assert isinstance(projection, Projection)
     form = layer_form(projection, (3, 16, 16), pools_of(load_chip(SPECK)))
     assert form is not None

@@ -23,7 +23,7 @@ from neurosim.engine.fast.tables import maps
 from neurosim.engine.fast.tables.columns import LANES, padded
 from neurosim.engine.reference import run_reference
 from neurosim.engine.synapses import box_of, coordinates, decode
-from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix
+from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix, windows_of
 from neurosim.program import Program
 from tests.engine.networks import rule
 
@@ -56,18 +56,21 @@ def layers(draw: st.DrawFn) -> Program:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     source = draw(st.tuples(st.integers(1, 6), st.integers(1, 7), st.integers(1, 7)))
     channels, height, width = source
-    kind = draw(st.sampled_from(["conv", "conv", "pool", "dense", "mix", "sparse"]))
+    kind = draw(st.sampled_from(["conv", "conv", "pooled", "pool", "dense", "mix", "sparse"]))
     linear: Any
-    if kind in ("conv", "pool"):
-        axes = [(draw(st.integers(1, 3)), draw(st.integers(0, 3)), draw(st.integers(1, 3) if kind == "conv" else st.just(1))) for _ in range(2)]
+    if kind in ("conv", "pooled", "pool"):
+        window = (draw(st.integers(1, height)), draw(st.integers(1, width)))
+        pool = windows_of(source, window) if kind == "pooled" else None
+        read = (source if pool is None else pool.out_shape(source))[1:]
+        axes = [(draw(st.integers(1, 3)), draw(st.integers(0, 3)), draw(st.just(1) if kind == "pool" else st.integers(1, 3))) for _ in range(2)]
         stride, padding, dilation = zip(*axes, strict=True)
-        kernel = [draw(st.integers(1, max(1, min(4, (side + 2 * pad - 1) // d + 1)))) for side, (_, pad, d) in zip(source[1:], axes, strict=True)]
+        kernel = [draw(st.integers(1, max(1, min(4, (side + 2 * pad - 1) // d + 1)))) for side, (_, pad, d) in zip(read, axes, strict=True)]
         if kind == "pool":
             linear = SumPool(rng.integers(1, 9, channels), (kernel[0], kernel[1]), stride, padding)
         else:
             groups = draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == 0]))
             out = groups * draw(st.integers(1, 4))
-            linear = Conv2d(rng.integers(-99, 99, (out, channels // groups, *kernel)), stride, padding, dilation, groups)
+            linear = Conv2d(rng.integers(-99, 99, (out, channels // groups, *kernel)), stride, padding, dilation, groups, pool)
     elif kind == "mix":
         heads = draw(st.sampled_from([h for h in (1, 2, 3) if channels % h == 0]))
         linear = TokenMix(rng.integers(-99, 99, (heads, height * width, height * width)))

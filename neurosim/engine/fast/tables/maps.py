@@ -59,6 +59,9 @@ I64 = NDArray[np.int64]
 NARROW_BITS = 30
 """Sums of a decayed membrane, a bank and a bias below 2**29 each fit int32; bit 31 of a bank is free to mark it as touched."""
 
+FAR = -(2**40)
+"""A position that no kernel sees."""
+
 (
     Y_SLICE, Y_DELAY, Y_SHIFT, Y_SPARSE, Y_WEIGHT, Y_INDEX, Y_CHANNEL, Y_ROW, Y_COLUMN,
     Y_ROW_T, Y_ROW_W, Y_COL_T, Y_COL_W, Y_MERGED, Y_BANK, Y_ACT, Y_COLUMNS,
@@ -224,7 +227,7 @@ class _Walks:
             return [*head, row[E_WEIGHT] + first_source * row[E_WIDTH], 0, *self._dense(row, o, box, width, channels)]
         if row[E_MAP] == M_MIX:
             return [*head, row[E_WEIGHT], 0, *self._mix(row, o, box, width)]
-        weight, *walk = self._windows(row, o, box)
+        weight, *walk = self._windows(row, o, box, self.source_shape[source])
         return [*head, weight, 0, *walk]
 
     def _dense(self, row: list[int], o: list[int], box: list[int], width: int, channels: int) -> list[int]:
@@ -253,7 +256,7 @@ class _Walks:
         ]
         return [*places, 0, 0, c1 - c0, 1, int(c1 - c0 == 1)]
 
-    def _windows(self, row: list[int], o: list[int], box: list[int]) -> list[int]:
+    def _windows(self, row: list[int], o: list[int], box: list[int], full: list[int]) -> list[int]:
         """Convolution or pool: base of the weights and the walk."""
         c0, c1, y0, y1, x0, x1 = box
         channels, columns = c1 - c0, x1 - x0
@@ -273,21 +276,30 @@ class _Walks:
         across, down = sw // gcd(sw, dw), sh // gcd(sh, dh)
         rank = np.argsort(kernel_order(kw, across))
         key = (row[E_CIG], row[E_COG], row[E_CO0], row[E_IC0], kh * kw * tap)
+        pool = row[E_INDEX] if conv else -1
+        seen = [self._seen(pool, o[2], o[3]), self._seen(pool if pool < 0 else pool + full[1], o[4], o[5])]
         places = [
             self._line(("channels", conv, *key, o[0], o[1], c0, c1), lambda: (target, number, weight)),
             self._line(
-                ("rows", o[2], o[3], row[E_PH], kh, dh, sh, y0, y1, columns * channels, kw * tap),
-                lambda: _spans(o[2], o[3], row[E_PH], kh, dh, sh, y0, y1, columns * channels, np.arange(kh) * kw * tap),
+                ("rows", pool, o[2], o[3], row[E_PH], kh, dh, sh, y0, y1, columns * channels, kw * tap),
+                lambda: _spans(seen[0], row[E_PH], kh, dh, sh, y0, y1, columns * channels, np.arange(kh) * kw * tap),
             ),
             self._line(
-                ("columns", o[4], o[5], row[E_PW], kw, dw, sw, x0, x1, channels, tap),
-                lambda: _spans(o[4], o[5], row[E_PW], kw, dw, sw, x0, x1, channels, rank * tap),
+                ("columns", pool, full[1], o[4], o[5], row[E_PW], kw, dw, sw, x0, x1, channels, tap),
+                lambda: _spans(seen[1], row[E_PW], kw, dw, sw, x0, x1, channels, rank * tap),
             ),
         ]
         row_t, col_t = dh // gcd(sh, dh) * columns * channels, dw // gcd(sw, dw) * channels
         runs = set(number[number > 0].tolist())
         merged = len(runs) == 1 and runs == {col_t} and tap == col_t
         return [base, *places, row_t, -down * kw * tap, col_t, tap, int(merged)]
+
+    def _seen(self, table: int, first: int, end: int) -> I64:
+        """What a kernel takes the source's rows or columns [first, end) for; ``table``: of a pooling, in the Program's index, else -1."""
+        if table < 0:
+            return np.arange(first, end)
+        seen = self.program.index[table + first : table + end]
+        return np.where(seen >= 0, seen, FAR)
 
     def _kernel(self, row: list[int]) -> int:
         """Place of a convolution's weights, stored anew in walking order where that differs."""
@@ -315,9 +327,9 @@ def kernel_order(taps: int, stride: int) -> I64:
     return np.lexsort((-k, k % stride)).astype(np.int64)
 
 
-def _spans(first: int, end: int, pad: int, kernel: int, dilation: int, stride: int, low: int, high: int, step: int, weight: I64) -> tuple[A, A, A]:
-    """For source positions [first, end): where the outputs in [low, high) that read them begin (times ``step``), number, weight of the first."""
-    rest = np.arange(first, end)[:, None] + pad - np.arange(low, high)[None] * stride
+def _spans(seen: I64, pad: int, kernel: int, dilation: int, stride: int, low: int, high: int, step: int, weight: I64) -> tuple[A, A, A]:
+    """For source positions seen as ``seen``: where the outputs in [low, high) that read them begin (times ``step``), number, weight of the first."""
+    rest = seen[:, None] + pad - np.arange(low, high)[None] * stride
     tap = rest // dilation
     reads = (rest % dilation == 0) & (tap >= 0) & (tap < kernel)
     begin = reads.argmax(axis=1)
