@@ -21,9 +21,11 @@ from neurosim.errors import NeurosimError, RunError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# names of layers, chips and files are printed as they are: layers[0] is no markup, :lock: no picture
+_AS_IS: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 # into a file or a pipe tables keep their width; in a terminal they fit it
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(**_AS_IS, width=None if sys.stdout.isatty() else 160)
+err = Console(**_AS_IS, stderr=True)
 
 USER_MISTAKE, INTERRUPTED = 2, 130
 
@@ -74,8 +76,8 @@ def refuse_overwriting(output: Path | None, *inputs: Path | str) -> None:
 
 def fail(message: str) -> NoReturn:
     """Print one line to standard error and leave with exit code 2."""
-    err.print("[red]error:[/red] ", end="")
-    err.print(" ".join(message.split()), markup=False)
+    err.print("error: ", style="red", end="")
+    err.print(" ".join(message.split()))
     raise typer.Exit(USER_MISTAKE)
 
 

@@ -114,13 +114,13 @@ def demo(
         return
     say(f"\nleft in {output}/: run.json, counters.parquet, outputs.npz, trace.parquet (every event of image 0)" + "".join(f", {p}" for p in plots))
     say("try next:", style="bold")
-    say(f"   neurosim trace {output} --core {busiest[0]['core']}          every event at the busiest core", markup=False)
-    say(f"   neurosim check {MODEL} --chip {CHIP}   what became of each layer", markup=False)
+    say(f"   neurosim trace {output} --core {busiest[0]['core']}          every event at the busiest core")
+    say(f"   neurosim check {MODEL} --chip {CHIP}   what became of each layer")
     if sync == "free":
-        say("   neurosim demo                                     the same chip in steps: it computes what was trained", markup=False)
+        say("   neurosim demo                                     the same chip in steps: it computes what was trained")
     else:
-        say("   neurosim demo --sync free                         the same chip without steps: neurons fire as soon as they can", markup=False)
-    say(f"   neurosim compile {MODEL} --chip {CHIP} --set noc.fifo=1 -o m.nsim --report", markup=False)
+        say("   neurosim demo --sync free                         the same chip without steps: neurons fire as soon as they can")
+    say(f"   neurosim compile {MODEL} --chip {CHIP} --set noc.fifo=1 -o m.nsim --report")
     say(f"took {time.perf_counter() - began:.0f} s", style="dim")
 
 
@@ -133,5 +133,5 @@ def _plots(output: Path, quiet: bool) -> list[str]:
         return [path.name for path in draw_all(load_run(output), output)]
     except MissingExtra as error:
         if not quiet:
-            err.print(f"no pictures: {error}", style="dim", markup=False)
+            err.print(f"no pictures: {error}", style="dim")
         return []

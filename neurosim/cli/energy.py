@@ -55,7 +55,7 @@ def energy(
     if layers:
         _print_layers(per_layer)
         return
-    out.print(str(priced), markup=False)
+    out.print(str(priced))
     out.print("")
     parts = priced.per_sample() | ({} if priced.board_fj is None else {"board": priced.board_fj / priced.samples})
     table(

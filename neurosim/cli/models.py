@@ -48,7 +48,7 @@ def check(
 def _notes(network: Any) -> None:
     """What the reader of the model chose or repaired."""
     for note in network.notes:
-        out.print(f"note: {note}", style="dim", markup=False)
+        out.print(f"note: {note}", style="dim")
 
 
 @friendly
@@ -106,7 +106,7 @@ def print_compilation(result: Any, *, verbose: bool = False) -> None:
             held = [(m["core"], *(f"{m[name]} of {limits[name][m['core'] % len(limits[name])]}" for name in names)) for m in r["memory"]]
             table(("core", *(name.replace("_", " ") for name in names)), held, right=(0, 1, 2))
     for warning in r["warnings"]:
-        err.print(f"warning: {warning}", style="yellow", markup=False)
+        err.print(f"warning: {warning}", style="yellow")
 
 
 @friendly

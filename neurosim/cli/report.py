@@ -24,4 +24,4 @@ def report(
     if json_:
         print_json({"report": str(path), "bytes": path.stat().st_size})
     else:
-        out.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
+        out.print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")

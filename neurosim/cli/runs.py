@@ -118,7 +118,7 @@ def print_summary(s: dict[str, Any]) -> None:
     if s["drops"] or s["losses"] or s["cut"]:
         out.print(f"dropped by full FIFOs {s['drops']}, lost on links {s['losses']}, samples cut by their window {s['cut']}", style="yellow")
     for finding in s["findings"]:
-        out.print(f"finding: {finding['text']}; {finding['remedy']}", style="yellow", markup=False)
+        out.print(f"finding: {finding['text']}; {finding['remedy']}", style="yellow")
     out.print(f"simulated in {s['wall_s']:.1f} s" + (f"; run directory {s['run_dir']}" if s["run_dir"] else ""))
 
 

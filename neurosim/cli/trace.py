@@ -102,11 +102,13 @@ def _cores(run: StoredRun, json_: bool) -> None:
 def _rows(
     run: StoredRun, sample: int, window: tuple[int | None, int | None], core: int | None, population: str | None, limit: int, json_: bool
 ) -> None:
-    from neurosim.trace import trace_window
+    from neurosim.trace import trace_window, why_empty
 
+    if window[0] is not None and window[1] is not None and window[0] >= window[1]:
+        raise DataError(f"--from {format_time(window[0])} is not before --to {format_time(window[1])}; give the start of the window first")
     rows, total = trace_window(run, sample=sample, from_ps=window[0], to_ps=window[1], core=core, population=population, limit=limit)
     if not rows:
-        raise DataError(f"{run.path}: no event of sample {sample} in that window; widen --from and --to, name another core or another sample")
+        raise DataError(why_empty(run, sample, core, population))
     if json_:
         print_json({"rows": rows, "total": total})
         return
@@ -185,7 +187,7 @@ def _findings(run: StoredRun, json_: bool) -> None:
     elif not found:
         out.print("no findings")
     for finding in found if not json_ else ():
-        out.print(f"{finding.kind}: {finding.text}; {finding.remedy}", markup=False)
+        out.print(f"{finding.kind}: {finding.text}; {finding.remedy}")
 
 
 def _links(run: StoredRun, limit: int, json_: bool) -> None:
@@ -237,7 +239,7 @@ def _against(run: StoredRun, other: StoredRun, json_: bool) -> None:
     if answer["equal"]:
         out.print("equal: " + ("every row of the traces, " if answer["trace"] else "(no comparable traces) ") + "every counter, score and spike")
     else:
-        out.print(answer["text"], markup=False)
+        out.print(answer["text"])
 
 
 def _sql(run: StoredRun, text: str, json_: bool) -> None:

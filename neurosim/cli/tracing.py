@@ -89,4 +89,4 @@ def tell_deadlock(program: Program, error: Deadlock, simulate: Callable[..., Any
     if json_:
         print_json({"findings": [finding.plain()]})
     else:
-        out.print(f"finding: {finding.text}", markup=False)
+        out.print(f"finding: {finding.text}")

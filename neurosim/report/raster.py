@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.engine.events import ROW_SERVICE, STEP, TRACE_DTYPE
+from neurosim.engine.events import ROW_PUT, ROW_SERVICE, STEP, TRACE_DTYPE
 from neurosim.errors import DataError
+from neurosim.program import Program
 from neurosim.report.style import (
     BLUE,
     GREEN,
@@ -18,6 +19,7 @@ from neurosim.report.style import (
     PURPLE,
     SKY,
     VERMILION,
+    WAITING,
     layer_order,
     micro,
     module_of,
@@ -26,6 +28,7 @@ from neurosim.report.style import (
     tidy,
     time_unit,
 )  # fmt: skip
+from neurosim.report.work import Pieces, work_and_waits
 from neurosim.trace import StoredRun, read_trace
 from neurosim.units import format_time
 
@@ -35,16 +38,19 @@ SYNAPSE = 1  # value of Program.server_kind
 
 
 def raster_figure(run: StoredRun, sample: int = 0) -> Any:
-    """Spikes of every population against time; with a trace also, as pale bars, when its somas ran, and as a dark line below, when its synapses were
-    served: where those of several layers lie above each other, layers work at once. Neurons of a population are spread over its band. Of a streamed
-    run everything is shown that happened from the sample's first port service to its completion, other samples' spikes too.
+    """Spikes of every population against time; with a trace also, as pale bars, when its somas were at work (grey: when they waited for room), and as
+    a dark line below, when its synapses were served: where those of several layers lie above each other, layers work at once. Neurons of a population
+    are spread over its band, slice by slice, and the bars of a slice's soma over its part. Of a streamed run everything is shown that happened from
+    the sample's first port service to its completion, other samples' spikes too.
 
     Raises DataError when the run kept neither spikes nor a trace of that sample.
     """
     program = run.program
-    spikes, rows = _events(run, sample)
-    services = rows[rows["item"] == STEP]
-    synapses = rows[(program.server_kind[rows["server"]] == SYNAPSE) & (rows["synops"] > 0)]
+    spikes, rows, puts = _events(run, sample)
+    work, waits = work_and_waits(rows, puts)
+    bands = _bands(program)
+    services = rows["item"] == STEP
+    synapses = (program.server_kind[rows["server"]] == SYNAPSE) & (rows["synops"] > 0)
     if not len(spikes) and not len(rows):
         raise DataError(f"run {run.path} kept neither spikes nor a trace of sample {sample}; run with spikes=True or --record T.parquet")
     shown = sorted(set(program.slice_population.tolist()))
@@ -60,19 +66,22 @@ def raster_figure(run: StoredRun, sample: int = 0) -> Any:
             axes.axhspan(k - 0.5, k + 0.5, color="#F6F6F6", zorder=0)
         colour = _COLOURS[modules[module_of(name)] % len(_COLOURS)]
         mine = np.flatnonzero(program.slice_population == shown[k])
-        ran = services[np.isin(services["slice"], mine)]
-        if len(ran):
-            spans = np.column_stack([ran["time"], np.maximum(ran["end"] - ran["time"], 1)]) / scale
-            axes.broken_barh(spans.tolist(), (k - 0.42, 0.84), facecolor=colour, alpha=0.18, linewidth=0, zorder=1)
-        cores = np.unique(program.slice_core[mine])
-        served = synapses[np.isin(program.server_owner[synapses["server"]], cores)]
-        if len(served):
+        for q in mine.tolist():
+            low, high = (k - 0.38 + 0.76 * edge for edge in bands[q])
+            ran = services & (rows["slice"] == q)
+            for pieces, shade in ((work.chosen(ran), {"facecolor": colour, "alpha": 0.3}), (waits.chosen(ran), {"facecolor": WAITING, "alpha": 0.6})):
+                if len(pieces.row):
+                    spans = np.column_stack([pieces.start, np.maximum(pieces.end - pieces.start, 1)]) / scale
+                    axes.broken_barh(spans.tolist(), (low, high - low), **shade, linewidth=0, zorder=1)
+        served = work.chosen(synapses & np.isin(program.server_owner[rows["server"]], np.unique(program.slice_core[mine])))
+        if len(served.row):
             axes.broken_barh(_merged(served, max(1, last // 1500), scale), (k + 0.4, 0.07), facecolor="#333333", linewidth=0, zorder=2)
         dots = spikes[np.isin(spikes["slice"], mine)]
         count = len(dots) if run.streamed else int(run.result.slice_spikes[sample][mine].sum())
         thin = max(1, len(dots) * len(shown) // _MOST_DOTS)
         dots = dots[::thin]
-        axes.scatter(dots["time"] / scale, k - 0.38 + 0.76 * _height(run, dots), s=1.6, color=colour, linewidths=0, zorder=2, rasterized=True)
+        place = k - 0.38 + 0.76 * _height(program, bands, dots)
+        axes.scatter(dots["time"] / scale, place, s=1.6, color=colour, linewidths=0, zorder=2, rasterized=True)
         note = "readout" if program.meta["populations"][shown[k]]["kind"] == "readout" else f"{count} spikes"
         axes.text(1.005, k, note, transform=axes.get_yaxis_transform(), va="center", fontsize=7, color="#444444")
     marks = (("first output spike", run.result.first_spike_ps, (0, (1, 1.5))), ("decision", run.result.decision_ps, "-"))
@@ -84,7 +93,16 @@ def raster_figure(run: StoredRun, sample: int = 0) -> Any:
     axes.set_yticks(range(len(names)), [shortened(name, 28) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(start / scale, None)
-    legend = [words for words, found in (("pale bars: somas at work", services), ("dark lines: synapses being served", synapses)) if len(found)]
+    waited = services[waits.row].any()
+    legend = [
+        words
+        for words, found in (
+            ("pale bars: somas at work", services.any()),
+            ("grey: waiting for room", waited),
+            ("dark lines: synapses being served", synapses.any()),
+        )
+        if found
+    ]
     axes.set_xlabel(f"time ({unit})" + (f"; {', '.join(legend)}" if legend else ""), fontsize=9)
     words = f"while sample {sample} was on the chip (streamed): spikes of every layer" if run.streamed else f"sample {sample}: spikes of every layer"
     axes.set_title(f"{words} ({program.sync})", fontsize=10, loc="left")
@@ -94,8 +112,8 @@ def raster_figure(run: StoredRun, sample: int = 0) -> Any:
     return figure
 
 
-def _events(run: StoredRun, sample: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(spikes, complete services of the trace) of a sample; of a streamed run those of all samples within the sample's time."""
+def _events(run: StoredRun, sample: int) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """(spikes, complete services of the trace, its puts) of a sample; of a streamed run those of all samples within the sample's time."""
     spikes, samples = run.result.spikes, len(run.result.scores)
     if not 0 <= sample < samples:
         raise DataError(f"run {run.path} has no sample {sample}; there are samples 0 to {samples - 1}")
@@ -109,27 +127,31 @@ def _events(run: StoredRun, sample: int) -> tuple[NDArray[Any], NDArray[Any]]:
         spikes = spikes[spikes["sample"] == sample]
         if run.trace_path is not None:
             rows = read_trace(run.trace_path, sample)
-    return spikes, rows[(rows["kind"] == ROW_SERVICE) & (rows["end"] >= 0)]
+    return spikes, rows[(rows["kind"] == ROW_SERVICE) & (rows["end"] >= 0)], rows[rows["kind"] == ROW_PUT]
 
 
-def _merged(rows: NDArray[Any], gap: int, scale: float) -> list[tuple[float, float]]:
-    """(start, length) of the times covered by services, gaps up to ``gap`` ps closed."""
-    start = rows["time"]
-    end = np.maximum.accumulate(rows["end"])
+def _merged(pieces: Pieces, gap: int, scale: float) -> list[tuple[float, float]]:
+    """(start, length) of the times covered by pieces of services, gaps up to ``gap`` ps closed."""
+    order = np.argsort(pieces.start, kind="stable")
+    start = pieces.start[order]
+    end = np.maximum.accumulate(pieces.end[order])
     first = np.concatenate([[True], start[1:] > end[:-1] + gap])
     last = np.concatenate([first[1:], [True]])
     return list(zip((start[first] / scale).tolist(), ((end[last] - start[first]) / scale).tolist(), strict=True))
 
 
-def _height(run: StoredRun, spikes: NDArray[Any]) -> NDArray[np.float64]:
-    """Place of each spike's neuron inside its population's band, from 0 to 1, in the order (y, x, c) of slices and addresses."""
-    program = run.program
-    sizes = np.diff(program.neuron_ptr)
-    start = np.zeros(program.slices)
-    total = np.ones(program.slices)
+def _bands(program: Program) -> NDArray[np.float64]:
+    """[slices, 2] part of its population's band that is a slice's, from 0 to 1, in the order of slices."""
+    sizes, bands = np.diff(program.neuron_ptr), np.zeros((program.slices, 2))
     for p in set(program.slice_population.tolist()):
         mine = np.flatnonzero(program.slice_population == p)
-        start[mine] = np.cumsum(sizes[mine]) - sizes[mine]
-        total[mine] = max(1, sizes[mine].sum())
-    place: NDArray[np.float64] = (start[spikes["slice"]] + spikes["address"]) / total[spikes["slice"]]
+        edges = np.concatenate([[0], np.cumsum(sizes[mine])]) / max(1, sizes[mine].sum())
+        bands[mine] = np.column_stack([edges[:-1], edges[1:]])
+    return bands
+
+
+def _height(program: Program, bands: NDArray[np.float64], spikes: NDArray[Any]) -> NDArray[np.float64]:
+    """Place of each spike's neuron inside its population's band, from 0 to 1, in the order (y, x, c) of addresses in its slice's."""
+    low, high = bands[spikes["slice"]].T
+    place: NDArray[np.float64] = low + (high - low) * spikes["address"] / np.maximum(1, np.diff(program.neuron_ptr))[spikes["slice"]]
     return place

@@ -9,6 +9,8 @@ from neurosim.errors import MissingExtra
 # Okabe and Ito, Color Universal Design (2008)
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"
 GREY, LIGHT = "#8A8A8A", "#E8E8E8"
+WAITING = "#B8B8B8"
+"""What waits for room in the FIFO behind it, beside the colours of those at work."""
 COMPONENT_COLOURS = {"synapse": BLUE, "soma": ORANGE, "noc": GREEN, "io": PURPLE, "static": GREY, "host": VERMILION}
 STATE_COLOURS = {"busy": BLUE, "blocked": VERMILION, "held": YELLOW, "idle": LIGHT}
 

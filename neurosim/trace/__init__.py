@@ -4,7 +4,7 @@ from neurosim.trace.causes import Events, events_of
 from neurosim.trace.critical import CriticalPath, critical_path
 from neurosim.trace.difference import run_difference
 from neurosim.trace.pressure import back_pressure
-from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows, trace_window
+from neurosim.trace.queries import busiest_cores, busiest_links, core_summary, link_summary, trace_rows, trace_window, why_empty
 from neurosim.trace.rundir import TRACE, load_run, refuse_foreign, write_run
 from neurosim.trace.selection import LEVELS, Level, Selection
 from neurosim.trace.store import TraceInfo, TraceWriter, read_trace, trace_info
@@ -38,6 +38,7 @@ __all__ = [
     "trace_info",
     "trace_rows",
     "trace_window",
+    "why_empty",
     "why_fired",
     "write_run",
 ]

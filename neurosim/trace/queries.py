@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, ROW_PUT, Result
 from neurosim.errors import DataError
 from neurosim.program import C_AXON_IN, C_AXON_OUT, Program
 from neurosim.trace.names import ROUTER, SENDER, SOMA, SYNAPSE, link_class, link_reader, module_place, neuron_name, population_names, server_names
-from neurosim.trace.store import read_trace
+from neurosim.trace.store import read_trace, recorded_samples
 from neurosim.trace.stored import StoredRun
 from neurosim.units import format_time
 
@@ -131,14 +132,41 @@ def trace_window(
 ) -> tuple[list[dict[str, Any]], int]:
     """(the first ``limit`` event rows of a window with readable names, how many there are), in order of time.
 
+    A window has what begins in [from_ps, to_ps), and the services that reach into it.
     Keys: time (ps), station, kind, item, population, neuron (c, y, x), in_module (its place in the tensor of the module that the layer was read from,
     where that has another order), value, step, dest, lasts, blocked (texts), lasts_ps, blocked_ps, synops, cause.
     Raises DataError: a run without a trace, a core or population that does not exist.
     """
     if run.trace_path is None:
         raise DataError(f"run {run.path} has no trace; run again with --record T.parquet")
-    rows = read_trace(run.trace_path, sample, from_ps, to_ps, None if core is None else [core], None if population is None else [population])
+    cores, populations = None if core is None else [core], None if population is None else [population]
+    rows = read_trace(run.trace_path, sample, from_ps, to_ps, cores, populations, reaching=True)
     return readable(run.program, rows[:limit]), len(rows)
+
+
+def why_empty(run: StoredRun, sample: int, core: int | None, population: str | None) -> str:
+    """Why a window of a recorded run has no row: the core holds nothing, the sample was not recorded, or all happens at other times."""
+    program, trace = run.program, run.trace_path
+    assert trace is not None, "asked of recorded runs alone"
+    if core is not None and core not in program.slice_core:
+        return f"run {run.path}: core {core} holds no part of the network; those that do are {_ranges(sorted(set(program.slice_core.tolist())))}"
+    about = "".join([f" at core {core}" if core is not None else "", f" about {population}" if population is not None else ""])
+    words = f" of sample {sample}"
+    rows = read_trace(trace, sample, None, None, None if core is None else [core], None if population is None else [population])
+    if len(rows):
+        first, last = int(rows["time"].min()), int(np.maximum(rows["time"], rows["end"]).max())
+        return f"run {run.path}: no event{words}{about} in that window; its events are from {format_time(first)} to {format_time(last)}"
+    recorded = recorded_samples(trace)
+    if recorded and sample not in recorded:
+        return f"run {run.path}: the trace has no event{words}; it has samples {_ranges(recorded)}"
+    return f"run {run.path}: the trace has no event{words}{about}; ask about another core or population"
+
+
+def _ranges(numbers: list[int]) -> str:
+    """``0 to 3, 7``."""
+    breaks = [0, *(k for k in range(1, len(numbers)) if numbers[k] != numbers[k - 1] + 1), len(numbers)]
+    runs = [(numbers[a], numbers[b - 1]) for a, b in pairwise(breaks)]
+    return ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in runs)
 
 
 def readable(program: Program, rows: NDArray[Any]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, SORT_KEYS, TRACE_DTYPE
+from neurosim.engine.events import ITEM_NAMES, ROW_NAMES, ROW_SERVICE, SORT_KEYS, TRACE_DTYPE
 from neurosim.errors import DataError, RunError
 from neurosim.program import Program
 from neurosim.trace.names import server_names
@@ -212,10 +212,13 @@ def read_trace(
     to_ps: int | None = None,
     cores: Iterable[int] | None = None,
     populations: Iterable[str] | None = None,
+    *,
+    reaching: bool = False,
 ) -> NDArray[Any]:
     """Rows (TRACE_DTYPE, sorted) that begin in [from_ps, to_ps), at stations of ``cores``, about slices or ports of ``populations``; None = all.
 
-    Row groups outside the window are not read. Raises DataError: a broken file, a core or population that the trace does not have.
+    ``reaching``: also services that begin before ``from_ps`` and end after it, or are open. Row groups outside the window are not read.
+    Raises DataError: a broken file, a core or population that the trace does not have.
     """
     with _open(path) as file:
         info = _info(file, path)
@@ -224,12 +227,12 @@ def read_trace(
             allowed["server"] = _servers_of(info, cores, path)
         if populations is not None:
             allowed["slice"] = _sources_of(info, populations, path)
-        low = {"sample": sample, "time": from_ps}
+        low = {"sample": sample, "time": None if reaching else from_ps}
         high = {"sample": sample, "time": None if to_ps is None else to_ps - 1}
         parts = [np.zeros(0, TRACE_DTYPE)]
         try:
             for k in range(file.num_row_groups):
-                if not _may_hold(file.metadata.row_group(k), low, high):
+                if not _may_hold(file.metadata.row_group(k), low, high, from_ps if reaching else None):
                     continue
                 rows = _rows(file.read_row_group(k, columns=list(TRACE_DTYPE.names or ()), use_threads=False))
                 chosen = np.ones(len(rows), bool)
@@ -241,22 +244,43 @@ def read_trace(
                         chosen &= rows[name] <= end
                 for name, values in allowed.items():
                     chosen &= np.isin(rows[name], values)
+                if reaching and from_ps is not None:
+                    chosen &= (rows["time"] >= from_ps) | ((rows["kind"] == ROW_SERVICE) & ((rows["end"] > from_ps) | (rows["end"] < 0)))
                 parts.append(rows[chosen])
         except (OSError, pa.ArrowInvalid) as error:
             raise _broken(path, error) from None
     return np.concatenate(parts)
 
 
-def _may_hold(group: Any, low: dict[str, int | None], high: dict[str, int | None]) -> bool:
-    """Whether a row group can have rows between these ends, by its statistics."""
+def _may_hold(group: Any, low: dict[str, int | None], high: dict[str, int | None], reaching_ps: int | None) -> bool:
+    """Whether a row group can have rows between these ends, and that reach beyond ``reaching_ps``, by its statistics."""
+    known = {}
     for k in range(group.num_columns):
         column = group.column(k)
         name, found = column.path_in_schema, column.statistics
-        if name not in low or found is None or not found.has_min_max:
+        if found is None or not found.has_min_max:
+            continue
+        known[name] = found
+        if name not in low:
             continue
         if (low[name] is not None and found.max < low[name]) or (high[name] is not None and found.min > high[name]):
             return False
-    return True
+    if reaching_ps is None or not {"time", "end"} <= set(known):
+        return True
+    return bool(known["time"].max >= reaching_ps or known["end"].max > reaching_ps or known["end"].min < 0)
+
+
+def recorded_samples(path: str | os.PathLike[str]) -> list[int]:
+    """The samples that a trace has rows of, ascending. Raises DataError: a broken file."""
+    with _open(path) as file:
+        _info(file, path)
+        found: set[int] = set()
+        try:
+            for batch in file.iter_batches(1 << 18, columns=["sample"], use_threads=False):
+                found.update(np.unique(batch.column(0).to_numpy()).tolist())
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _broken(path, error) from None
+        return sorted(found)
 
 
 def read_batches(path: str | os.PathLike[str], size: int = 1 << 16) -> Iterator[NDArray[Any]]:

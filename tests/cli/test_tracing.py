@@ -18,6 +18,7 @@ from neurosim.errors import Deadlock, RunError
 from neurosim.program import load_program
 from neurosim.trace import load_run, read_trace, trace_info
 from neurosim.trace.names import neuron_name
+from neurosim.units import format_time
 from tests.engine.networks import chain, spikes
 
 Command = Callable[..., Result]
@@ -115,6 +116,21 @@ def test_questions_to_a_run(neurosim: Command, folder: Path) -> None:
     ):
         assert parsed(neurosim("trace", "q1", "--export", file, *more, "--json")) == {"export": file}
     assert {p.name for p in folder.iterdir()} - before == {"w.vcd", "w.pftrace", "w.json", "w.npz"}
+
+
+def test_a_window_has_what_reaches_into_it_or_says_what_there_is(neurosim: Command, refuse: Callable[..., str]) -> None:
+    parsed(neurosim(*RUN, "--record-level", "events", "-o", "wide"))
+    rows = parsed(neurosim("trace", "wide", "--core", "0", "--limit", "100000", "--json"))["rows"]
+    long = max((row for row in rows if row["lasts_ps"]), key=lambda row: row["lasts_ps"])
+    middle = long["time"] + long["lasts_ps"] // 2
+    window = ("--from", f"{middle}ps", "--to", f"{middle + 1}ps")
+    assert long in parsed(neurosim("trace", "wide", "--core", "0", *window, "--json"))["rows"]
+    first, last = rows[0]["time"], max(row["time"] + (row["lasts_ps"] or 0) for row in rows)
+    told = refuse("trace", "wide", "--core", "0", "--from", "1s", "--to", "2s")
+    assert f"no event of sample 0 at core 0 in that window; its events are from {format_time(first)} to {format_time(last)}" in told
+    assert "core 63 holds no part of the network; those that do are 0 to 1" in refuse("trace", "wide", "--core", "63")
+    assert "no event of sample 7; it has samples 0 to 1" in refuse("trace", "wide", "--sample", "7")
+    assert "--from 2.00 us is not before --to 1.00 us" in refuse("trace", "wide", "--from", "2us", "--to", "1us")
 
 
 def test_sql_over_a_run(neurosim: Command) -> None:

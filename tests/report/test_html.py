@@ -50,6 +50,13 @@ def test_the_page_holds_every_section_and_loads_nothing(runs: list[StoredRun], t
     assert (tmp_path / "one.html").stat().st_size < 5_000_000
 
 
+def test_the_headings_of_tables_are_printed(runs: list[StoredRun], tmp_path: Path) -> None:
+    page = write_report(runs[:1], tmp_path / "one.html").read_text("utf-8")
+    (hidden,) = re.findall(r"@media print.*?([^{};]+)\{ display: none", page)
+    assert {selector.strip() for selector in hidden.split(",")} == {"#theme", ".copy", ".plot .bk-toolbar"}
+    assert re.search(r'<th scope="col"[^>]*><button[^>]*class="sort"', page)
+
+
 def test_runs_stand_side_by_side(runs: list[StoredRun], tmp_path: Path) -> None:
     page = write_report(runs, tmp_path / "two.html").read_text("utf-8")
     assert "<h2>Side by side</h2>" in page
@@ -64,13 +71,15 @@ def test_services_close_together_are_one_bar() -> None:
     rows["server"] = [0, 0, 0, 1, 1]
     rows["time"], rows["end"] = [0, 100, 100_000, 0, 50_000], [90, 190, 100_050, 10, 50_010]
     rows["synops"] = [1, 2, 3, 4, 5]
+    rows["blocked"] = [40, 0, 0, 0, 10]
     single = merged(rows, 5)
     assert (single.gap_ps, single.count.tolist()) == (0, [1] * 5)
     four = merged(rows, 4)
     assert four.count.tolist() == [2, 1, 1, 1]
     assert four.start.tolist() == [0, 100_000, 0, 50_000]
     assert four.end.tolist() == [190, 100_050, 10, 50_010]
-    assert four.busy.tolist() == [180, 50, 10, 10]
+    assert four.busy.tolist() == [140, 50, 10, 0]  # a wait for room is no work
+    assert four.blocked.tolist() == [40, 0, 0, 10]
     assert four.synops.tolist() == [3, 3, 4, 5]
     assert merged(rows, 1).count.tolist() == [3, 2]  # no fewer than servers
 
@@ -115,6 +124,11 @@ def test_a_browser_shows_it_without_errors_or_requests(runs: list[StoredRun], br
     moved = browser.switch_to.active_element
     assert moved.get_attribute("data-core") != tiles[0].get_attribute("data-core")
     assert panel.text.startswith(f"core {moved.get_attribute('data-core').split('-')[1]}")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    shown = "return [...document.querySelectorAll(arguments[0])].map((e) => getComputedStyle(e).display !== 'none')"
+    printed = {kind: set(browser.execute_script(shown, kind)) for kind in (".sort", ".copy")}
+    assert printed == {".sort": {True}, ".copy": {False}}  # the headings of tables are buttons
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     browser.find_element(By.ID, "theme").click()
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") != ground

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from neurosim.engine.events import STEP
 from neurosim.errors import DataError
 from neurosim.program import Program
 from neurosim.report import accuracy_figure, draw_all, fifo_figure, latency_figure, membrane_figure
+from neurosim.report.html.timeline import merged
 from neurosim.report.latency import MOST_PLACES, PART_COLOURS
+from neurosim.report.raster import raster_figure
 from neurosim.report.timeline import occupancy
+from neurosim.report.work import work_and_waits
 from neurosim.trace import StoredRun, critical_path, events_of
 from neurosim.trace.critical import PARTS
 from tests.engine.networks import chain, rule, spikes
@@ -61,6 +66,39 @@ def test_the_fifos_are_the_fullest_and_red_while_full(run: StoredRun) -> None:
     red = [c for c in axes.collections if type(c).__name__ == "PolyCollection" and len(c.get_paths()) > 1]
     assert [round(sum(p.get_extents().width for p in c.get_paths()) * 1e3) for c in red] == longest
     assert [text.get_text() for text in axes.texts] == ["1 of 1"] * 3
+
+
+@pytest.mark.parametrize("sync", ["wavefront", "free"])
+def test_waiting_is_not_drawn_as_work(sync: str, tmp_path: Path) -> None:
+    """Services end when their last put has found room: the work of a station is what is left without the waits, in the raster as in the timeline."""
+    program = chain([6, 9, 9, 9, 7], [5, 5, 5, 1], [0, 1, 2, 3], sync, steps=2, mesh=(4, 1), rules={0: rule(8)}, timing__hop_local=90, **TIGHT)
+    run = stored(tmp_path, program, [(0, 0), (0, 1), (0, 4), (0, 5), (1, 2)] if sync == "wavefront" else [(0, k) for k in (0, 1, 4, 5, 2)])
+    events = events_of(run)
+    services = events.services
+    work, waits = work_and_waits(services, events.puts)
+    lasts = [np.bincount(p.row, weights=p.end - p.start, minlength=len(services)) for p in (work, waits)]
+    np.testing.assert_array_equal(lasts[1], services["blocked"])
+    np.testing.assert_array_equal(lasts[0], services["end"] - services["time"] - services["blocked"])
+    assert (np.bincount(waits.row) > 1).any()  # several waits in one service
+    assert all((p.start < p.end).all() for p in (work, waits))
+    for row in np.unique(waits.row):
+        mine = sorted([*zip(*(part[work.row == row] for part in (work.start, work.end)), strict=True),
+                       *zip(*(part[waits.row == row] for part in (waits.start, waits.end)), strict=True)])  # fmt: skip
+        assert [mine[0][0], mine[-1][1]] == [services["time"][row], services["end"][row]]
+        assert all(a[1] == b[0] for a, b in pairwise(mine))
+    # of a trace without its puts the waits come last
+    alone = work_and_waits(services, events.puts[:0])
+    assert [int((p.end - p.start).sum()) for p in alone] == [int(total.sum()) for total in lasts]
+    held = merged(services, 1)
+    assert [int(total.sum()) for total in (held.busy, held.blocked)] == [int(total.sum()) for total in lasts]
+    somas = services["item"] == STEP
+    axes = raster_figure(run).axes[0]
+    drawn = {"grey": 0.0, "pale": 0.0}
+    for c in axes.collections:
+        if type(c).__name__ == "PolyCollection" and c.get_alpha() is not None:
+            drawn["grey" if c.get_alpha() == 0.6 else "pale"] += sum(p.get_extents().width for p in c.get_paths()) * 1e3
+    assert drawn == pytest.approx({"pale": lasts[0][somas].sum(), "grey": lasts[1][somas].sum()})
+    assert (sync == "free") == (not somas.any())
 
 
 def test_membranes_are_drawn_with_their_fires(run: StoredRun, program: Program) -> None:

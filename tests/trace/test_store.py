@@ -123,7 +123,8 @@ def test_readable_rows(tmp_path: Path) -> None:
         "in_module": "", "value": 3, "step": 0, "dest": 1, "lasts": "3.50 ns", "blocked": "20.0 ps", "lasts_ps": 3500, "blocked_ps": 20, "synops": 2,
         "cause": "port 0 #3",
     }]  # fmt: skip
-    assert trace_rows(run, core=0, from_ps=1201) == []
+    assert len(trace_rows(run, core=0, from_ps=1201)) == 1  # it reaches into the window
+    assert trace_rows(run, core=0, from_ps=1200 + 3500) == trace_rows(run, core=0, to_ps=1200) == []
     without = load_run(write(tmp_path / "bare", p, handmade.busy(p)))
     with pytest.raises(DataError, match="has no trace; run again with --record"):
         trace_rows(without)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import MissingExtra
-from neurosim.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION
+from neurosim.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, WAITING
 from neurosim.trace import StoredRun, events_of
 from neurosim.trace.names import item_name, server_names
 from neurosim.units import format_time
@@ -18,6 +18,8 @@ from neurosim.units import format_time
 MOST_BARS = 6000
 """Bars drawn: more make the page slow and large; neighbouring services are drawn as one until so few are left."""
 MOST_SERVERS = 28
+HEIGHT = 0.8
+"""Of a bar in the band of its server."""
 KINDS = ("port", "synapse or core", "soma", "sender", "router output")
 COLOURS = (PURPLE, BLUE, ORANGE, GREEN, VERMILION)
 
@@ -37,7 +39,7 @@ def timeline(run: StoredRun) -> tuple[Any, str] | None:
     if not len(services):
         return None
     busy = np.zeros(len(program.server_kind), np.int64)
-    np.add.at(busy, services["server"], services["end"] - services["time"])
+    np.add.at(busy, services["server"], services["end"] - services["time"])  # at work or waiting
     shown = np.sort(np.argsort(-busy, kind="stable")[: min(MOST_SERVERS, int(np.count_nonzero(busy)))])
     chosen = services[np.isin(services["server"], shown)]
     bars = merged(chosen, MOST_BARS)
@@ -52,11 +54,14 @@ def timeline(run: StoredRun) -> tuple[Any, str] | None:
         item_name(program, item) if count == 1 else f"{count} services from {item_name(program, item)} on"
         for item, count in zip(first, bars.count.tolist(), strict=True)
     ]
+    lasts = np.maximum(1, bars.end - bars.start)
+    worked, waited = bars.busy / lasts, bars.blocked / lasts
     source = ColumnDataSource({
         "server": [names[v] for v in bars.server], "left": bars.start / 1e6, "right": bars.end / 1e6, "colour": [COLOURS[k] for k in kinds],
-        "item": words, "lasts": [format_time(int(t)) for t in bars.end - bars.start],
-        "busy": np.round(100 * bars.busy / np.maximum(1, bars.end - bars.start), 1), "blocked": [format_time(int(t)) for t in bars.blocked],
-        "synops": bars.synops.astype(np.float64),
+        "item": words, "lasts": [format_time(int(t)) for t in bars.end - bars.start], "busy": np.round(100 * worked, 1),
+        "blocked": [format_time(int(t)) for t in bars.blocked], "synops": bars.synops.astype(np.float64),
+        "work_height": HEIGHT * worked, "work_y": _beside(names, bars.server, HEIGHT * (worked / 2 - 0.5)),
+        "wait_height": HEIGHT * waited, "wait_y": _beside(names, bars.server, HEIGHT * (worked + waited / 2 - 0.5)),
     })  # fmt: skip
     begin, end = float(bars.start.min()) / 1e6, float(bars.end.max()) / 1e6
     plot = figure(
@@ -64,28 +69,34 @@ def timeline(run: StoredRun) -> tuple[Any, str] | None:
         sizing_mode="stretch_width", tools="xpan,xwheel_zoom,box_zoom,reset", active_drag="xpan", active_scroll="xwheel_zoom",
         x_axis_label="time (us)", output_backend="canvas",
     )  # fmt: skip
-    bar = plot.hbar(y="server", left="left", right="right", height=0.8, color="colour", line_color=None, source=source)
+    whole = plot.hbar(y="server", left="left", right="right", height=HEIGHT, color="colour", fill_alpha=0.15, line_color=None, source=source)
+    plot.hbar(y="work_y", left="left", right="right", height="work_height", color="colour", line_color=None, source=source)
+    plot.hbar(y="wait_y", left="left", right="right", height="wait_height", color=WAITING, line_color=None, source=source)
     tips = [
         ("server", "@server"),
         ("item", "@item"),
         ("starts", "@left{0.000} us"),
-        ("lasts", "@lasts, busy @busy %"),
-        ("blocked", "@blocked"),
+        ("lasts", "@lasts, @busy % of it at work"),
+        ("waits for room", "@blocked"),
         ("synapses", "@synops"),
     ]
-    plot.add_tools(HoverTool(renderers=[bar], tooltips=tips, point_policy="follow_mouse"))
+    plot.add_tools(HoverTool(renderers=[whole], tooltips=tips, point_policy="follow_mouse"))
     plot.ygrid.grid_line_color = None
     together = f", those closer than {format_time(bars.gap_ps)} drawn as one" if bars.gap_ps else ""
     caption = (
-        f"The first recorded sample: {len(chosen)} services of its {len(rows)} busiest servers{together}. Drag to move, scroll to zoom; every single "
-        "service is in `neurosim trace RUN_DIR --export`."
+        f"The first recorded sample: {len(chosen)} services of its {len(rows)} busiest servers{together}. Of a bar's height the coloured part is the "
+        "share of its time at work, the grey part waiting for room. Drag to move, scroll to zoom; every single service is in "
+        "`neurosim trace RUN_DIR --export`."
     )
     return plot, caption
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Runs of services of one server, [bars] each: ``first`` the row of the first service, ``count`` of them, times in ps, sums over them."""
+    """Runs of services of one server, [bars] each: ``first`` the row of the first service, ``count`` of them, times in ps, sums over them.
+
+    ``busy`` is time at work, ``blocked`` time waiting for room.
+    """
 
     server: NDArray[np.int64]
     first: NDArray[np.int64]
@@ -118,10 +129,15 @@ def merged(services: NDArray[Any], most: int) -> Bars:
     ends = np.maximum.reduceat(rows["end"], begins)
     return Bars(
         server=rows["server"][begins].astype(np.int64), first=order[begins], count=np.diff(np.append(begins, len(rows))), start=rows["time"][begins],
-        end=ends, busy=total(rows["end"] - rows["time"]), blocked=total(rows["blocked"]), synops=total(rows["synops"]), gap_ps=gap,
+        end=ends, busy=total(rows["end"] - rows["time"] - rows["blocked"]), blocked=total(rows["blocked"]), synops=total(rows["synops"]), gap_ps=gap,
     )  # fmt: skip
 
 
 def legend() -> list[tuple[str, str]]:
-    """(colour, words) of the kinds of servers."""
-    return list(zip(COLOURS, KINDS, strict=True))
+    """(colour, words) of the kinds of servers, and of waiting."""
+    return [*zip(COLOURS, KINDS, strict=True), (WAITING, "waiting for room")]
+
+
+def _beside(names: list[str], servers: NDArray[np.int64], offsets: NDArray[np.float64]) -> list[tuple[str, float]]:
+    """Places in the bands of servers, off their middle."""
+    return list(zip((names[v] for v in servers), offsets.tolist(), strict=True))
