@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +36,24 @@ class NetworkResult:
     margins: dict[str, Floats]
 
 
+Watch = Callable[[str, int, Floats, Floats], None]
+"""(lif, step, what it fires [n, ...], margins [n, ...]), in the shape of its module's tensor where it has one."""
+
+
 def run_network(
-    net: Network, data: NDArray[Any], *, values: Collection[str] = (), spikes: bool = True, margins: bool = False, batch: int = 64
+    net: Network,
+    data: NDArray[Any],
+    *,
+    values: Collection[str] = (),
+    spikes: bool = True,
+    margins: bool = False,
+    batch: int = 64,
+    watch: Watch | None = None,
 ) -> NetworkResult:
     """Evaluate images [n, c, y, x] (raw pixels; [n, y, x] for one channel) or binary events [n, T, c, y, x].
 
-    ``values``: layers whose outputs are kept. Raises DataError on a wrong shape, UnsupportedLayer on an op without a rule.
+    ``values``: layers whose outputs are kept. ``watch`` is told of every lif, step after step, layer after layer, whatever is kept. Raises DataError
+    on a wrong shape, UnsupportedLayer on an op without a rule.
     """
     net.verify()
     contract = net.input_contract
@@ -51,7 +63,7 @@ def run_network(
     wanted = contract.shape if contract.kind == "image" else (net.steps, *contract.shape)
     if x.shape[1:] != wanted:
         raise DataError(f"data has shape {x.shape}, the network {net.name} wants (n, {', '.join(map(str, wanted))})")
-    parts = [_run_batch(net, x[k : k + batch], set(values), spikes, margins) for k in range(0, max(len(x), 1), batch)]
+    parts = [_run_batch(net, x[k : k + batch], set(values), spikes, margins, watch) for k in range(0, max(len(x), 1), batch)]
     return NetworkResult(
         np.concatenate([p.scores for p in parts]),
         *(
@@ -61,9 +73,10 @@ def run_network(
     )
 
 
-def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bool, keep_margins: bool) -> NetworkResult:
+def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bool, keep_margins: bool, watch: Watch | None) -> NetworkResult:
     n = len(data)
     constant = net.constant_layers()
+    done = _last_readers(net, constant, keep)
     now: dict[str, Floats] = {}
     membranes: dict[str, Floats] = {}
     currents: dict[str, Floats] = {}
@@ -80,11 +93,14 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
                 now[layer.name] = _input(net, data, step)
             elif layer.op == "lif":
                 extra = sum((past[f"{s}->{t} {d}"][0] for s, t, d in net.connections if t == layer.name and step >= d), np.zeros(()))
-                now[layer.name], margin = step_lif(layer, now[layer.inputs[0]] + extra, membranes, currents, keep_margins)
+                wanted = keep_margins or watch is not None
+                now[layer.name], margin = step_lif(layer, now[layer.inputs[0]] + extra, membranes, currents, wanted)
                 if keep_spikes:
                     spikes.setdefault(layer.name, []).append(now[layer.name].astype(np.uint8))
-                if margin is not None:
+                if margin is not None and keep_margins:
                     margins.setdefault(layer.name, []).append(margin)
+                if margin is not None and watch is not None:
+                    watch(layer.name, step, _in_order(layer, now[layer.name]), _in_order(layer, margin))
             elif layer.op == "li":
                 now[layer.name] = _li(layer, now[layer.inputs[0]], membranes, currents)
             elif layer.op == "delay":
@@ -95,6 +111,8 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
                 now[layer.name] = _event_op(layer, [now[x] for x in layer.inputs], membranes)
             else:
                 now[layer.name] = linear_layer(layer, [now[x] for x in layer.inputs])
+            for name in done.get(layer.name, ()):
+                del now[name]
         for source, target, steps in net.connections:
             past.setdefault(f"{source}->{target} {steps}", deque(maxlen=steps)).append(now[source])
         for name in keep:
@@ -105,6 +123,18 @@ def _run_batch(net: Network, data: NDArray[Any], keep: set[str], keep_spikes: bo
         now[str(net.output_name)].reshape(n, -1) if last else scores / net.steps,
         *({name: _in_order(net.layers[name], np.stack(parts, axis=1)) for name, parts in kept.items()} for kept in (spikes, values, margins)),
     )
+
+
+def _last_readers(net: Network, constant: set[str], keep: set[str]) -> dict[str, list[str]]:
+    """Layer -> the layers whose values nobody needs any more in a step once it is computed; what is constant is computed in the first step alone."""
+    last = {x: layer.name for layer in net.layers.values() for x in layer.inputs}
+    needed = {*keep, *(source for source, _, _ in net.connections), str(net.output_name)}
+    needed |= {x for layer in net.layers.values() if layer.name not in constant for x in layer.inputs if x in constant}
+    result: dict[str, list[str]] = {}
+    for name, reader in last.items():
+        if name not in needed:
+            result.setdefault(reader, []).append(name)
+    return result
 
 
 def _in_order(layer: Layer, found: NDArray[Any]) -> NDArray[Any]:

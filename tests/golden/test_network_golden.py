@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,31 @@ def test_delay_and_wrong_data() -> None:
     assert run_network(net, data).spikes["lif"].ravel().tolist() == [0, 0, 1]
     with pytest.raises(DataError, match=r"wants \(n, 3, 1, 1, 1\)"):
         run_network(net, data[:, :2])
+
+
+def test_a_watch_is_told_of_every_neuron_layer_in_order() -> None:
+    """What is kept of a run and what a watch sees are the same; values are dropped once nobody reads them any more."""
+    rng = np.random.default_rng(0)
+    net = Network("watched", 3)
+    image = net.input("image", (2, 4, 4), scale=255.0)
+    one = net.conv2d("one", image, rng.normal(size=(3, 2, 3, 3)), padding=1)
+    a = net.lif("a", one)
+    both = net.add("both", one, net.conv2d("two", image, rng.normal(size=(3, 2, 1, 1))))  # constant, read after a neuron and in every step
+    b = net.lif("b", net.add("mixed", both, a))
+    net.connect("b", "a")
+    net.output(net.linear("head", net.mean("mean", b), rng.normal(size=(2, 3))))
+    x = rng.integers(0, 256, (5, 2, 4, 4), dtype=np.uint8)
+    seen: list[tuple[str, int]] = []
+    kept = run_network(net, x, margins=True, values=("one", "both"))
+
+    def watch(name: str, step: int, spikes: Any, margins: Any) -> None:
+        seen.append((name, step))
+        np.testing.assert_array_equal(spikes, kept.spikes[name][:, step])
+        np.testing.assert_array_equal(margins, kept.margins[name][:, step])
+
+    found = run_network(net, x, spikes=False, watch=watch)
+    assert seen == [(name, step) for step in range(3) for name in ("a", "b")]
+    assert not found.spikes
+    assert not found.margins
+    np.testing.assert_array_equal(found.scores, kept.scores)
+    assert kept.values["both"].shape == (5, 3, 3, 4, 4)

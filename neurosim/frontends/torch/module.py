@@ -65,11 +65,12 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
     many = [n.name for k, n in enumerate(neurons) if k in walk.lif and n.rule.unbounded]
     if many:
         net.notes.append(f"{', '.join(many[:4])}{f' and {len(many) - 4} more' if len(many) > 4 else ''}: up to {MAX_SPIKES} spikes per step")
-    check_rules(module, [n for k, n in enumerate(neurons) if k in walk.lif], steps)
-    if walk.named_ops:
-        net.notes.append(f"not verified against the module: {', '.join(walk.named_ops[:3])} {'has' if len(walk.named_ops) == 1 else 'have'} no rule")
+    used, named = [n for k, n in enumerate(neurons) if k in walk.lif], walk.named_ops
+    del walk, program, value  # ids and a copy of the weights, as large as what comes
+    check_rules(module, used, steps)
+    if named:
+        net.notes.append(f"not verified against the module: {', '.join(named[:3])} {'has' if len(named) == 1 else 'have'} no rule")
         return net
-    used = [n for k, n in enumerate(neurons) if k in walk.lif]
     reference = Reference(module, used, axes, loop, options.output, steps)
     silent = check_network(net, reference, lambda y: y if axis is None else y.mean(axis))
     if silent:

@@ -98,12 +98,22 @@ class Ledger:
             starts = torch.tensor([s.start for s in self.sources])
             sizes, dynamic = torch.tensor([s.size for s in self.sources]), torch.tensor([s.dynamic for s in self.sources])
             self._tables = starts, sizes, dynamic
+        ends = torch.stack(torch.aminmax(ids)) if ids.numel() else ids
+        first = torch.searchsorted(self._tables[0], ends, right=True) - 1
+        if len(first) and first[0] == first[-1]:  # mostly all are of one source
+            return first[0].expand(ids.shape)
         return torch.searchsorted(self._tables[0], ids.contiguous(), right=True) - 1
 
     def label(self, ids: Any) -> tuple[Any, Any]:
         """(step, id at step 0) of every id; STATIC for what does not change."""
         which = self.lookup(ids)
         assert self._tables is not None
+        if which.numel() and not any(which.stride()):
+            source = self.sources[int(which.reshape(-1)[0])]
+            if not source.dynamic:
+                return torch.tensor(STATIC).expand(ids.shape), ids
+            step = (ids - source.start) // source.size
+            return step, ids - step * source.size
         starts, sizes, dynamic = self._tables
         step = torch.where(dynamic[which], (ids - starts[which]) // sizes[which], STATIC)
         return step, ids - step.clamp(min=0) * sizes[which]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ SAMPLES = 3
 DRAWN = 4096
 """Neurons times steps by which a rule is tried, at least."""
 MOST_TRIALS = 32
+LARGE = 2**18
+"""Neurons times steps above which a rule is tried on a part of them."""
 RANGES = ((-0.6, 1.6), (-2.0, 2.5), (0.0, 0.6))
 """Of the random currents, in thresholds."""
 MANY = ((-1.0, 4.0), (-3.0, 12.0), (0.0, 1.2))
@@ -47,6 +50,10 @@ def check_rules(model: torch.nn.Module, neurons: list[Neuron], steps: int) -> No
 def _check_rule(neuron: Neuron, module: Any, steps: int) -> None:
     rule, shape = neuron.rule, neuron.shapes[0]
     inner = {"step": shape[1:], "time": shape[2:], "batch_first": shape[2:]}.get(rule.layout, shape[1:])
+    if math.prod(inner) * steps > LARGE and all(np.ndim(value) == 0 for value in rule.lif.values()):  # all neurons are alike
+        small = (inner[0], *(min(n, 8) for n in inner[1:]))
+        if _runs(neuron, module, small, steps):
+            inner = small
     form = layer_shape(inner)
     net = Network("rule", steps)
     net.lif("lif", net.spikes_input("in", form), **{key: per_neuron(value, inner, form, slice(None)) for key, value in rule.lif.items()})
@@ -54,6 +61,14 @@ def _check_rule(neuron: Neuron, module: Any, steps: int) -> None:
     trials = min(max(DRAWN // (steps * math.prod(form)), len(RANGES)), MOST_TRIALS)
     for trial in range(trials):
         _try_rule(neuron, copy.deepcopy(module), layer, form, inner, steps, trial)
+
+
+def _runs(neuron: Neuron, module: Any, inner: tuple[int, ...], steps: int) -> bool:
+    """Whether a neuron module takes fewer neurons than it has in its model."""
+    try:
+        return _spikes_of(neuron, copy.deepcopy(module), torch.zeros((steps, *inner)), steps).shape == (steps, *inner)
+    except (ModelError, *USER_ERRORS):
+        return False
 
 
 def _try_rule(neuron: Neuron, module: Any, layer: Layer, form: Shape, inner: tuple[int, ...], steps: int, trial: int) -> None:
@@ -118,31 +133,36 @@ class Reference:
     def __init__(self, model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int, wanted: int, steps: int) -> None:
         self.model, self.neurons, self.axes, self.loop, self.wanted, self.steps = model, neurons, axes, loop, wanted, steps
 
-    def run(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
-        """(output at float64, neuron -> outputs of its calls) from the initial state."""
+    def run(self, x: Any, keep: Callable[[Any], Any]) -> tuple[Any, dict[str, list[Any]]]:
+        """(output at float64, neuron -> what ``keep`` makes of the spikes of each of its calls) from the initial state."""
         with preserved(self.neurons):
-            return self._run(x)
+            return self._run(x, keep)
 
-    def _run(self, x: Any) -> tuple[Any, dict[str, list[Any]]]:
+    def _run(self, x: Any, keep: Callable[[Any], Any]) -> tuple[Any, dict[str, list[Any]]]:
         copied, modules = copy_of(self.model, self.neurons)
-        spikes: dict[str, list[Any]] = {neuron.name: [] for neuron in self.neurons}
+        kept: dict[str, list[Any]] = {neuron.name: [] for neuron in self.neurons}
         for neuron, module in zip(self.neurons, modules, strict=True):
-            module.register_forward_hook(_recorder(spikes[neuron.name]))
+            module.register_forward_hook(_recorder(kept[neuron.name], keep))
         with double_precision():
             outputs, _ = Stepped(copied, self.loop, self.axes.time)(x)
-        return outputs[self.wanted].double(), spikes
+        return outputs[self.wanted].double(), kept
 
-    def flat(self, calls: list[Any]) -> NDArray[np.uint8]:
-        """Recorded outputs at batch 1 as [steps, values]."""
-        given = torch.stack(calls).reshape(self.steps, -1)
-        return np.asarray(given.numpy(), np.uint8)
+    def spikes(self, x: Any) -> tuple[Any, dict[str, NDArray[np.uint8]]]:
+        """(output, neuron -> spikes [steps, values]) at batch 1."""
+        output, calls = self.run(x, lambda spikes: spikes.to(torch.uint8))
+        return output, {name: torch.stack(each).reshape(self.steps, -1).numpy() for name, each in calls.items()}
+
+    def totals(self, x: Any) -> tuple[Any, dict[str, float]]:
+        """(output, neuron -> sum of its spikes) at any batch size."""
+        output, calls = self.run(x, lambda spikes: float(spikes.sum()))
+        return output, {name: sum(each) for name, each in calls.items()}
 
 
-def _recorder(kept: list[Any]) -> Any:
+def _recorder(kept: list[Any], keep: Callable[[Any], Any]) -> Any:
     def hook(module: Any, inputs: Any, output: Any) -> Any:
-        first = output[0] if isinstance(output, tuple | list) else output
-        kept.append(first.double())
-        return (first.double(), *output[1:]) if isinstance(output, tuple) else first.double()
+        first = (output[0] if isinstance(output, tuple | list) else output).double()
+        kept.append(keep(first))
+        return (first, *output[1:]) if isinstance(output, tuple) else first
 
     return hook
 
@@ -175,18 +195,18 @@ def check_network(net: Network, reference: Reference, reduce: Any) -> list[str]:
     ties = 0
     for _ in range(3 * SAMPLES):
         data, x = draw(net, reference.axes, rng)
-        output, fired = reference.run(x)
-        golden = run_network(net, data, margins=True)
-        first = _first_difference(net, reference, golden, fired)
-        if first is None:
+        output, fired = reference.spikes(x)
+        compared = _Compared(fired)
+        golden = run_network(net, data, spikes=False, watch=compared)
+        if compared.first is None:
             scores, wanted = golden.scores[0], reduce(output).reshape(-1).numpy()
             if not np.allclose(scores, wanted, rtol=CLOSE, atol=CLOSE * max(1.0, float(np.abs(wanted).max()))):
                 raise ModelError(
                     f"module {type(reference.model).__name__} and the Network read from it fire the same spikes but score differently, by "
                     f"{np.abs(scores - wanted).max():.3g}; its output is not the mean over the steps, or a state is kept outside the known neurons"
                 )
-            return [name for name, spikes in golden.spikes.items() if not spikes.any()]
-        layer, step, count, margin = first
+            return compared.silent()
+        layer, step, count, margin = compared.first
         if margin > TIE:
             raise ModelError(
                 f"module {type(reference.model).__name__} and the Network read from it differ, first in layer {layer}, step {step}, in {count} "
@@ -198,17 +218,27 @@ def check_network(net: Network, reference: Reference, reduce: Any) -> list[str]:
     )
 
 
-def _first_difference(net: Network, reference: Reference, golden: Any, fired: dict[str, list[Any]]) -> tuple[str, int, int, float] | None:
-    """(layer, step, spikes, largest margin) of the first difference by step, then by layer."""
-    known = {neuron.name for neuron in reference.neurons}
-    names = [name for name, layer in net.layers.items() if layer.op == "lif" and name in known]
-    module = {name: reference.flat(fired[name]) for name in names}
-    for step in range(net.steps):
-        for name in names:
-            wrong = golden.spikes[name][0, step].reshape(-1) != module[name][step]
+class _Compared:
+    """A Network's spikes beside those of the module, [steps, values] by layer, as they come: nothing of the size of the network is kept.
+
+    ``first``: (layer, step, spikes, largest margin) of the first difference by step, then by layer.
+    """
+
+    def __init__(self, fired: dict[str, NDArray[np.uint8]]) -> None:
+        self.fired = fired
+        self.first: tuple[str, int, int, float] | None = None
+        self.active: dict[str, bool] = {}
+
+    def __call__(self, name: str, step: int, spikes: NDArray[np.float64], margins: NDArray[np.float64]) -> None:
+        self.active[name] = self.active.get(name, False) or bool(spikes.any())
+        if self.first is None and name in self.fired:
+            wrong = spikes.reshape(-1) != self.fired[name][step]
             if wrong.any():
-                return name, step, int(wrong.sum()), float(golden.margins[name][0, step].reshape(-1)[wrong].max())
-    return None
+                self.first = name, step, int(wrong.sum()), float(margins.reshape(-1)[wrong].max())
+
+    def silent(self) -> list[str]:
+        """Layers that fired nothing."""
+        return [name for name, active in self.active.items() if not active]
 
 
 def check_batch(net: Network, reference: Reference, *, ignore: bool) -> str | None:
@@ -222,11 +252,11 @@ def check_batch(net: Network, reference: Reference, *, ignore: bool) -> str | No
     while equal < 2 and differing < 2:
         pair = [draw(net, reference.axes, rng)[1] for _ in range(2)]
         try:
-            both, fired = reference.run(torch.cat(pair, axis))
+            both, fired = reference.totals(torch.cat(pair, axis))
         except USER_ERRORS as error:
             found = f"it does not run at batch 2 ({first_line(error)})"
             break
-        each = [reference.run(x) for x in pair]
+        each = [reference.totals(x) for x in pair]
         what = _mixing(both, [output for output, _ in each], fired, [spikes for _, spikes in each])
         equal, differing, found = equal + (not what), differing + bool(what), found or what
     if equal == 2:
@@ -237,11 +267,10 @@ def check_batch(net: Network, reference: Reference, *, ignore: bool) -> str | No
     return f"{text}; read as it computes at batch 1"
 
 
-def _mixing(both: Any, outputs: list[Any], fired: dict[str, list[Any]], each: list[dict[str, list[Any]]]) -> str:
+def _mixing(both: Any, outputs: list[Any], fired: dict[str, float], each: list[dict[str, float]]) -> str:
     """What of a batch of two is not what two batches of one are; empty if all is. The batch axis of the output is the one that has doubled."""
-    for name, calls in fired.items():
-        total = sum(float(c.sum()) for c in calls)
-        alone = sum(float(c.sum()) for spikes in each for c in spikes[name])
+    for name, total in fired.items():
+        alone = sum(spikes[name] for spikes in each)
         if total != alone:
             return f"layer {name} fires {total:g} spikes instead of {alone:g}"
     grown = [k for k, (a, b) in enumerate(zip(both.shape, outputs[0].shape, strict=True)) if a == 2 * b] if both.ndim == outputs[0].ndim else []

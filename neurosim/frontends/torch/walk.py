@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -66,6 +67,9 @@ class Walk:
         self.orders: dict[int, Any] = {}
         """Of every neuron layer: where each of its neurons, in the module's order, lies in the Network's layer."""
         self.lif: dict[int, tuple[Source, Any, Any]] = {}
+        """Of every neuron layer: its source, and the normalised ids and constants that it reads, where it is called step by step."""
+        self.shared: dict[str, Any] = {}
+        """Orders by their digest: layers of one shape mostly have the same."""
         self.loops: dict[int, Loop] = {}
         """By neuron layer: what it reads of earlier steps."""
 
@@ -77,10 +81,16 @@ class Walk:
         if not hasattr(target, "op"):
             raise ModelError(f"output {wanted} of the module is {target!r}, no tensor; choose another with output=")
         self.nodes = self._reached(target)
+        unread = Counter(argument for node in self.nodes for argument in node.all_input_nodes)
+        unread[target] += 1
         for node in self.program.graph.nodes:
             if node in self.nodes:
                 self.node = node
                 self.values[node] = self._visit(node, example)
+                unread.subtract(node.all_input_nodes)
+                for argument in node.all_input_nodes:  # ids take 8 bytes a value and step, of every node
+                    if not unread[argument]:
+                        self.values.pop(argument, None)
         return self.values[target]
 
     def _reached(self, target: Any) -> set[Any]:
@@ -290,14 +300,8 @@ class Walk:
         x = apart(self, x, call) if per_step else x
         shape = x.shape
         inner = {"step": shape[1:], "time": shape[2:], "batch_first": shape[2:]}.get(neuron.rule.layout, shape[1:])
-        calls = 1 if per_step else steps
-        if math.prod(inner) * calls != math.prod(shape):
-            self.refuse(
-                f"its rule (layout {neuron.rule.layout}) finds a batch of several in its input at batch 1", op=neuron.kind, value=shape,
-                limit=f"{calls} step(s) of {tuple(inner)}", remedy="correct layout and steps of its rule, or the shape of its input",
-            )  # fmt: skip
-        ids = x.ids.reshape(calls, -1)
-        const = torch.zeros(ids.shape, dtype=torch.float64) if x.const is None else x.const.reshape(ids.shape)
+        ids = x.ids.reshape(1 if per_step else steps, -1)
+        const = torch.zeros((), dtype=torch.float64).expand(ids.shape) if x.const is None else x.const.reshape(ids.shape)
         label, norm = self.ledger.label(ids)
         wanted = torch.tensor([call] if per_step else list(range(steps)))[:, None]
         loop = None if x.late is None else loop_of(self, x.late, call)
@@ -308,11 +312,13 @@ class Walk:
             )  # fmt: skip
         if loop is not None:
             const = const + loop.const
-        pattern, added = self.lif[layer][1:] if layer in self.lif else (norm[0], const[0])
+        pattern, added = self.lif[layer][1:] if layer in self.lif else (norm[0].clone() if per_step else norm[0], const[0])
         known_loop = self.loops.get(layer)
         begins = loop is not None and known_loop is None and call == loop.lag
         same_loop = begins or (loop == known_loop if loop is None or known_loop is None else loop.same_as(known_loop))
-        if not bool((norm == pattern).all()) or not torch.allclose(const, added.expand(const.shape), rtol=1e-12, atol=1e-12) or not same_loop:
+        first = layer not in self.lif and x.const is None and loop is None  # nothing but zeros to compare
+        same_const = first or torch.allclose(const, added.expand(const.shape), rtol=1e-12, atol=1e-12)
+        if not bool((norm == pattern).all()) or not same_const or not same_loop:
             self.refuse(
                 "its input is not computed in the same way in every step", op=neuron.kind, value=f"{steps} steps",
                 remedy="use the same layers in every step; before the first step, recurrent values are 0",
@@ -322,24 +328,28 @@ class Walk:
         if loop is not None and begins:
             self.loops[layer] = loop
             connect(self, loop, neuron.name, torch.argsort(self.orders[layer]))
-        result = self.ledger.all_steps(self.lif[layer][0]).reshape(steps, -1)[:, self.orders[layer]]
+        result, order = self.ledger.all_steps(self.lif[layer][0]).reshape(steps, -1), self.orders[layer]
+        result = result if torch.equal(order, torch.arange(len(order))) else result[:, order]
         return Value((result[call : call + 1] if per_step else result).reshape(shape))
 
     def _new_neuron(self, layer: int, pattern: Any, added: Any, inner: tuple[int, ...]) -> None:
         """The lif layer of a neuron module whose neurons, ``inner`` of one step, read the normalised ids ``pattern`` plus the constants ``added``."""
         neuron = self.neurons[layer]
         order, known = self.natural(pattern)
-        form = known.shape if known is not None else layer_shape(inner)
+        together = len(order) // math.prod(inner)  # more than 1 where the module counts tokens as samples
+        own = (together, *inner) if together > 1 or not inner else inner
+        form = known.shape if known is not None else layer_shape(own)
         given = self.layer_of(pattern[order], form, added[order]).name
         if neuron.rule.lif.get("decay_current") is not None and (bias := self.constants.of(given)).any():
             given = self.constants.as_spikes(neuron.name, self.constants.without(f"{neuron.name}.unbiased", given), bias)
         rule = {key: per_neuron(value, inner, form, order.numpy()) for key, value in neuron.rule.lif.items()}
         built = self.net.lif(neuron.name, given, **rule)
-        together = len(order) // math.prod(inner)  # more than 1 where the module counts tokens as samples
-        shape = (together, *inner) if together > 1 or not inner else inner
-        self.net.layers[built] = replace(self.net.layers[built], order=ModuleOrder(shape, torch.argsort(order).numpy()))
-        self.lif[layer] = (self.ledger.add(built, form, True), pattern, added)
-        self.orders[layer] = torch.argsort(order)
+        index = torch.argsort(order)
+        index = self.shared.setdefault(digest(index), index)
+        self.net.layers[built] = replace(self.net.layers[built], order=ModuleOrder(own, index.numpy()))
+        several = neuron.rule.layout == "step"
+        self.lif[layer] = (self.ledger.add(built, form, True), pattern if several else None, added if several else None)
+        self.orders[layer] = index
 
     def natural(self, flat: Any) -> tuple[Any, Source | None]:
         """(order, layer): the order that turns these normalised ids into the layer whose values they are, or into neighbouring channels of one.

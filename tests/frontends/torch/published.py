@@ -305,11 +305,3 @@ def spikes_of(model: nn.Module, x: NDArray[np.uint8], steps: int) -> tuple[dict[
     for handle in handles:
         handle.remove()
     return {path: torch.stack(parts).numpy() for path, parts in kept.items()}, torch.stack(scores).numpy()
-
-
-def in_order(spikes: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Spikes [n, T, ...] of a module's layer as [n, T, c, y, x]: tokens stand behind the channels, [c, ...], or before them, [tokens, c]."""
-    channels, tokens = shape[0], shape[1] * shape[2]
-    if spikes.shape[2:] == (tokens, channels) and tokens != channels:
-        spikes = spikes.swapaxes(2, 3)
-    return spikes.reshape(*spikes.shape[:2], *shape)
