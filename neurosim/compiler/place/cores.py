@@ -1,4 +1,5 @@
-"""Slices to cores: one per core while cores last, else packed so that the graph of cores stays acyclic where possible.
+"""Slices to cores: one per core while cores last, else packed so that the graph of cores stays acyclic where possible, over all the cores that there
+are: no fuller than must be.
 
 A feed-forward network with one slice per core has an acyclic core graph. Packing keeps it acyclic when a core holds slices of one depth only (depth:
 populations on the longest path to here), because every projection then leads from a lower core depth to a higher one. Packing in topological order
@@ -7,9 +8,12 @@ leaves loops of a core with itself at most. Largest-first packing takes the fewe
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import numpy as np
 
 from neurosim.chip import Chip
 from neurosim.compiler.place.layered import LayerModel, Misfit
@@ -66,6 +70,7 @@ def assign(graph: Graph, chip: Chip, sync: str) -> Assignment:
             core, used = _pack(groups, loads, chip)
             fewest = used if fewest is None else min(fewest, used)
             if used <= alive:
+                core = _spread(groups, loads, chip, alive) or core
                 return Assignment(parts, tuple(core[s] for s in range(count)), banks, strategy)
     if failure is not None and fewest is None:
         raise failure
@@ -127,24 +132,66 @@ def _strategies(graph: Graph, sync: str, slices: tuple[Slice, ...], loads: list[
     yield "size", [sorted(everything, key=lambda s: (-loads[s].bits, s))]
 
 
+def _spread(groups: list[list[int]], loads: list[Load], chip: Chip, cores: int) -> dict[int, int] | None:
+    """Core of each slice, all ``cores`` in use: neighbours of a group join, those first that fill a core least. None where too few of them can."""
+    whole = _room(chip)
+    held = [s for group in groups for s in group]  # neighbours in packing order; a list per core, gone when it has joined the one before it
+    after = list(range(1, len(held) + 1))
+    before = list(range(-1, len(held) - 1))
+    bounds = set(np.cumsum([len(group) for group in groups]).tolist())
+    need = [np.array([loads[s].neurons, loads[s].bits, loads[s].routes], np.float64) / whole for s in held]
+    version, gone = [0] * len(held), [False] * len(held)
+    waiting: list[tuple[float, int, int, int]] = []
+
+    def propose(first: int) -> None:
+        second = after[first]
+        if second < len(held) and second not in bounds:
+            full = float((need[first] + need[second]).max())
+            if full <= 1:
+                heapq.heappush(waiting, (full, first, version[first], version[second]))
+
+    for k in range(len(held)):
+        propose(k)
+    left = len(held)
+    while left > cores and waiting:
+        _, first, *seen = heapq.heappop(waiting)
+        second = after[first]
+        if gone[first] or second == len(held) or [version[first], version[second]] != seen:
+            continue
+        need[first] = need[first] + need[second]
+        after[first], gone[second] = after[second], True
+        if after[first] < len(held):
+            before[after[first]] = first
+        version[first] += 1
+        left -= 1
+        propose(first)
+        if before[first] >= 0:
+            propose(before[first])
+    if left > cores:
+        return None
+    number = np.cumsum([not joined for joined in gone]) - 1
+    return {s: int(number[k]) for k, s in enumerate(held)}
+
+
+def _room(chip: Chip) -> tuple[int, int, int]:
+    """Neurons, bits and routes of a core."""
+    return chip.memory.neurons.value, 8 * chip.memory.bytes.value, chip.memory.route_entries.value
+
+
 def _pack(groups: list[list[int]], loads: list[Load], chip: Chip) -> tuple[dict[int, int], int]:
     """First fit within every group, next fit where there is one group in topological order: (core of each slice, cores used)."""
-    memory = chip.memory
     core: dict[int, int] = {}
     used = 0
     for group in groups:
         free: list[list[int]] = []  # room of the cores of this group
         ordered = group == sorted(group) and len(groups) == 1
         for s in group:
-            load = loads[s]
-            fitting = [k for k, room in enumerate(free) if load.neurons <= room[0] and load.bits <= room[1] and load.routes <= room[2]]
-            if ordered:
-                fitting = [k for k in fitting if k == len(free) - 1]
-            if not fitting:
-                free.append([memory.neurons.value, 8 * memory.bytes.value, memory.route_entries.value])
-                fitting = [len(free) - 1]
-            room = free[fitting[0]]
-            room[0], room[1], room[2] = room[0] - load.neurons, room[1] - load.bits, room[2] - load.routes
-            core[s] = used + fitting[0]
+            load = loads[s].neurons, loads[s].bits, loads[s].routes
+            begun = range(max(0, len(free) - 1), len(free)) if ordered else range(len(free))
+            chosen = next((k for k in begun if all(need <= room for need, room in zip(load, free[k], strict=True))), len(free))
+            if chosen == len(free):
+                free.append([*_room(chip)])
+            free[chosen] = [room - need for room, need in zip(free[chosen], load, strict=True)]
+            core[s] = used + chosen
         used += len(free)
     return core, used

@@ -95,6 +95,15 @@ def test_boxes_of_free_cores_have_no_cycle() -> None:
     audit(assemble(doubled, chip_of(128, 1 << 20, 2, "end_to_end"), "free"), doubled)
 
 
+def test_one_slice_more_than_cores_joins_two_and_leaves_the_others_alone() -> None:
+    rule = NeuronRule(np.full((1, 1, 1), 9), np.zeros((1, 1, 1), np.int64))
+    layers = [Population("in", (2, 4, 4), "input")] + [Population(f"l{k}", (2 + k % 2, 4, 4), "spiking", rule) for k in range(5)]
+    maps = [Projection(a.name, b.name, Conv2d(np.ones((b.shape[0], a.shape[0], 3, 3), np.int64), padding=(1, 1))) for a, b in pairwise(layers)]
+    chip = chip_of(128, 1 << 20, 2, "end_to_end")
+    spread = assign(Graph("chain", 1, tuple(layers), tuple(maps)), chip, "wavefront")
+    assert (spread.strategy, spread.core) == ("order", (0, 0, 1, 2, 3))  # 32 + 48 neurons, as any two neighbours, the first of them
+
+
 def test_does_not_fit_names_thing_size_limit_remedy() -> None:
     graph = draw_graph(3, ["conv", "mix"])
     with pytest.raises(DoesNotFit, match=r"needs \d+ cores, tiny has 1 \(memory.cores\); use a larger chip"):
