@@ -147,7 +147,7 @@ class Program:
     server_channel: I64  # [V] channel the server puts into (soma: axon-out; synapse of a stepped chip: -1)
     channel: I64  # [K, 7] (kind, writer server, reader owner, reader input, depth, forward_ps, ack_ps); owner: core, or router for PORT/INJECT/LINK
     channel_drop: I64  # [K] 1 where a spike that finds the channel full is dropped, else 0
-    next_server: I64  # [routers, cores]
+    next_server: NDArray[np.signedinteger[Any]]  # [routers, cores], int32 (int64 in files before version 4)
     port_router: I64  # [ports]
     core_router: I64  # [cores]
 

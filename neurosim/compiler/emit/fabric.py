@@ -30,7 +30,7 @@ class Fabric:
     server_channel: I64
     channel: I64
     channel_drop: I64
-    next_server: I64
+    next_server: NDArray[np.int32]
     port_router: I64
     core_router: I64
 
@@ -112,11 +112,13 @@ def _servers(
     return rows, to_core, to_router
 
 
-def _next_servers(chip: Chip, neighbours: list[dict[int, int]], core_router: I64, to_core: list[int], to_router: dict[tuple[int, int], int]) -> I64:
+def _next_servers(
+    chip: Chip, neighbours: list[dict[int, int]], core_router: I64, to_core: list[int], to_router: dict[tuple[int, int], int]
+) -> NDArray[np.int32]:
     """[routers, cores] the router output that leads to a core."""
     step = next_hops(chip)
-    result = np.zeros((len(neighbours), len(core_router)), np.int64)
-    output = np.zeros(len(neighbours), np.int64)
+    result = np.zeros((len(neighbours), len(core_router)), np.int32)
+    output = np.zeros(len(neighbours), np.int32)
     for router, near in enumerate(neighbours):
         for other in near:
             output[other] = to_router[router, other]

@@ -13,6 +13,7 @@ from neurosim.golden.maps import apply_map
 from neurosim.graph import Conv2d, Dense, LinearMap, NeuronRule, Population, Projection, Sparse, SumPool, TokenMix
 
 Floats = NDArray[np.float64]
+WEIGHTS_AT_A_TIME = 2**14
 
 
 def per_weight(m: LinearMap, values: NDArray[Any]) -> NDArray[Any]:
@@ -43,6 +44,32 @@ def over_channels(m: LinearMap, values: NDArray[Any], channels: int, ufunc: np.u
             result = np.zeros(channels)
             ufunc.at(result, m.targets // (m.shape[1] * m.shape[2]), values)
             return result
+
+
+def rounding_error(m: LinearMap, unit: Floats, largest: int) -> Floats:
+    """Sum per output channel of the squared error of the weights as whole multiples of ``unit`` (per channel), up to ``largest`` of them; what a
+    pooling adds up several times counts so often."""
+    if isinstance(m, Sparse):
+        step = per_weight(m, unit)
+        off = m.weight - np.clip(np.round(m.weight / step), -largest, largest) * step
+        return over_channels(m, off * off, len(unit), np.add)
+    heads = len(m.weight) if isinstance(m, TokenMix) else len(unit)
+    weight, step = np.asarray(m.weight).reshape(heads, -1), unit[:: len(unit) // heads, None]
+    times = repeated(m, np.ones(m.weight.shape[1:])).ravel() if isinstance(m, Conv2d) and m.pool is not None else None
+    result = np.zeros(heads)
+    rows = max(1, WEIGHTS_AT_A_TIME // max(1, weight.shape[1]))
+    for first in range(0, heads, rows):  # what is worked on stays in the processor's cache
+        part, unit_of = weight[first : first + rows], step[first : first + rows]
+        off = part / unit_of
+        np.rint(off, out=off)
+        np.clip(off, -largest, largest, out=off)
+        off *= unit_of
+        np.subtract(part, off, out=off)
+        off *= off
+        if times is not None:
+            off *= times
+        result[first : first + rows] = np.add.reduce(off, axis=1, initial=0)
+    return np.repeat(result, len(unit) // heads)
 
 
 def outputs_per_channel(m: LinearMap, source: Population) -> int:

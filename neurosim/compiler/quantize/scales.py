@@ -19,7 +19,16 @@ from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
 from neurosim.compiler.quantize.adapt import adapt
 from neurosim.compiler.quantize.exact import HEADROOM, exact_integers, whole_projection
-from neurosim.compiler.quantize.ranges import Reach, largest_parameter, membrane_bound, outputs_per_channel, over_channels, per_weight, repeated, span
+from neurosim.compiler.quantize.ranges import (
+    Reach,
+    largest_parameter,
+    membrane_bound,
+    outputs_per_channel,
+    over_channels,
+    per_weight,
+    rounding_error,
+    span,
+)
 from neurosim.compiler.quantize.sums import bank_sums, cell_bounds, counts_spikes, input_bounds, most_coincidences, reach
 from neurosim.compiler.quantize.toolchain import common_factor, whole
 from neurosim.errors import ModelError, UnsupportedLayer
@@ -107,6 +116,7 @@ class _Work:
         self.factor: np.float32 | None = None
         """Units per 1.0, where the chip's tool-chain says so."""
         self.largest = 2 ** (chip.arithmetic.weight_bits - 1) - 1
+        self.word = next(t for t in (np.int8, np.int16, np.int32, np.int64) if np.iinfo(t).max >= self.largest)  # of a stored weight
 
     def run(self) -> tuple[Population, list[tuple[Projection, Projection]]]:
         """The integer population and (real, integer) pairs of projections."""
@@ -260,10 +270,8 @@ class _Work:
         channels = self.population.shape[0]
         total = np.zeros(channels)
         for p, shift in zip(self.spiking, shifts, strict=True):
-            m, unit = p.map, self._unit(p, scale) * 2.0**shift
-            step = per_weight(m, unit)
-            off = m.weight - np.clip(np.round(m.weight / step), -self.largest, self.largest) * step
-            sums = over_channels(m, repeated(m, off * off), self._outputs(p), np.add) / outputs_per_channel(m, self.graph.population(p.source))
+            unit = self._unit(p, scale) * 2.0**shift
+            sums = rounding_error(p.map, unit, self.largest) / outputs_per_channel(p.map, self.graph.population(p.source))
             total[p.channel_offset : p.channel_offset + len(sums)] += RATE * sums
         parameters = [self.rule.bias] if self.population.kind == "readout" else [self.rule.threshold, self.rule.bias]
         for value in parameters:
@@ -284,7 +292,9 @@ class _Work:
         if self.factor is not None:
             return replace(p, map=replace(p.map, weight=whole(p.map.weight, self.factor)), shift=shift)
         step = per_weight(p.map, self._unit(p, scale) * 2.0**shift)
-        weight = np.clip(np.round(p.map.weight / step), -self.largest, self.largest).astype(np.int64)
+        weight = p.map.weight / step
+        np.clip(np.round(weight, out=weight), -self.largest, self.largest, out=weight)
+        weight = weight.astype(self.word)
         return replace(p, map=replace(p.map, weight=weight), shift=shift)
 
     def _analog(self, p: Projection, scale: Floats, *, host: bool) -> Projection:
