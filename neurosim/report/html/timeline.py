@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neurosim.errors import MissingExtra
-from neurosim.report.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, WAITING
+from neurosim.report.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION
 from neurosim.trace import StoredRun, events_of
 from neurosim.trace.names import item_name, server_names
 from neurosim.units import format_time
@@ -18,6 +18,8 @@ from neurosim.units import format_time
 MOST_BARS = 6000
 """Bars drawn: more make the page slow and large; neighbouring services are drawn as one until so few are left."""
 MOST_SERVERS = 28
+WAITING = f"{GREY}73"
+"""Waiting for room: see-through, so that it is fainter than work on light and on dark ground."""
 HEIGHT = 0.8
 """Of a bar in the band of its server."""
 KINDS = ("port", "synapse or core", "soma", "sender", "router output")
