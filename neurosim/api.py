@@ -26,7 +26,7 @@ from neurosim.frontends import load
 from neurosim.frontends.recordings import is_recordings, read_recordings
 from neurosim.host import EventOptions, InputActivity, Recordings, Samples, encode, host_macs, input_activity, load_data
 from neurosim.network import Network
-from neurosim.program import R_DECAY_I, Program, html_table
+from neurosim.program import R_DECAY_I, R_MAX_SPIKES, Program, html_table
 from neurosim.trace import TRACE, Selection, TraceWriter, predict, summarise, write_run
 from neurosim.units import format_count, format_energy, format_time, parse_time_ps
 
@@ -49,10 +49,11 @@ def compile_model(
 
 
 def build(model: Any, chip: str | Path | Chip = "async-mesh", sync: str | None = None, overrides: Iterable[str] = (), **options: Any) -> Program:
-    """Compile a Network (or anything ``load`` takes) for a chip; ``sync`` is free, wavefront or barrier, by default the chip's first.
+    """Compile a Network (or anything ``load`` takes) for a chip; ``sync`` is free, settle, wavefront or barrier, by default the chip's first.
 
     ``rewrite``: {"maxpool": "or_pool", "gate": "neurons"} writes extra ops with ordinary neurons, exactly under steps, for chips that lack them;
-    {"avgpool": "sum"} leaves out the division of average pools. ``seed``: of the placement. ``audit=False`` skips the proof of the Program.
+    {"avgpool": "sum"} leaves out the division of average pools. ``rest`` (settle): the reference input from whose settled state samples start: black
+    (the default), none or a data file. ``seed``: of the placement. ``audit=False`` skips the proof of the Program.
     Raises UnsupportedLayer (layer, reason, limit, remedy), DoesNotFit, ChipError.
     """
     return compile_model(model, chip, sync, overrides, **options).program
@@ -152,7 +153,8 @@ class Run:
         return html_table("Run", self.facts())
 
     def spikes(self, population: str) -> NDArray[np.unsignedinteger[Any]]:
-        """[samples, steps, channels, height, width] values of the spikes of a population on the chip: uint8; in free uint32, counts of one step.
+        """[samples, steps, channels, height, width] values of the spikes of a population on the chip: uint8; in free uint32, counts of one step; in
+        settle the outputs at the end of each sample.
 
         Of a layer read from a torch module [samples, steps, *shape], in the order and shape of that module's own output (without batch and time).
         Raises DataError when the run kept no spikes or the population lives on the host, ProgramError when there is none of that name.
@@ -165,12 +167,32 @@ class Run:
             raise DataError(f"population {population}: this run kept no spikes; simulate with spikes=True")
         shape = tuple(self.program.meta["populations"][index]["shape"])
         steps = self.program.steps if self.program.sync != "free" else 1
-        dense = np.zeros((len(self.result.scores), steps, *shape), np.uint8 if self.program.sync != "free" else np.uint32)
+        kind = {"free": np.uint32, "settle": np.int64}.get(self.program.sync, np.uint8)
+        dense = np.zeros((len(self.result.scores), steps, *shape), kind)
         for s in slices:
             rows = self.result.spikes[self.result.spikes["slice"] == s]
             c, y, x = self._coordinates(int(s), rows["address"].astype(np.int64))
             np.add.at(dense, (rows["sample"] - self.options.first_sample, rows["step"], c, y, x), rows["value"].astype(dense.dtype))
+        if self.program.sync == "settle":
+            dense = self._settled(population, slices, dense)
         return self.program.in_module_order(index, dense)
+
+    def _settled(self, population: str, slices: NDArray[np.int64], changes: NDArray[Any]) -> NDArray[np.uint8]:
+        """The outputs that a sample's changes lead to: from the rest state, in a streamed run from where the sample before ended."""
+        if self.options.streamed:
+            changes = np.cumsum(changes, axis=0)
+        most = 0
+        for s in slices:
+            first, last = self.program.neuron_ptr[s], self.program.neuron_ptr[s + 1]
+            c, y, x = self._coordinates(int(s), np.arange(last - first))
+            changes[:, :, c, y, x] += self.program.rest_sent[first:last]
+            most = max(most, int(self.program.slice_rule[s, R_MAX_SPIKES]))
+        if changes.size and not 0 <= changes.min() <= changes.max() <= most:
+            raise DataError(
+                f"population {population}: its outputs end between {changes.min()} and {changes.max()}, outside 0 to {most}; "
+                "the result is not of this program, simulate again"
+            )
+        return changes.astype(np.uint8)
 
     def probe(self, population: str, variable: str = "v") -> NDArray[np.int64]:
         """[samples, channels, height, width] membranes ("v") or synaptic currents ("i") at the end of each sample; in the order of ``spikes``.

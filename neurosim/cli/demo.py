@@ -25,7 +25,7 @@ MODEL, CHIP = "stmixer-mnist-t1", "async-mesh"
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to leave the run directory.")] = Path("neurosim-demo"),
     samples: Annotated[int, typer.Option(min=1, max=200, help="How many of the 200 images.")] = 200,
-    sync: Annotated[str, typer.Option(help="wavefront or free.")] = "wavefront",
+    sync: Annotated[str, typer.Option(help="wavefront, settle or free.")] = "wavefront",
     json_: Json = False,
 ) -> None:
     """Run a trained spiking transformer (STMixer) on 200 handwritten digits on the simulated chip, and say what it did and what it cost."""
@@ -120,6 +120,8 @@ def demo(
         say("   neurosim demo                                     the same chip in steps: it computes what was trained")
     else:
         say("   neurosim demo --sync free                         the same chip without steps: neurons fire as soon as they can")
+    if sync != "settle":
+        say("   neurosim demo --sync settle                       without steps and exact: what was premature is taken back")
     say(f"   neurosim compile {MODEL} --chip {CHIP} --set noc.fifo=1 -o m.nsim --report")
     say(f"took {time.perf_counter() - began:.0f} s", style="dim")
 

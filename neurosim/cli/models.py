@@ -13,7 +13,10 @@ from neurosim.cli.options import QuantizeOption, RewriteOption, SplitOption, ove
 from neurosim.errors import ChipError
 from neurosim.units import format_count, format_energy, format_time
 
-SyncOption = Annotated[str | None, typer.Option("--sync", help="free, wavefront or barrier; by default the chip's first.")]
+SyncOption = Annotated[str | None, typer.Option("--sync", help="free, settle, wavefront or barrier; by default the chip's first.")]
+RestOption = Annotated[
+    str | None, typer.Option("--rest", metavar="WHAT", help="Settle: samples start from the settled state of black (default), none or a data file.")
+]
 
 
 @friendly
@@ -63,6 +66,7 @@ def compile_command(
     split: SplitOption = None,
     quantize: QuantizeOption = None,
     report: Annotated[bool, typer.Option("--report", help="Print what became of every layer and the memory of every core.")] = False,
+    rest: RestOption = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the placement.")] = 0,
     json_: Json = False,
     *,
@@ -71,9 +75,9 @@ def compile_command(
     """Compile a network for a chip into a .nsim file."""
     from neurosim import api
 
-    refuse_overwriting(output, model, chip)
+    refuse_overwriting(output, model, chip, *(() if rest is None else (rest,)))
     network = read_model(model, reading)
-    result = api.compile_model(network, chip, sync, overrides_of(set_, split, quantize), seed=seed, rewrite=read_rewrite(rewrite))
+    result = api.compile_model(network, chip, sync, overrides_of(set_, split, quantize), seed=seed, rest=rest, rewrite=read_rewrite(rewrite))
     result.program.save(output)
     if json_:
         print_json({**result.report, "output": str(output), "digest": result.program.digest()})

@@ -115,6 +115,10 @@ def print_summary(s: dict[str, Any]) -> None:
     board = "" if s["board_fj"] is None else f"; {format_energy(s['board_fj'])} at its board"
     out.print(f"energy per sample: {format_energy(e['total'])} in all, {format_energy(e['chip'])} on the chip ({shares}){board}")
     out.print(f"waiting for credits: {format_time(s['stalls_ps'] / n)} per sample, summed over stations; saturations {s['saturations']}")
+    if s["sync"] == "settle":
+        moving = f"; {s['unsettled']} samples had not settled" if s["unsettled"] else ""
+        told, back, nothing = (format_count(s[name] / n) for name in ("packets", "retracted", "cancelled"))
+        out.print(f"settle: {back} spikes per sample took something back ({told} packets); {nothing} neurons were due with nothing to say{moving}")
     if s["drops"] or s["losses"] or s["cut"]:
         out.print(f"dropped by full FIFOs {s['drops']}, lost on links {s['losses']}, samples cut by their window {s['cut']}", style="yellow")
     for finding in s["findings"]:

@@ -169,6 +169,8 @@ def _shares(
     neurons = np.diff(program.neuron_ptr).astype(np.float64)
     spikes = result.slice_spikes.sum(axis=0).astype(np.float64) if result.slice_spikes.size else np.zeros(program.slices)
     items = spikes + (program.steps * samples if program.sync == "wavefront" else 0)  # other disciplines have no markers
+    if program.sync == "settle":  # these counted neurons with an output at the samples' ends; what was said on the way is known with the spikes
+        items = np.bincount(result.spikes["slice"], minlength=program.slices).astype(np.float64) if len(result.spikes) else spikes
     by_size = _part(neurons, program)
     by_item = _part(items, program)
     at = program.slice_core
@@ -177,7 +179,8 @@ def _shares(
     synapse = (core_fj["synapse"] - of_ops)[at] * by_size + of_ops[at] * _part(neurons * has_op, program)
     visits = core["accesses"] * prices.soma_access.value + core["updates"] * prices.soma_update.value
     # fires of a shared core are exact per slice only when the run kept them
-    fires = spikes if result.slice_spikes.size else core["fires"][at] * by_size
+    known = spikes if result.slice_spikes.size else core["fires"][at] * by_size
+    fires = core["fires"][at] * by_item if program.sync == "settle" else known
     soma = visits[at] * by_size + fires * prices.soma_fire.value
     noc = core_fj["noc"][at] * by_item
     static = core_fj["static"][at] * by_size
@@ -218,6 +221,8 @@ def _left_out(program: Program, prices: Prices) -> tuple[str, ...]:
     host: dict[str, Any] = program.meta.get("host") or {}
     if host:
         sentences.append("the host beyond its multiply-accumulates: memory, control, idle power, sensor")
+    if program.sync == "settle":
+        sentences.append("in settle: the threshold tests, taken to be part of a synaptic operation, and restoring the rest state between samples")
     if program.sync == "free":
         sentences.append("in free mode: the threshold tests, taken to be part of a synaptic operation, and the state reset between samples")
     if program.sync == "barrier":

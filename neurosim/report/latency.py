@@ -30,7 +30,7 @@ from neurosim.units import format_time
 
 PART_COLOURS = {
     "service": BLUE, "hop": GREEN, "link": SKY, "fifo": ORANGE, "credit": VERMILION, "window": PURPLE, "bank": "#999933", "wire": "#882255",
-    "barrier": BLACK, "port": GREY, "input": LIGHT, "readout": YELLOW,
+    "barrier": BLACK, "settle": "#DDCC77", "due": "#CC6677", "port": GREY, "input": LIGHT, "readout": YELLOW,
 }  # fmt: skip
 MOST_PLACES = 26
 

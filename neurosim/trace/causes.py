@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.engine.events import CURRENT, ROW_PUT, ROW_SERVICE, STEP
+from neurosim.engine.events import CURRENT, DUE, ROW_PUT, ROW_SERVICE, STEP
 from neurosim.errors import DataError
 from neurosim.program import R_BANKS, Program
 from neurosim.trace.names import PORT, ROUTER, SENDER
@@ -121,9 +121,9 @@ class Events:
         return rows[a:b]
 
     def brought(self, service: Service) -> Put | None:
-        """The put that brought the item of a service; None for steps, starts and services of ports."""
+        """The put that brought the item of a service; None for steps, starts, due neurons and services of ports."""
         server, n = service.cause
-        if server < 0 or service.item == STEP:
+        if server < 0 or service.item in (STEP, DUE):
             return None
         kind = int(self.program.server_kind[server])
         if kind in (PORT, ROUTER):
@@ -191,7 +191,7 @@ class Events:
         station = self._reader(channel)
         if station is not None:
             rows = self.of(station)
-            taken: I64 = rows["time"][rows["cause_server"] >= 0]
+            taken: I64 = rows["time"][(rows["cause_server"] >= 0) & (rows["item"] != DUE)]
             return taken
         rows = self.services[(self.services["cause_server"] == writer) & (self.program.server_kind[self.services["server"]] == ROUTER)]
         rows = rows[self.program.server_owner[rows["server"]] == reader]

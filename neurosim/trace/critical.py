@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from neurosim.engine.events import SPIKE, STEP, Result
+from neurosim.engine.events import DUE, SPIKE, STEP, Result
 from neurosim.errors import DataError
 from neurosim.program import R_READOUT, Program
 from neurosim.trace.causes import FORWARD, Events, Put, Service
@@ -27,6 +27,8 @@ PARTS = {
     "bank": "a complete bank on its way from the synapse station to the soma",
     "wire": "the end of a downstream step on its way to who waits for the bank that it frees",
     "barrier": "the global barrier",
+    "settle": "a neuron that changed its mind waiting until it may say so (timing.settle)",
+    "due": "a neuron that may say so waiting in its core's due list for its turn",
     "port": "the spacing of two packets at a port",
     "input": "the input was not due yet",
     "readout": "reading the scores out",
@@ -168,9 +170,32 @@ class _Walk:
             self.add(arrival, service.start, "fifo", self.channels[channel], item)
             self.add(brought.time, arrival, "link", self.channels[channel], item)
             return self.events.service(brought.server, brought.service), brought.time
+        if service.item == DUE:
+            return self._due(service, item, where)
         if kind == PORT or service.item == STEP:
             return self._rule(service, item)
         return None  # the start item of free, at 0
+
+    def _due(self, service: Service, item: str, where: str) -> tuple[Service, int]:
+        """From the start of a due service back to the service whose test made its neuron due."""
+        events = self.events
+        made = events.service(*service.cause)
+        ready = made.end + self.program.chip.timing.settle.value
+        before = events.previous(service)
+        free = max(ready, before.end if before is not None else 0)
+        puts = events.puts_of(service.server, service.n)
+        if len(puts):  # what it said needed a credit before it could begin
+            row = puts[0]
+            credit = events.credit_time(Put(service.server, service.n, int(row["time"]), int(row["end"]), int(row["index"])))
+            if free < credit <= service.start:
+                channel = int(self.program.server_channel[service.server])
+                self.add(free, service.start, "credit", self.channels[channel], item)
+                self.add(ready, free, "due", where, item)
+                self.add(made.end, ready, "settle", where, item)
+                return made, made.end
+        self.add(ready, service.start, "due", where, item)
+        self.add(made.end, ready, "settle", where, item)
+        return made, made.end
 
     def _waited(self, service: Service, put: Put, item: str) -> None:
         """A put's wait: for a credit of the channel, then for windows."""

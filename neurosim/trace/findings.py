@@ -18,7 +18,7 @@ from neurosim.engine.events import Result
 from neurosim.errors import Deadlock
 from neurosim.program import C_AXON_IN, C_AXON_OUT, OP_GATE, OP_KIND, Program
 from neurosim.trace.causes import Events
-from neurosim.trace.names import PORT, ROUTER, SENDER, SOMA, SYNAPSE, channel_names, item_name, server_names
+from neurosim.trace.names import PORT, ROUTER, SENDER, SOMA, SYNAPSE, channel_names, item_name, neuron_name, server_names
 from neurosim.trace.store import read_trace, trace_info
 from neurosim.trace.stored import Priced
 from neurosim.units import format_energy, format_time
@@ -32,7 +32,9 @@ INPUT_WAITING = 0.05
 DROPPED = 0.001
 """Part of the spikes into a FIFO that it drops."""
 CLIPPED = 0.001
-"""Part of the membrane updates (free: of the synapses served) that saturate."""
+"""Part of the membrane updates (free: of the synapses served; settle: of the membranes at the samples' ends) that saturate."""
+MIND_CHANGES = 10
+"""Settle: changes of one neuron's output in one sample from which on it is named."""
 ALWAYS = 0.99
 """Part of the neurons of a population that fire in a mean step."""
 TIED = 0.05
@@ -79,6 +81,8 @@ def findings(program: Program, result: Result, energy: Priced, *, realtime: bool
         _silent,
         _always,
         _clipped,
+        _undecided,
+        _unsettled,
         _imbalance,
         _host,
     )
@@ -330,6 +334,9 @@ def _always(run: _Run) -> Iterator[Finding]:
 def _clipped(run: _Run) -> Iterator[Finding]:
     core = run.result.core
     changes = core["synops"] + core["current_writes"] if run.program.sync == "free" else core["updates"]
+    if run.program.sync == "settle":
+        neurons = np.bincount(run.program.slice_core, weights=np.diff(run.program.neuron_ptr), minlength=run.program.cores)
+        changes = neurons.astype(np.int64) * len(run.result.scores)
     part = core["saturations"] / np.maximum(1, changes)
     if part.max(initial=0) >= CLIPPED and core["saturations"].sum() > 0:
         worst = int(np.argmax(part))
@@ -338,6 +345,40 @@ def _clipped(run: _Run) -> Iterator[Finding]:
             f"{int(core['saturations'].sum())} membrane changes hit the ends of their range; on {run.core_words(worst)} {part[worst]:.1%} of them "
             f"(threshold {CLIPPED:.1%})",
             "use more state_bits, or quantise to smaller weights and thresholds", float(part[worst]), CLIPPED,
+        )  # fmt: skip
+
+
+def _undecided(run: _Run) -> Iterator[Finding]:
+    """Settle: the neuron that changed its output most often in one sample; from the spikes, where the run kept them."""
+    rows = run.result.spikes
+    if run.program.sync != "settle" or not len(rows):
+        return
+    first = np.flatnonzero(np.any([np.diff(rows[name], prepend=-1) != 0 for name in ("sample", "slice", "address")], axis=0))
+    counts = np.diff(np.append(first, len(rows)))
+    most = int(np.argmax(counts))
+    if counts[most] < MIND_CHANGES:
+        return
+    row = rows[first[most]]
+    q = int(row["slice"])
+    name = f"{run.populations[int(run.program.slice_population[q])]} {neuron_name(run.program.slice_box[q].tolist(), int(row['address']))}"
+    often = int(np.count_nonzero(counts >= MIND_CHANGES))
+    back = int((rows["value"] < 0).sum()) / len(rows)
+    yield Finding(
+        "neuron undecided", name,
+        f"{name} changed its mind {counts[most]} times in sample {row['sample']}, {often - 1} more neurons at least {MIND_CHANGES} times; "
+        f"{back:.0%} of all spikes take something back",
+        'its inputs come over paths of unequal depth: use arithmetic.settle_order = "input", or bring its sources closer (docs/settle.md)',
+        float(counts[most]), float(MIND_CHANGES),
+    )  # fmt: skip
+
+
+def _unsettled(run: _Run) -> Iterator[Finding]:
+    moving = run.result.sample.get("unsettled", np.zeros(0, np.int64))
+    if moving.any():
+        yield Finding(
+            "samples unsettled", "run",
+            f"{int(moving.sum())} of {len(moving)} samples were still moving when the next one came, so their scores are not final",
+            "give a longer window, or none: then the next sample comes once nothing moves", float(moving.mean()), 0.0,
         )  # fmt: skip
 
 

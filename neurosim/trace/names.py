@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from neurosim.engine.events import ITEM_NAMES, MARKER, STEP
+from neurosim.engine.events import DUE, ITEM_NAMES, MARKER, STEP
 from neurosim.program import C_AXON_IN, C_AXON_OUT, C_LINK, C_PORT, Program
 
 PORT, SYNAPSE, SOMA, SENDER, ROUTER = range(5)  # values of Program.server_kind
@@ -93,6 +93,8 @@ def item_name(program: Program, row: Any) -> str:
     name = str(program.meta["populations"][population]["name"]) if population >= 0 else "the host"
     if item == STEP:
         return f"step {step} of {name}"
+    if item == DUE:  # what it says, or that it had nothing to say any more
+        return f"due {name} {neuron_name(program.source_box[source].tolist(), int(row.address))}"
     if item == MARKER:
         return f"marker of {name}, step {step}"
     return f"{ITEM_NAMES[item]} of {name} {full_name(program, source, int(row.address))}"

@@ -34,9 +34,10 @@ class HasCounters(Protocol):
 def core_summary(run: HasCounters) -> list[dict[str, Any]]:
     """One row per core that holds a slice, ascending.
 
-    Keys: core, populations (with their extra ops), synops, pairs (of them: increments of activity-written synapses), op_reads (words that extra ops
-    read), spikes, packets, saturations; synapse_busy, soma_busy, sender_busy, blocked (the station that waits most for credits), held, idle (of the
-    busiest station), all as parts of the simulated window; axon_in_high_water, axon_out_high_water (items).
+    Keys: core, populations (with their extra ops), synops, pairs (of them: increments of activity-written synapses), op_reads (words that extra
+    ops read), spikes (fires), retracted and cancelled (settle), packets, saturations; synapse_busy, soma_busy, sender_busy, blocked (the station that
+    waits most for credits), held, idle (of the busiest station), all as parts of the simulated window; axon_in_high_water and axon_out_high_water
+    (items).
     """
     program, result = run.program, run.result
     window = max(1, result.window_ps)
@@ -48,7 +49,7 @@ def core_summary(run: HasCounters) -> list[dict[str, Any]]:
         servers = [int(stations[kind][core]) for kind in (SYNAPSE, SOMA, SENDER)]
         busy = [float(share["busy_ps"][v]) for v in servers]
         blocked = [float(share["blocked_ps"][v]) for v in servers]
-        held = float(share["held_ps"][servers[1]])
+        held = [float(share["held_ps"][v]) for v in servers]
         chosen = sorted(set(program.slice_population[program.slice_core == core].tolist()))
         rows.append(
             {
@@ -58,14 +59,16 @@ def core_summary(run: HasCounters) -> list[dict[str, Any]]:
                 "pairs": int(result.core["pairs"][core]),
                 "op_reads": int(result.core["op_reads"][core]),
                 "spikes": int(result.core["fires"][core]),
+                "retracted": int(result.core["retracted"][core]) if "retracted" in result.core else 0,
+                "cancelled": int(result.core["cancelled"][core]) if "cancelled" in result.core else 0,
                 "packets": int(result.core["packets_sent"][core]),
                 "saturations": int(result.core["saturations"][core]),
                 "synapse_busy": busy[0],
                 "soma_busy": busy[1],
                 "sender_busy": busy[2],
                 "blocked": max(blocked),
-                "held": held,
-                "idle": 1.0 - max(busy[0] + blocked[0], busy[1] + blocked[1] + held, busy[2] + blocked[2]),
+                "held": max(held),
+                "idle": 1.0 - max(sum(parts) for parts in zip(busy, blocked, held, strict=True)),
                 "axon_in_high_water": _high_water(program, result, C_AXON_IN, core),
                 "axon_out_high_water": _high_water(program, result, C_AXON_OUT, core),
             }

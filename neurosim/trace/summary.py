@@ -35,9 +35,11 @@ def summarise(
 
     ``spikes``, ``synops`` (``pairs`` of them increments of activity-written synapses), ``op_reads`` (words that extra ops read), ``packets``,
     ``hops``, ``stalls_ps`` (waiting for credits, summed over all stations), ``saturations``, ``drops`` (spikes that a full FIFO discarded),
-    ``losses`` (spikes that faulty links lost) and ``cut`` (samples that their window ended) are totals of the run; ``predictions`` is empty without a
-    readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service); ``energy_fj`` is per sample, and
-    ``board_fj`` the chip's as its board sees it (None where the prices have no board); ``findings`` says in words
+    ``losses`` (spikes that faulty links lost) and ``cut`` (samples that their window ended) are totals of the run. In settle ``spikes`` counts
+    neurons whose output is not 0 at the end of their sample (``packets`` all that was sent on the way), ``retracted`` the spikes that took something
+    back, ``cancelled`` the neurons that were due with nothing to say, ``unsettled`` streamed samples that still moved when the next one came.
+    ``predictions`` is empty without a readout; ``latency_ps`` are medians over the samples (streamed: from the sample's first port service);
+    ``energy_fj`` is per sample, and ``board_fj`` the chip's as its board sees it (None where the prices have no board); ``findings`` says in words
     what is wrong with the run (``neurosim.trace.findings``, for which ``realtime`` and ``trace`` are).
     Raises DataError when the labels do not fit the samples.
     """
@@ -50,7 +52,9 @@ def summarise(
         "samples": samples,
         "accuracy": None if labels is None or not result.scores.shape[1] else float(np.mean(predictions == np.asarray(labels))),
         "predictions": [int(p) for p in predictions],
-        "spikes": int(result.core["fires"].sum()),
+        "spikes": int((result.sample if program.sync == "settle" else {"spikes": result.core["fires"]})["spikes"].sum()),
+        "retracted": _total(result.core, "retracted"),
+        "cancelled": _total(result.core, "cancelled"),
         "synops": int(result.core["synops"].sum()),
         "pairs": int(result.core["pairs"].sum()),
         "op_reads": int(result.core["op_reads"].sum()),
@@ -67,6 +71,7 @@ def summarise(
         "drops": int(result.channel["drops"].sum()),
         "losses": int(result.channel["losses"].sum()),
         "cut": int(result.sample["cut"].sum()),
+        "unsettled": _total(result.sample, "unsettled"),
         "findings": [finding.plain() for finding in findings(program, result, energy, realtime=realtime, trace=trace)],
         "engine": engine,
         "sync": program.sync,
@@ -76,6 +81,11 @@ def summarise(
         "wall_s": wall_s,
         "run_dir": run_dir,
     }
+
+
+def _total(counters: Mapping[str, NDArray[np.int64]], name: str) -> int:
+    """A counter that runs of before do not have."""
+    return int(counters[name].sum()) if name in counters else 0
 
 
 def predict(result: Result) -> NDArray[np.int64]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.arithmetic import decay, fires, integrate, reset, spike_count, step_current, step_membrane
-from neurosim.engine.events import CURRENT, ROW_DROP, SPIKE, START
+from neurosim.arithmetic import decay, fires, integrate, reset, saturate, spike_count, step_current, step_membrane
+from neurosim.engine.events import CURRENT, DUE, ROW_DROP, SPIKE, START
 from neurosim.engine.synapses import decode
 from neurosim.errors import DataError
 from neurosim.program import (
@@ -49,7 +49,7 @@ class _Touch:
 
 
 def why_fired(run: StoredRun, program: Program, neuron: str, sample: int = 0, to_ps: int | None = None) -> dict[str, Any]:
-    """What made a neuron fire, by replaying its membrane from the synapses that the trace says were served.
+    """What made a neuron fire (settle: change its output), by replaying its membrane from the synapses that the trace says were served.
 
     ``program``: the program that was run, with its weights. ``neuron``: ``"population (c, y, x)"`` as in the trace, or ``"population [i, j, ...]"``
     as in ``Run.spikes(population)[sample, step]``. Asked about is its first fire in the sample, or with ``to_ps`` its last before that time; if there
@@ -81,7 +81,11 @@ def why_fired(run: StoredRun, program: Program, neuron: str, sample: int = 0, to
     strongest = max(rows, key=lambda t: t.contribution, default=None)
     best = f", the strongest from {replay.source(strongest)}" if strongest is not None and strongest.contribution > 0 else ""
     bias = int(program.bias[program.neuron_ptr[q] + address])
-    words = [f"{len(rows)} contributions since {'its last fire' if k else 'the start'}{best}"] + ([f"bias {bias}"] if bias else [])
+    since = ("what it said last" if program.sync == "settle" else "its last fire") if k else "the start"
+    words = [f"{len(rows)} contributions since {since}{best}"] + ([f"bias {bias}"] if bias and program.sync != "settle" else [])
+    if isinstance(replay, _Settled):
+        text = replay.told(f"{name} {place}", k, words)
+        return answer | {"fired": True, "time": time, "step": step, "membrane": membrane, "text": text, "contributions": replay.words(rows)}
     when = "" if program.sync == "free" else f" in step {step}"
     text = f"{name} {place} fired{when} at {format_time(time)}: membrane {membrane} reached threshold {threshold} ({'; '.join(words)})"
     return answer | {"fired": True, "time": time, "step": step, "membrane": membrane, "text": text, "contributions": replay.words(rows)}
@@ -89,7 +93,7 @@ def why_fired(run: StoredRun, program: Program, neuron: str, sample: int = 0, to
 
 def replay_neuron(program: Program, events: Events, q: int, address: int, sample: int | None = None) -> Replay:
     """Replay neuron ``address`` of slice ``q``; ``sample`` of a streamed run, None for isolated rows (in free: all windows of a streamed run)."""
-    kind = _Free if program.sync == "free" else _Stepped
+    kind = {"free": _Free, "settle": _Settled}.get(program.sync, _Stepped)
     return kind(program, events, q, address, sample)
 
 
@@ -102,7 +106,7 @@ def find_neuron(run: StoredRun, program: Program, text: str) -> tuple[int, int, 
         raise DataError(f"run {run.path} simulated another program than the one given (its weights may have been faulty); give the one that was run")
     q, address, name = _find(program, text)
     kind = int(program.slice_op[q, OP_KIND])
-    if kind not in (OP_NONE, OP_OR) or (kind == OP_OR and program.sync == "free"):
+    if kind not in (OP_NONE, OP_OR) or (kind == OP_OR and not program.stepped):
         raise DataError(f"{text}: {name} computes an extra op, whose input is no sum of synapses alone; ask about the populations that feed it")
     return q, address, name
 
@@ -147,15 +151,15 @@ class Replay:
     membrane: int
     """The last one."""
     history: list[tuple[int, int, int]]
-    """(time, membrane before the reset, and after it) of every step (at the start of its service), in free of every touch."""
+    """(time, membrane before the reset, and after it) of every step (at the start of its service), in free and settle of every touch."""
 
     def __init__(self, program: Program, events: Events, q: int, address: int, sample: int | None) -> None:
         self.program, self.q, self.address, self.events = program, q, address, events
-        self.streamed = sample is not None and program.sync != "free"
+        self.streamed = sample is not None and program.stepped
         self.base = (sample or 0) * program.steps if self.streamed else 0
         core = int(program.slice_core[q])
         self.server = int(np.flatnonzero((program.server_kind == SYNAPSE) & (program.server_owner == core))[0])
-        self.fire_server = self.server + (0 if program.sync == "free" else SOMA - SYNAPSE)
+        self.fire_server = self.server + (SOMA - SYNAPSE if program.stepped else 0)
         routes = {}
         for s in range(len(program.source_population)):
             for r in range(int(program.route_ptr[s]), int(program.route_ptr[s + 1])):
@@ -313,3 +317,50 @@ class _Free(Replay):
         """Touches after one fire and up to another."""
         k = self.fired.index(this)
         return touches[(0 if last is None else self.at[k - 1]) : self.at[k]]
+
+
+class _Settled(Replay):
+    """The membrane moves with every synapse from where it rested; at the neuron's due services its output follows. What it says is a change."""
+
+    def run(self) -> None:
+        """Touches have the membrane after them; ``fired``: (time of the put, 0, membrane that it followed)."""
+        program, neuron = self.program, int(self.program.neuron_ptr[self.q]) + self.address
+        before = int(program.slice_cells[: self.q].sum())
+        self.v_init = v = int(program.rest_v[before + self.address])
+        self.rested = sent = int(program.rest_sent[neuron])
+        self.touches, self.history, self.fired = list(self.served()), [], []
+        self.at: list[int] = []  # of each change: the number of touches before it
+        self.changes: list[int] = []
+        rows, times = self.events.of(self.server), self.recorded()
+        due = rows[(rows["item"] == DUE) & (rows["slice"] == self.q) & (rows["address"] == self.address)]["time"].tolist()
+        done = 0
+        for begin in [*due, 2**62]:
+            while done < len(self.touches) and self.touches[done].time < begin:
+                touch = self.touches[done]
+                v += touch.contribution
+                touch.membrane = v
+                self.history.append((touch.time, v, v))
+                done += 1
+            clipped = saturate(v, self.low, self.high)
+            output = 0 if self.rule[R_READOUT] else spike_count(clipped, self.threshold, self.rule[R_STRICT], self.rule[R_MAX_SPIKES])
+            if begin < 2**62 and output != sent:
+                self.fired.append((times[len(self.fired)] if len(self.fired) < len(times) else -1, 0, v))
+                self.at.append(done)
+                self.changes.append(output - sent)
+                sent = output
+        self.membrane = v
+
+    def between(self, touches: list[_Touch], last: tuple[int, int, int] | None, this: tuple[int, int, int]) -> list[_Touch]:
+        """Touches after one change and up to another."""
+        k = self.fired.index(this)
+        return touches[(0 if last is None else self.at[k - 1]) : self.at[k]]
+
+    def told(self, name: str, k: int, words: list[str]) -> str:
+        """Change k in words."""
+        change, (time, _, membrane) = self.changes[k], self.fired[k]
+        what = f"said {change:+d}" if change > 0 else f"took {-change} back"
+        side = "reaches" if change > 0 else "no longer reaches"
+        count = len(self.changes)
+        again = f"; it changed its mind {count} times in all" if count > 1 else ""
+        levels = "" if self.rule[R_MAX_SPIKES] == 1 else f" ({self.rule[R_MAX_SPIKES]} levels)"
+        return f"{name} {what} at {format_time(time)}: membrane {membrane} {side} threshold {self.threshold}{levels} ({'; '.join(words)}){again}"

@@ -40,7 +40,7 @@ def assert_adds_up(path: CriticalPath, result: Result) -> None:
     assert sum(path.parts().values()) == max(0, end - start) == sum(row["lasts_ps"] for row in path.totals()) == path.latency_ps
 
 
-@pytest.mark.parametrize("sync", ["free", "wavefront", "barrier"])
+@pytest.mark.parametrize("sync", ["free", "settle", "wavefront", "barrier"])
 def test_the_parts_of_every_drawn_latency_add_up_to_it(sync: str) -> None:
     parts: set[str] = set()
 
@@ -65,7 +65,7 @@ def test_the_parts_of_every_drawn_latency_add_up_to_it(sync: str) -> None:
     run = settings(max_examples=max(1, EXAMPLES // 3))(given(cases(sync))(check))
     (run if ASKED else seed(2)(run))()
     assert {"service", "hop", "link", "fifo", "credit", "window", "port"} <= parts
-    assert {"free": set(), "wavefront": {"bank", "wire", "readout"}, "barrier": {"barrier", "readout"}}[sync] <= parts
+    assert {"free": set(), "settle": {"settle", "due"}, "wavefront": {"bank", "wire", "readout"}, "barrier": {"barrier", "readout"}}[sync] <= parts
 
 
 def test_a_path_worked_out_by_hand() -> None:

@@ -20,7 +20,7 @@ from tests.engine.networks import chain, rule, spikes
 from tests.trace.test_critical import ASKED, EXAMPLES, simulations
 
 
-@pytest.mark.parametrize("sync", ["free", "wavefront", "barrier"])
+@pytest.mark.parametrize("sync", ["free", "settle", "wavefront", "barrier"])
 def test_every_drawn_neuron_replayed_fires_as_it_did(sync: str) -> None:
     fires = 0
 
@@ -32,7 +32,7 @@ def test_every_drawn_neuron_replayed_fires_as_it_did(sync: str) -> None:
         except (Deadlock, Livelock):
             return
         of_sample = simulations(program, result, options)
-        whole = sync == "free" and options.streamed
+        whole = sync in ("free", "settle") and options.streamed
         for sample in range(1 if whole else len(of_sample)):
             for q in range(program.slices):
                 first, last = (int(v) for v in program.neuron_ptr[q : q + 2])

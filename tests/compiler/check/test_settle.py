@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from neurosim import api
-from neurosim.chip import Chip, load_chip
+from neurosim.chip import Chip, load_chip, presets
 from neurosim.compiler.audit.bounds import check_overflow
 from neurosim.compiler.audit.limits import core_bits
 from neurosim.compiler.check import refuse, refuse_settle_sums
@@ -39,7 +39,7 @@ def _graph(weights: tuple[int, ...] = (3,), *, steps: int = 1, delay: int = 0, l
 
 
 SETTLE = chip_of(64, 1 << 16, 2, "link", 'sync=["settle"]')
-ANY = load_chip("tiny", ['sync=["wavefront","settle"]'])
+ANY = load_chip("tiny")
 BOTH = chip_of(64, 1 << 16, 2, "link", 'sync=["settle","wavefront"]')
 
 
@@ -63,6 +63,7 @@ def test_a_full_axon_out_cannot_drop_and_chips_without_settle_say_so() -> None:
     assert "never made up for" in refuse(_graph(), load_chip(BOTH, ["noc.overflow=drop"]), "settle")[0]
     with pytest.raises(ChipError, match="sync settle is not offered by loihi1-like, which has barrier, wavefront"):
         api.build(small_network(steps=1), "loihi1-like", "settle")
+    assert {name for name in presets() if "settle" in load_chip(name).sync} == {"async-mesh", "async-mesh-plus", "ideal", "tiny"}
 
 
 def test_a_rest_belongs_to_settle() -> None:
