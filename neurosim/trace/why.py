@@ -174,6 +174,7 @@ class Replay:
         self.threshold, self.bias, self.floor, self.reset_by, self.v_init = (
             int(column[neuron]) for column in (program.threshold, program.bias, program.floor, program.reset_by, program.v_init)
         )
+        self.starts = bool(np.any(program.bias[int(program.neuron_ptr[q]) : int(program.neuron_ptr[q + 1])]))  # a start item touches the whole slice
         self.rule = [int(value) for value in program.slice_rule[q]]
         self._known: dict[tuple[int, int], list[tuple[int, int, int]]] = {}
         self.run()
@@ -287,7 +288,7 @@ class _Free(Replay):
         self.at: list[int] = []  # of each fire: the number of touches before it
         touches = list(self.served())
         started = self.events.of(self.server)
-        if len(started) and started["item"][0] == START and self.bias:
+        if len(started) and started["item"][0] == START and self.starts:
             bias = self.program.steps * self.bias
             touches.insert(0, _Touch(0, -1, -1, 0, 0, None, bias, bias))
         times, v, last = self.recorded(), self.v_init, 0

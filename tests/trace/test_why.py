@@ -12,6 +12,7 @@ from neurosim.energy import price
 from neurosim.engine.events import Options
 from neurosim.engine.reference import run_reference
 from neurosim.errors import DataError, Deadlock, Livelock
+from neurosim.graph import NeuronRule
 from neurosim.program import OP_KIND, R_DECAY_V, Program
 from neurosim.trace import StoredRun, TraceWriter, load_run, summarise, why_fired, write_run
 from neurosim.trace.why import replay_neuron
@@ -80,3 +81,15 @@ def test_a_fire_worked_out_by_hand(tmp_path: Path) -> None:
             why_fired(run, program, asked)
     with pytest.raises(DataError, match="another program"):
         why_fired(run, chain([3, 2, 1], [3, 1], [0, 1], steps=3), "p0 (0, 0, 0)")
+
+
+def test_the_start_item_of_free_touches_neurons_without_a_bias_too() -> None:
+    # biases 1 and 0 on one slice; the second neuron starts at its threshold and fires when the start item tests it
+    starts = NeuronRule(threshold=np.full((2, 1, 1), 5), bias=np.array([1, 0]).reshape(2, 1, 1), v_init=np.array([0, 5]).reshape(2, 1, 1))
+    program = chain([1, 2, 1], [2, 1], [0, 1], "free", rules={0: starts})
+    options = Options(record=True, state=True)
+    rows = run_reference(program, [spikes(program, [])], options)
+    (events,) = simulations(program, rows, options)
+    replay = replay_neuron(program, events, 0, 1, None)
+    assert replay.agrees
+    assert [membrane for _, _, membrane in replay.fired] == [5]
