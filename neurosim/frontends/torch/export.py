@@ -8,14 +8,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import library
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from neurosim.errors import ModelError
@@ -71,6 +74,22 @@ class Tracing:
     def __init__(self) -> None:
         self.starts: list[Callable[[], None]] = []
         self.alive: list[torch.Tensor] = []
+
+
+class Unread(TorchFunctionMode):  # type: ignore[misc]  # torch is not typed here
+    """Numbers that a module takes out of its activations, mostly to print them, are NaN: a trace has none. Whatever computes with one is refused."""
+
+    NUMBERS = (torch.Tensor.item, torch.Tensor.__float__, torch.Tensor.__int__)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """One operation of the traced module."""
+        if func in self.NUMBERS:
+            return math.nan
+        if func is torch.Tensor.__format__:
+            return "nan"
+        if func is torch.Tensor.numpy:
+            return np.full(tuple(args[0].shape), math.nan)
+        return func(*args, **(kwargs or {}))
 
 
 class Stepped(torch.nn.Module):  # type: ignore[misc]  # torch is not typed here
@@ -166,8 +185,9 @@ def preserved(neurons: list[Neuron]) -> Iterator[None]:
                 table.update(entries)
 
 
-def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int) -> Any:
-    """The exported program of ``Stepped(model)`` at batch 1; fills in ``shapes`` of the neurons. Raises ModelError when torch.export fails."""
+def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int, notes: list[str]) -> Any:
+    """The exported program of ``Stepped(model)`` at batch 1; fills in ``shapes`` of the neurons and what is to be noted. Raises ModelError when
+    torch.export fails."""
     copied, modules = copy_of(model, neurons)
     for child in copied.modules():
         if isinstance(child, torch.nn.LPPool2d) and child.norm_type == 1:  # sinabs' SumPool2d: a sum, written with powers and signs
@@ -177,17 +197,24 @@ def export(model: torch.nn.Module, neurons: list[Neuron], axes: Axes, loop: int)
         _Opaque(k, neuron, module, wrapper)
     with preserved(neurons), double_precision(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.export's own, about its internals
-        x = torch.full(axes.full, 0.5)
         try:
-            table = {op: rule for op, rule in torch.export.default_decompositions().items() if str(op).split(".")[1] in DECOMPOSED}
-            return torch.export.export(wrapper, (x,), strict=False).run_decompositions(table)
+            return _exported(wrapper, axes)
         except ModelError:
             raise
         except USER_ERRORS as error:
+            with contextlib.suppress(*USER_ERRORS), Unread():
+                program = _exported(wrapper, axes)
+                notes.append("the module takes numbers out of its activations (float, item, format): read as if it only printed them")
+                return program
             raise ModelError(
                 f"module {type(model).__name__} does not run on an input of shape {axes.full}, or torch.export cannot follow it "
                 f"({type(error).__name__}: {first_line(error)}); check input_shape and input_axes ({axes.letters})"
             ) from None
+
+
+def _exported(wrapper: Stepped, axes: Axes) -> Any:
+    table = {op: rule for op, rule in torch.export.default_decompositions().items() if str(op).split(".")[1] in DECOMPOSED}
+    return torch.export.export(wrapper, (torch.full(axes.full, 0.5),), strict=False).run_decompositions(table)
 
 
 def _sum_pool(pool: Any, x: torch.Tensor) -> torch.Tensor:

@@ -43,7 +43,8 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
     _check_module(module)
     neurons = find_neurons(module)
     loop = options.steps or 1
-    program = export(module, neurons, axes, loop)
+    notes: list[str] = []
+    program = export(module, neurons, axes, loop, notes)
     outputs = list(list(program.graph.nodes)[-1].args[0])
     outputs = outputs[: _count(program)]
     if not 0 <= options.output < len(outputs):
@@ -51,6 +52,7 @@ def from_module(module: torch.nn.Module, options: ModuleOptions) -> Network:
     steps = _steps(neurons, axes, loop)
     net = Network(options.name or type(module).__name__.lower(), steps, options.class_names)
     table = handlers()
+    net.notes += notes
     walk = Walk(program, module, neurons, net, axes, table)
     example = _input(walk, options, axes)
     with double_precision():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,19 @@ class Twice(nn.Module):
         return torch.stack([self.lif(self.fc(self.lif(self.fc(x)))) for _ in range(2)]).mean(0)
 
 
+class Reading(nn.Module):
+    """Reads a number from its activations."""
+
+    def __init__(self, use: Callable[[Any, float], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.lif, self.head, self.use = nn.Linear(6, 8), tm.FoldedLIF(1, threshold=0.3), nn.Linear(8, 3), use
+
+    def forward(self, x: Any) -> Any:
+        y = self.lif(self.fc(x))
+        return self.head(self.use(y, float(y.mean())))
+
+
 class Repeat(nn.Module):
     """Frames of one image, steps in front."""
 
@@ -154,6 +168,8 @@ CASES: dict[str, tuple[Any, dict[str, Any], str]] = {
         lambda: nn.Sequential(nn.Linear(6, 8), nn.Unflatten(0, (1, 1)), Repeat(3), tm.StepLIF()).eval(), {},
         "batch 2 is not twice batch 1: it does not run at batch 2",
     ),
+    "a factor taken out of activations": (lambda: Reading(lambda y, mean: y * mean).eval(), {}, "a factor is NaN or infinite"),
+    "a branch on activations": (lambda: Reading(lambda y, mean: y if mean > 0.01 else 1 - y).eval(), {}, "the same spikes but score differently"),
     "mixing over a batch": (lambda: BatchFolded().eval(), {}, "batch 2 is not twice batch 1: layer lif fires"),
     "no such output": (lambda: Plain().eval(), {"output": 1}, r"output 1 does not exist; the module returns 1 tensor"),
     "output without input": (lambda: Plain(outer=lambda m, y: [y.mean(0), torch.ones(1, 3)]).eval(), {"output": 1}, "does not depend on"),
