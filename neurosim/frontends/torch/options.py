@@ -19,6 +19,8 @@ class Axes:
     letters: str
     shape: tuple[int, ...]
     """without the batch axis"""
+    assumed: bool = False
+    """The user gave no letters."""
 
     @property
     def full(self) -> tuple[int, ...]:
@@ -30,6 +32,14 @@ class Axes:
     def time(self) -> int | None:
         """Position of the time axis in the full shape."""
         return self.letters.index("t") if "t" in self.letters else None
+
+    def hint(self, steps: int) -> str:
+        """What to add to the remedy of a refusal about steps: an axis that is as long as there are steps may be the time, which nobody said."""
+        if not self.assumed or self.time is not None or steps == 1 or steps not in self.shape:
+            return ""
+        letters = list(self.letters)
+        letters[1 + self.shape.index(steps)] = "t"
+        return f"; or say which axis of the input is the time: {self.letters} was assumed, input_axes={''.join(letters)!r} has {steps} steps"
 
     @property
     def features(self) -> tuple[int, ...]:
@@ -80,7 +90,7 @@ class ModuleOptions:
                 f"input_axes {letters!r} must hold one letter for each of the {len(shape)} axes of input_shape and b for the batch, t for the steps "
                 "if there are any, and one to three others, such as bchw or btchw"
             )
-        return Axes(letters, tuple(shape))
+        return Axes(letters, tuple(shape), self.input_axes is None)
 
 
 def module_options(given: Mapping[str, Any], output: int, steps: int | None, example: Any) -> ModuleOptions:

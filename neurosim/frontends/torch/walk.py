@@ -150,7 +150,7 @@ class Walk:
         kind = self.kind
         self.refuse(
             "it joins values of different time steps outside a known neuron", op=name,
-            remedy=f"if {kind} is a layer of neurons, register it: neurosim.register_neuron({kind}, to_rule)",
+            remedy=f"if {kind} is a layer of neurons, register it: neurosim.register_neuron({kind}, to_rule){self.axes.hint(self.net.steps)}",
         )  # fmt: skip
 
     def _concrete(self, node: Any, name: str, args: Any, kwargs: Any) -> Any:
@@ -308,7 +308,8 @@ class Walk:
         if bool(((label != wanted) & (label != STATIC)).any()) or (loop is None) != (x.late is None):
             self.refuse(
                 "its input in one step comes from another step, or from a mean over the steps", op=neuron.kind,
-                remedy="give every place its own neuron module; recurrence is read where its value is added to an input of the present step",
+                remedy="give every place its own neuron module; recurrence is read where its value is added to an input of the present step"
+                + self.axes.hint(steps),
             )  # fmt: skip
         if loop is not None:
             const = const + loop.const
@@ -321,7 +322,7 @@ class Walk:
         if not bool((norm == pattern).all()) or not same_const or not same_loop:
             self.refuse(
                 "its input is not computed in the same way in every step", op=neuron.kind, value=f"{steps} steps",
-                remedy="use the same layers in every step; before the first step, recurrent values are 0",
+                remedy=f"use the same layers in every step; before the first step, recurrent values are 0{self.axes.hint(steps)}",
             )  # fmt: skip
         if layer not in self.lif:
             self._new_neuron(layer, pattern, added, inner)

@@ -287,3 +287,19 @@ def test_clock_driven_names_and_unknown_neurons_of_libraries() -> None:
     assert run_network(net, np.full((1, 6, 1, 1), 255, np.uint8)).spikes["lif"].any()
     with pytest.raises(UnsupportedLayer, match="this neuron of spikingjelly has no rule; value IzhikevichNode, limit IFNode, LIFNode"):
         load(Net(other).eval(), input_shape=(6,))
+
+
+def test_an_axis_that_may_be_the_time_is_named() -> None:
+    """[B, T, C, L] without letters is taken for an image; the refusal says so, where an axis is as long as there are steps."""
+
+    class Audio(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.lif = nn.Conv1d(4, 5, 3), tm.FoldedLIF(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.lif(self.conv(x.transpose(0, 1).flatten(0, 1))).unflatten(0, (3, -1)).mean(0).flatten(1)
+
+    with pytest.raises(UnsupportedLayer, match="bchw was assumed, input_axes='bthw' has 3 steps"):
+        load(Audio().eval(), input_shape=(3, 4, 13))
+    assert load(Audio().eval(), input_shape=(3, 4, 13), input_axes="btcn").steps == 3
