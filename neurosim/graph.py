@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.arithmetic import DECAY_ONE
 from neurosim.errors import ModelError
 from neurosim.maps import Conv2d as Conv2d
 from neurosim.maps import Dense as Dense
@@ -84,6 +85,8 @@ class Population:
     op: Op | None = None
     window_bias: Array | None = None
     order: ModuleOrder | None = None
+    part_of: str = ""
+    """Of a readout: the readout before it, of the same shape, to whose membranes the host adds its own; together they are the scores."""
 
     @property
     def size(self) -> int:
@@ -238,6 +241,7 @@ class Graph:
                     raise ModelError(
                         f"population {population.name}: its {population.op.name} passes spikes on and has no start membrane; use pass_rule()"
                     )
+            self._verify_part(population)
             if population.window_bias is not None and not (
                 population.host and isinstance(population.op, MaxPool) and population.window_bias.shape == population.op.source
             ):
@@ -268,6 +272,18 @@ class Graph:
         if source.kind == "analog" or np.any(weight < 0) or np.any(weight != np.round(weight)):
             what = f"{target.op.name}{' ' + projection.operand if projection.operand else ''}"
             raise ModelError(f"projection {source.name} -> {target.name} ({what}) must carry spikes with whole weights of at least 0")
+
+    def _verify_part(self, population: Population) -> None:
+        """Membranes of parts add up to those of one readout: nothing may leak, and nothing be cut off below."""
+        if not population.part_of:
+            return
+        whole = self.population(population.part_of)
+        rules = [p.rule for p in (whole, population) if p.rule is not None]
+        plain = all(rule.decay == DECAY_ONE and rule.decay_current is None and rule.floor is None for rule in rules)
+        if population.kind != "readout" or whole.kind != "readout" or whole.part_of or whole.shape != population.shape or not plain:
+            raise ModelError(
+                f"population {population.name} is no part of {whole.name}: both are readouts of one shape, without leak, synaptic current and floor"
+            )
 
     def __str__(self) -> str:
         lines = [f"graph {self.name}: {self.steps} step(s), {sum(p.size for p in self.populations)} neurons"]

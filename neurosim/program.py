@@ -73,7 +73,7 @@ ENTRY_COLUMNS = (
     E_KH, E_KW, E_SH, E_SW, E_PH, E_PW, E_DH, E_DW, E_CIG, E_COG, E_IC0, E_CO0, E_INDEX,
 ) = range(len(ENTRY_COLUMNS))  # fmt: skip
 
-# rules of slices, columns of ``slice_rule``
+# rules of slices, columns of ``slice_rule``; R_READOUT: 1 a readout, 2 one whose membranes the host adds to those of the readout
 R_DECAY_V, R_DECAY_I, R_STRICT, R_RESET, R_READOUT, R_BANKS, R_MAX_SPIKES = range(7)
 
 # ops of slices, columns of ``slice_op``: kind; of a gate count and its switches; of a coincidence channels per head, shift; of a max_pool the window
@@ -174,6 +174,16 @@ class Program:
     def cores(self) -> int:
         """Number of cores of the chip (mapped or not)."""
         return len(self.core_router)
+
+    @property
+    def score_parts(self) -> int:
+        """How many readout populations the host adds up to the scores: 1, or more where no core holds all that leads to one class."""
+        return 1 + len(set(self.slice_population[self.slice_rule[:, R_READOUT] == 2].tolist()))
+
+    def scores_of(self, readouts: NDArray[Any]) -> NDArray[Any]:
+        """[..., classes] from the membranes of all readout populations, one after the other: parts are added up."""
+        parts = self.score_parts
+        return readouts if parts == 1 else readouts.reshape(*readouts.shape[:-1], parts, -1).sum(axis=-2)
 
     @property
     def steps(self) -> int:

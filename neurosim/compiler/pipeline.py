@@ -18,7 +18,7 @@ from neurosim.compiler.check import CheckRow, choose_sync, refuse, refuse_settle
 from neurosim.compiler.emit import assemble, deadlock_warnings
 from neurosim.compiler.lower import Rewrites, read_rewrites
 from neurosim.compiler.place import Assignment, Mapped, assign, place_slices
-from neurosim.compiler.quantize import Precision, most_events, quantize
+from neurosim.compiler.quantize import Precision, most_events, quantize, split_readout
 from neurosim.compiler.report import build_report
 from neurosim.errors import ModelError
 from neurosim.graph import Graph
@@ -151,6 +151,9 @@ def _quantize(state: _State) -> str:
 
 
 def _partition(state: _State) -> str:
+    contract = state.network.input_contract
+    pixels = {"pixels": contract.pixel_range()} if contract.kind == "image" else {}
+    state.integer = split_readout(_have(state.integer), state.chip, state.sync, **pixels)
     state.assignment = assign(_have(state.integer), state.chip, state.sync)
     count = len(state.assignment.partition.slices)
     return f"{count} slices on {len(set(state.assignment.core))} of {state.chip.memory.cores} cores ({state.assignment.strategy})"

@@ -30,7 +30,8 @@ HOST_LIMIT = 2**62
 
 @dataclass(frozen=True)
 class GraphResult:
-    """``scores`` [n, classes]: membranes of the readout after the last step (int64, or float64 for a real Graph); [n, 0] without a readout.
+    """``scores`` [n, classes]: membranes of the readout, those of its parts added up, after the last step (int64, or float64 for a real Graph);
+    [n, 0] without a readout.
 
     ``spikes`` population -> [n, T, c, y, x] uint8 values when kept; ``counts`` population -> [n, T] int64 neurons that fired; ``membranes``
     population -> [n, c, y, x] after the last step, when kept (both in the order and shape of its module's tensor where the population has one);
@@ -60,7 +61,7 @@ def run_graph(
     Raises DataError on a wrong shape, ModelError on several readouts, an undelayed cycle, or numbers that are not of the wanted kind.
     """
     graph.verify()
-    readouts = [p for p in graph.populations if p.kind == "readout"]
+    readouts = [p for p in graph.populations if p.kind == "readout" and not p.part_of]
     if len(readouts) > 1:
         raise ModelError(f"graph {graph.name} has {len(readouts)} readouts, at most 1 can be scored; join them into one population")
     inputs = _inputs(graph, data)
@@ -167,7 +168,8 @@ class _Run:
                 fired = state[population.name].step(bank)
                 if population.kind == "spiking":
                     history[population.name].append(fired)
-        scores = next((state[p.name].v.reshape(n, -1) for p in graph.populations if p.kind == "readout"), np.zeros((n, 0), self.kind))
+        readouts = [state[p.name].v.reshape(n, -1) for p in graph.populations if p.kind == "readout"]
+        scores = np.sum(readouts, axis=0) if readouts else np.zeros((n, 0), self.kind)
         spiking = {name: steps for name, steps in history.items() if steps}
         return GraphResult(
             scores,

@@ -5,6 +5,8 @@ Structure (shapes, ops, depths) is drawn by hypothesis, so that a fault shrinks;
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -45,13 +47,18 @@ def graphs(draw: st.DrawFn, sync: str, chip: Chip, plain: bool = False, ops: boo
         source = draw(st.sampled_from([p for p in populations if p.kind in ("input", "spiking")][-3:]))
         shape = (draw(st.integers(1, 4)), 1, 1)
         rule = draw(rules(shape, sync, chip, scale, weights))
-        rule = NeuronRule(threshold=np.ones((1, 1, 1), np.int64), bias=rule.bias, decay=rule.decay, v_init=rule.v_init)
+        parts = draw(st.integers(0, 3)) == 0
+        rule = NeuronRule(threshold=np.ones((1, 1, 1), np.int64), bias=rule.bias, decay=4096 if parts else rule.decay, v_init=rule.v_init)
         populations.append(Population("out", shape, "readout", rule, scale=np.ones(shape[0])))
         linear = draw(maps(source.shape, shape, scale, weights))
         projections.append(Projection(source.name, "out", linear, draw(delays()), draw(st.integers(0, 1)), layers=("out",)))
         if draw(st.booleans()):
             others = [p for p in populations if p.kind in ("input", "spiking")]
             projections.append(draw(into(populations[-1], "", others, scale, weights)))
+        if parts:  # whose membranes the host adds
+            other = draw(st.sampled_from([p for p in populations if p.kind in ("input", "spiking")]))
+            populations.append(Population("out.part2", shape, "readout", replace(rule, bias=-rule.bias), scale=np.ones(shape[0]), part_of="out"))
+            projections.append(Projection(other.name, "out.part2", draw(maps(other.shape, shape, scale, weights)), draw(delays()), layers=("out",)))
     if sync != "settle" and draw(st.integers(0, 2)) == 2:
         projections = draw(_with_loops(sync, populations, projections, scale, weights))
     graph = Graph("drawn", draw(st.integers(1, 4)), tuple(populations), tuple(projections), class_names=())

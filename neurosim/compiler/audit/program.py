@@ -129,7 +129,7 @@ def _rules(program: Program, graph: Graph) -> None:
         kept = 4096 if rule is None else rule.decay
         current = -1 if rule is None or rule.decay_current is None else 4096 - rule.decay_current
         strict, subtract = (0, 0) if rule is None else (int(rule.strict), int(rule.reset == "subtract"))
-        wanted = (4096 - kept, current, strict, subtract, int(readout), 1 if rule is None else rule.max_spikes)
+        wanted = (4096 - kept, current, strict, subtract, int(readout) + bool(population.part_of), 1 if rule is None else rule.max_spikes)
         found = tuple(np.delete(program.slice_rule[q], R_BANKS).tolist())
         if found != wanted:
             _fail(f"slice {q} of {population.name}: rule (decay_v, decay_i, strict, reset, readout, max_spikes) is {found}, the graph says {wanted}")

@@ -119,7 +119,8 @@ def _rule(population: Population, banks: int) -> list[int]:
     rule = rule_of(population)
     decay_i = NO_CURRENT if rule.decay_current is None else DECAY_ONE - rule.decay_current
     reset = RESET_SUBTRACT if rule.reset == "subtract" else RESET_ZERO
-    return [DECAY_ONE - rule.decay, decay_i, int(rule.strict), reset, int(population.kind == "readout"), banks, rule.max_spikes]
+    readout = 0 if population.kind != "readout" else 2 if population.part_of else 1
+    return [DECAY_ONE - rule.decay, decay_i, int(rule.strict), reset, readout, banks, rule.max_spikes]
 
 
 def _parameters(population: Population, box: Box) -> tuple[I64, ...]:

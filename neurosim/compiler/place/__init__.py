@@ -11,6 +11,7 @@ from neurosim.compiler.place.geometry import Box, covered_channels, hull, reach_
 from neurosim.compiler.place.layered import LayerModel, Misfit, layer_form, pools_of
 from neurosim.compiler.place.mapping import Mapping, chip_projections, current_populations, on_chip, port_populations, port_sources
 from neurosim.compiler.place.memory import core_memory
+from neurosim.compiler.place.partition import class_load
 from neurosim.compiler.place.placement import Mapped, map_graph, place_slices
 from neurosim.compiler.place.regions import region_arrays, region_numbers, regions_of
 from neurosim.compiler.place.topology import BETWEEN_CHIPS, LOCAL, links, next_hops
@@ -26,6 +27,7 @@ __all__ = [
     "Misfit",
     "assign",
     "chip_projections",
+    "class_load",
     "core_memory",
     "covered_channels",
     "current_populations",

@@ -11,7 +11,7 @@ and a duplicated packet is one source neuron sending to one box more: a spike pa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -22,7 +22,7 @@ from neurosim.compiler.place.mapping import Slice, chip_projections, largest_del
 from neurosim.compiler.place.memory import ROUTE_BITS, MemoryModel
 from neurosim.compiler.place.regions import head_size, operand_box
 from neurosim.errors import DoesNotFit, UnsupportedLayer
-from neurosim.graph import Graph, Population
+from neurosim.graph import Graph, Population, Projection, Sparse
 from neurosim.ops import Coincidence
 from neurosim.program import is_stepped
 
@@ -151,6 +151,24 @@ def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: in
     return best[1]
 
 
+def class_load(graph: Graph, chip: Chip, sync: str, readout: Population, into: Sequence[Projection]) -> tuple[int, list[int], list[int]]:
+    """Of the largest class of a readout: its bits without weights (state, banks, parameters, a route); per projection ``into`` it bits and axons."""
+    model = MemoryModel(graph, chip, sync)
+    number, banks = graph.populations.index(readout), least_banks(graph, chip, sync)[readout.name]
+    boxes = boxes_of(readout, readout.shape)
+    if not any(isinstance(p.map, Sparse) for p in into):
+        boxes = boxes[:1]  # else classes differ
+    contents = [model.contents(number, box) for box in boxes]
+    fixed = max(c.bits(banks) - c.weights for c in contents) + ROUTE_BITS
+    bits, axons = [], []
+    for p in into:
+        shape = graph.population(p.source).shape
+        reached = [reach(p, shape, whole(shape), box) for box in boxes]
+        bits.append(max(model.block_bits(p, shape, box) for box in boxes))
+        axons.append(max((volume(box) for box in reached if box is not None), default=0))
+    return fixed, bits, axons
+
+
 def _axons(model: MemoryModel, population: int, box: Box) -> int:
     """Source neurons that a box listens to."""
     return sum(volume(reached) for reached in _heard(model, population, box))
@@ -186,7 +204,7 @@ def _refuse(model: MemoryModel, population: int, banks: int, reserve_bits: int) 
     need = (max(model.contents(population, box).bits(banks) for box in least) + reserve_bits + 7) // 8
     raise DoesNotFit(
         f"population {node.name} {node.shape}: even {part} needs {need} bytes, a core of {model.chip.name} has "
-        f"{memory.bytes.value} (memory.bytes); use {cure}, fewer weight bits or a chip with more memory per core"
+        f"{memory.bytes.value} (memory.bytes); use {cure}, fewer weight bits or a chip with more memory per core (--set memory.bytes={need})"
     )
 
 

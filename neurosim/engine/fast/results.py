@@ -220,7 +220,7 @@ class Collector:
         state = ([s for s, _ in self.state], [s for _, s in self.state])
         empty = np.zeros((0, 0), np.int64)
         return Result(
-            scores=t.scores,
+            scores=self.program.scores_of(t.scores),
             start_ps=t.smp[:, c.X_START].copy(),
             first_spike_ps=t.smp[:, c.X_FIRST_SPIKE].copy(),
             decision_ps=t.smp[:, c.X_DECISION].copy(),

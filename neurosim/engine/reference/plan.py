@@ -86,7 +86,7 @@ class Plan:
         return x
 
     def _classes(self, q: int) -> list[int]:
-        """Class number of every neuron of a readout slice; several readout populations follow each other."""
+        """Place of every neuron of a readout slice: its class; several readout populations follow each other."""
         program = self.program
         mine = int(program.slice_population[q])
         readouts = sorted({int(program.slice_population[p]) for p in range(program.slices) if program.slice_rule[p, R_READOUT]})
@@ -147,7 +147,7 @@ class Plan:
         return self.port_of[packet.slice] if packet.slice >= len(self.core_of) else self.sender(self.core_of[packet.slice])
 
     def first_scores(self) -> NDArray[np.int64]:
-        """[classes] scores before anything has happened: start membranes, in settle those of the rest state as they are read."""
+        """[places in readouts] scores, not yet added up, before anything has happened: start membranes, in settle those of the rest state as read."""
         scores, program = np.zeros(self.classes, np.int64), self.program
         for q, places in self.readout.items():
             cell, neuron = int(program.slice_cells[:q].sum()), int(program.neuron_ptr[q])

@@ -263,13 +263,15 @@ class Recorder:
         for _, _, sample, service, touched in sorted(self._readout, key=lambda entry: entry[:2]):
             changes.setdefault(sample, []).append((service, touched))
         membranes = self.plan.first_scores()
-        best = int(membranes.argmax()) if len(membranes) else 0
+        scores = self.plan.program.scores_of(membranes)
+        best = int(scores.argmax()) if len(scores) else 0
         for sample in range(len(self.start)) if self.plan.streamed else [self.sample]:
             for service, touched in changes.get(sample, []):
                 for q, values in touched.items():
                     membranes[self.plan.readout[q]] = values
-                if int(membranes.argmax()) != best:
-                    best, self.decision[sample] = int(membranes.argmax()), service.end if service.end >= 0 else service.start
+                scores = self.plan.program.scores_of(membranes)
+                if int(scores.argmax()) != best:
+                    best, self.decision[sample] = int(scores.argmax()), service.end if service.end >= 0 else service.start
             self.scores[sample] = membranes
         self._readout.clear()
 
@@ -298,7 +300,7 @@ class Recorder:
         spikes = spikes[np.lexsort(tuple(spikes[name] for name in ("time", "address", "slice", "step", "sample")))]
         neurons = int(self.plan.program.neuron_ptr[-1])
         return Result(
-            scores=self.scores,
+            scores=self.plan.program.scores_of(self.scores),
             start_ps=np.array(self.start, np.int64),
             first_spike_ps=np.array(self.first_spike, np.int64),
             decision_ps=np.array(self.decision, np.int64),

@@ -11,6 +11,7 @@ from neurosim.engine.fast.base.burst import burst
 from neurosim.engine.fast.base.calendar import schedule
 from neurosim.engine.fast.base.compiled import jit, part
 from neurosim.engine.fast.base.fabric import begin, charged, finish, sample_at, scaled, take, wake_after
+from neurosim.engine.fast.base.simd import wide
 from neurosim.engine.fast.stations.ops import accumulate_pairs
 from neurosim.engine.fast.stations.ops_free import forget, integrate_cells, pass_on
 from neurosim.engine.fast.stations.ports import no_room, return_window, sample_of, steps_allow
@@ -180,12 +181,15 @@ def soma(
 
 
 @jit
-def argmax(v: A, readout: A) -> int:
-    """Lowest class with the largest membrane."""
-    best = 0
-    for k in range(1, readout.shape[0]):
-        if v[readout[k]] > v[readout[best]]:
-            best = k
+def argmax(v: A, readout: A, classes: int) -> int:
+    """Lowest class with the largest membrane, those of the readout's parts added up."""
+    best, most = 0, 0
+    for k in range(classes):
+        score = wide(v[readout[k]])
+        for other in range(k + classes, readout.shape[0], classes):
+            score += v[readout[other]]
+        if k == 0 or score > most:
+            best, most = k, score
     return best
 
 
@@ -307,7 +311,7 @@ def core_station(
                 s, packet, sample, time,
             )  # fmt: skip
         if touched and st[s].ordered != 0:
-            winner = argmax(v32, readout) if par[P_SMALL] != 0 else argmax(v, readout)
+            winner = argmax(v32, readout, par[P_CLASSES]) if par[P_SMALL] != 0 else argmax(v, readout, par[P_CLASSES])
             if winner != reg[G_ARGMAX]:
                 reg[G_ARGMAX] = winner
                 row = sample_at(par, time) if par[P_TIMED] != 0 else par[P_SAMPLE_INDEX]

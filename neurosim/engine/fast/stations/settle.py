@@ -31,11 +31,13 @@ def score_of(par: A, flo: A, v: A, v32: A, m: int) -> int:
 
 @jit
 def best_class(par: A, flo: A, v: A, v32: A, readout: A) -> int:
-    """Lowest class with the largest score."""
-    best, most = 0, score_of(par, flo, v, v32, readout[0])
-    for k in range(1, readout.shape[0]):
+    """Lowest class with the largest score, those of the readout's parts added up."""
+    best, most = 0, 0
+    for k in range(par[P_CLASSES]):
         score = score_of(par, flo, v, v32, readout[k])
-        if score > most:
+        for other in range(k + par[P_CLASSES], readout.shape[0], par[P_CLASSES]):
+            score += score_of(par, flo, v, v32, readout[other])
+        if k == 0 or score > most:
             best, most = k, score
     return best
 

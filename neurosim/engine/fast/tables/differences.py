@@ -100,7 +100,7 @@ def read_scores(t: Differences, program: Program) -> I64:
     """[classes] the readout as the host reads it now."""
     low, high = int(t.par[c.P_LOW]), int(t.par[c.P_HIGH])
     scores: I64 = np.maximum(np.clip(t.state()[0][t.readout], low, high), program.floor[t.readout])
-    return scores
+    return program.scores_of(scores)
 
 
 def count_settled(t: Differences, program: Program, core: int, sample: int) -> None:

@@ -220,6 +220,7 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         rank=rank,
     )
     tables.par[c.P_AHEAD] = ahead
+    tables.par[c.P_CLASSES] = len(readout) // program.score_parts
     tables.smp[:, [c.X_FIRST_SPIKE, c.X_START, c.X_BEGAN, c.X_DECISION_SERVER]] = -1
     return tables
 
@@ -351,7 +352,7 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     else:
         t.v[:] = t.ini
     if program.sync == "free" and len(t.readout):
-        t.reg[c.G_ARGMAX] = np.argmax(t.ini[t.readout])
+        t.reg[c.G_ARGMAX] = np.argmax(program.scores_of(t.ini[t.readout]))
     t.wc[:, : c.W_SENDER] = 0
     t.reg[c.G_SCORED] = sample
     t.pt[:, : c.J_DOWN] = 0
