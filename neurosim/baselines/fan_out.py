@@ -75,8 +75,10 @@ def _entry(program: Program, row: list[int], shape: tuple[int, ...], box: tuple[
         full = np.zeros((len(channels), row[E_KH], row[E_KW]), np.int64)
         within = np.arange(width) < (last - first)[kept][:, None, None]
         full[kept] = ((program.weights[places[:, :, None] + np.arange(width)] != 0) & within).sum(axis=2).reshape(-1, row[E_KH], row[E_KW])
-        down = _reached(rows, (y0, y1), row[E_SH], row[E_PH], row[E_DH], row[E_KH])
-        across = _reached(columns, (x0, x1), row[E_SW], row[E_PW], row[E_DW], row[E_KW])
+        if row[E_INDEX] >= 0:  # a pooling: where the kernel sees each row and column, -1 where it does not
+            rows, columns = program.index[row[E_INDEX] + rows], program.index[row[E_INDEX] + shape[1] + columns]
+        down = _reached(rows, (y0, y1), row[E_SH], row[E_PH], row[E_DH], row[E_KH]) * (rows >= 0)
+        across = _reached(columns, (x0, x1), row[E_SW], row[E_PW], row[E_DW], row[E_KW]) * (columns >= 0)
         return np.asarray(np.einsum("cab,ay,bx->cyx", full, down, across, optimize=True))
     if kind == M_POOL:
         kept = (channels + row[E_CO0] >= c0) & (channels + row[E_CO0] < c1)

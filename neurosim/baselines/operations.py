@@ -25,7 +25,7 @@ I64 = NDArray[np.int64]
 
 CONNECTIONS = frozenset({"conv2d", "linear", "token_mix", "sparse"})
 """Layers with trained weights."""
-MAPS = frozenset({"conv2d", "dense", "token_mix", "sparse"})
+MAPS = frozenset({"conv2d", "pooled_conv2d", "dense", "token_mix", "sparse"})
 """Maps of projections that stand for themselves where a program does not say what its layers are."""
 REAL = frozenset({"mean", "avg_pool", "scale", "batch_norm"})
 """Layers whose output is no sum of spikes: what reads it multiplies."""
@@ -60,10 +60,10 @@ def count_operations(program: Program, result: Result, entered: InputActivity, w
     macs = acs = 0.0
     for layer, members in readings.items():
         before = frozenset().union(*(m.before for m in members))
-        most = _dense(workload, ops.get(layer), len(result.scores)) if activity.stepped else float("inf")
+        most = _dense(workload, ops.get(layer), len(result.scores)) if activity.stepped or members[0].host_map is not None else float("inf")
         if members[0].host_map is not None:
             assert entered.pixels is not None, "a host section has a static image"
-            macs += sum(host_operations(program, m.host_map, entered.pixels) for m in members if m.host_map is not None)
+            macs += min(most, float(sum(host_operations(program, m.host_map, entered.pixels) for m in members if m.host_map is not None)))
             continue
         # folded together with a layer behind it: its own weights are gone, all of them are taken not to be zero
         mean = ops[layer].macs / ops[layer].inputs if ops and not members[0].alone else None
