@@ -1,7 +1,8 @@
 """The integer rules of a neuron and of the machine, once (MACHINE section 4, docs/machine.md).
 
 Every function here is plain Python for the reference engine, the golden model and the debugger, and is compiled into the fast engine through
-``register_jitable``. All values are integers that the compiler has proved to fit int64; Python's ``>>`` and numba's agree on them.
+``register_jitable``. Arguments are integers that fit int64, and no rule leaves int64 on its way, so that compiled code computes what Python does;
+Python's ``>>`` and numba's agree. (Banks alone add modulo 2**64, of which ``acc_bits`` are looked at.)
 
 Rounding of a decay: 0 floor, 1 toward zero, 2 nearest (halves upward).
 """
@@ -18,6 +19,8 @@ RESET_ZERO, RESET_SUBTRACT = 0, 1
 DECAY_ONE = 4096  # a decay d multiplies by (4096 - d) / 4096
 NO_CURRENT = -1  # decay_i of a neuron without a synaptic current
 NO_FLOOR = -(2**62)  # floor of a neuron without one
+FAR = 2**61  # two or three numbers below it add up within int64
+MOST = 2**63 - 1  # products of ``free`` are clipped to +-MOST
 MASK64 = 0xFFFFFFFFFFFFFFFF
 SALT_JITTER = 0x6A09E667F3BCC908  # first 64 bits of frac(sqrt(2)), a nothing-up-my-sleeve number
 SALT_LOSS = 0xBB67AE8584CAA73B  # the same of sqrt(3): spikes lost on links
@@ -41,13 +44,52 @@ def saturate(x: int, low: int, high: int) -> int:
 
 
 @_rule
+def add(a: int, b: int, low: int, high: int) -> tuple[int, int]:
+    """(a + b clipped to [low, high], 1 if it was clipped, else 0)."""
+    if not (-FAR < a < FAR and -FAR < b < FAR):  # seldom; else a sum costs no branch on signs
+        if b > 0 and a > MOST - b:
+            return high, 1
+        if b < 0 and a < -MOST - 1 - b:
+            return low, 1
+    total = a + b
+    clipped = saturate(total, low, high)
+    return clipped, 0 if clipped == total else 1
+
+
+@_rule
+def add_three(a: int, b: int, c: int, low: int, high: int) -> tuple[int, int]:
+    """(a + b + c clipped to [low, high], 1 if it was clipped, else 0)."""
+    if -FAR < a < FAR and -FAR < b < FAR and -FAR < c < FAR:
+        total = a + b + c
+        clipped = saturate(total, low, high)
+        return clipped, 0 if clipped == total else 1
+    if (a < 0) == (b < 0):
+        b, c = c, b  # terms of opposite signs first: if there are any, their sum cannot leave int64 and come back
+    part, over = add(a, b, -MOST - 1, MOST)
+    total, more = add(part, c, -MOST - 1, MOST)
+    clipped = saturate(total, low, high)
+    return clipped, 0 if over + more == 0 and clipped == total else 1
+
+
+@_rule
+def product(a: int, b: int) -> int:
+    """a * b clipped to +-MOST, for a and b within +-MOST."""
+    if -(2**31) <= a <= 2**31 and -(2**31) <= b <= 2**31:  # as a rule; a division costs more than all the rest
+        return a * b
+    if a != 0 and abs(b) > MOST // abs(a):
+        return MOST if (a > 0) == (b > 0) else -MOST
+    return a * b
+
+
+@_rule
 def decay(x: int, d: int, rounding: int) -> int:
-    """x * (4096 - d) / 4096, rounded as the chip says."""
-    if rounding == 1 and x < 0:
-        return -(((-x) * (4096 - d)) >> 12)
+    """x * (4096 - d) / 4096, rounded as the chip says; x = 4096 a + b with 0 <= b < 4096, so that no product leaves int64."""
+    carry = 0
     if rounding == 2:
-        return (x * (4096 - d) + 2048) >> 12
-    return (x * (4096 - d)) >> 12
+        carry = 2048
+    elif rounding == 1 and x < 0:
+        carry = 4095
+    return (x >> 12) * (4096 - d) + (((x & 4095) * (4096 - d) + carry) >> 12)
 
 
 @_rule
@@ -61,11 +103,11 @@ def fires(v: int, threshold: int, strict: int) -> bool:
 @_rule
 def spike_count(v: int, threshold: int, strict: int, most: int) -> int:
     """Spikes of a step: the largest n <= most with v >= n * threshold, or v > n * threshold where the rule is strict; 0 below."""
+    if v < threshold:
+        return 0
     count = (v - 1) // threshold if strict != 0 else v // threshold
     if count > most:
         return most
-    if count < 0:
-        return 0
     return count
 
 
@@ -82,17 +124,13 @@ def step_current(i: int, bank: int, decay_i: int, rounding: int, low: int, high:
     """i <- sat(dec_i(i) + bank): (current, number of saturations). Without a synaptic current (decay_i < 0) the bank is the current."""
     if decay_i < 0:
         return bank, 0
-    total = decay(i, decay_i, rounding) + bank
-    clipped = saturate(total, low, high)
-    return clipped, 0 if clipped == total else 1
+    return add(decay(i, decay_i, rounding), bank, low, high)
 
 
 @_rule
 def step_membrane(v: int, current: int, bias: int, decay_v: int, floor: int, rounding: int, low: int, high: int) -> tuple[int, int]:
     """v <- max(sat(dec_v(v) + i + bias), floor): (membrane before the test, number of saturations)."""
-    total = decay(v, decay_v, rounding) + current + bias
-    clipped = saturate(total, low, high)
-    count = 0 if clipped == total else 1
+    clipped, count = add_three(decay(v, decay_v, rounding), current, bias, low, high)
     if clipped < floor:
         clipped = floor
     return clipped, count
@@ -101,9 +139,7 @@ def step_membrane(v: int, current: int, bias: int, decay_v: int, floor: int, rou
 @_rule
 def integrate(v: int, contribution: int, floor: int, low: int, high: int) -> tuple[int, int]:
     """Free discipline, one synapse: v <- max(sat(v + c), floor): (membrane before the test, number of saturations)."""
-    total = v + contribution
-    clipped = saturate(total, low, high)
-    count = 0 if clipped == total else 1
+    clipped, count = add(v, contribution, low, high)
     if clipped < floor:
         clipped = floor
     return clipped, count
@@ -112,7 +148,7 @@ def integrate(v: int, contribution: int, floor: int, low: int, high: int) -> tup
 @_rule
 def jittered(x: int, r: int) -> int:
     """A duration x with relative spread r / 65536: max(1, x + ((x * r) >> 16))."""
-    y = x + ((x * r) >> 16)
+    y = x + (x >> 16) * r + (((x & 65535) * r) >> 16)
     if y < 1:
         return 1
     return y

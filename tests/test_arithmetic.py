@@ -6,7 +6,8 @@ from fractions import Fraction
 from math import ceil, floor
 
 import numba as nb
-from hypothesis import given
+import numpy as np
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neurosim import arithmetic as a
@@ -60,3 +61,49 @@ def test_jitter_is_uniform_and_uses_all_its_arguments() -> None:
     draws = [a.jitter_draw(0, 0, 0, n, 1) for n in range(3000)]
     assert all(900 < draws.count(value) < 1100 for value in (-1, 0, 1))
     assert len({a.jitter_draw(*args, 65535) for args in [(0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1)]}) == 5
+
+
+WORD = st.one_of(st.integers(-a.MOST, a.MOST), st.sampled_from([0, 1, -1, a.MOST, -a.MOST, 2**62, -(2**62), 2**31, -(2**31), 3037000500]))
+"""Numbers of 64 bits, many of them at the ends."""
+
+
+@nb.njit
+def _compiled(x: int, y: int, z: int, d: int, rounding: int, bits: int) -> tuple[int, ...]:
+    high = np.int64(a.MOST) >> (64 - bits)
+    low = -high - 1
+    total, over = a.add(x, y, low, high)
+    three, more = a.add_three(x, y, z, low, high)
+    return (
+        total,
+        over,
+        three,
+        more,
+        a.product(x, y),
+        a.decay(x, d, rounding),
+        a.spike_count(x, max(1, abs(y)), 1, 255),
+        a.jittered(abs(x) >> 2, z % 65536),
+    )
+
+
+@given(x=WORD, y=WORD, z=WORD, d=st.integers(0, 4096), rounding=st.integers(0, 2), bits=st.sampled_from([4, 24, 48, 63, 64]))
+@settings(max_examples=1000)
+def test_no_rule_leaves_64_bits_on_its_way(x: int, y: int, z: int, d: int, rounding: int, bits: int) -> None:
+    """Against exact integers, in Python and compiled."""
+    high = (1 << (bits - 1)) - 1
+
+    def clip(v: int, top: int = high) -> int:
+        return max(-top - 1, min(top, v))
+
+    exact = Fraction(x * (4096 - d), 4096)
+    duration, r, threshold = abs(x) >> 2, z % 65536, max(1, abs(y))
+    wanted = (
+        clip(x + y), int(clip(x + y) != x + y), clip(x + y + z), int(clip(x + y + z) != x + y + z), max(-a.MOST, min(a.MOST, x * y)),
+        (floor(exact), ceil(exact) if x < 0 else floor(exact), floor(exact + Fraction(1, 2)))[rounding],
+        max(0, min(255, (x - 1) // threshold)), max(1, duration + ((duration * r) >> 16)),
+    )  # fmt: skip
+    python = (
+        *a.add(x, y, -high - 1, high), *a.add_three(x, y, z, -high - 1, high), a.product(x, y), a.decay(x, d, rounding),
+        a.spike_count(x, threshold, 1, 255), a.jittered(duration, r),
+    )  # fmt: skip
+    assert python == wanted
+    assert _compiled(x, y, z, d, rounding, bits) == wanted

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neurosim.arithmetic import decay, fires, integrate, reset, saturate, spike_count, step_current, step_membrane
+from neurosim.arithmetic import decay, fires, integrate, product, reset, saturate, spike_count, step_current, step_membrane
 from neurosim.engine.events import CURRENT, DUE, ROW_DROP, SPIKE, START
 from neurosim.engine.synapses import decode
 from neurosim.errors import DataError
@@ -211,7 +211,7 @@ class Replay:
                 yield _Touch(time, -1, -1, step, step, None, value, value)
                 continue
             for delay, weight, shift in self.synapses(source, address):
-                yield _Touch(time, source, address, step, step + delay, weight, value, (weight * value) << shift)
+                yield _Touch(time, source, address, step, step + delay, weight, value, product(weight, product(value, 1 << shift)))
 
     def recorded(self) -> list[int]:
         """Times of the neuron's fires as the trace has them."""

@@ -18,7 +18,7 @@ ACYCLIC = ("mesh", "star", "tree")
 
 
 @st.composite
-def chips(draw: st.DrawFn, drops: bool = False, words: tuple[int, ...] = (24, 24, 48)) -> Chip:
+def chips(draw: st.DrawFn, drops: bool = False, words: tuple[int, ...] = (24, 24, 48, 64)) -> Chip:
     """Any chip; the same one offers all disciplines. ``drops``: full channels may drop spikes. ``words``: widths of accumulators."""
     settings = draw(networks_on_chip(drops))
     unit = draw(st.sampled_from([1, 10, 1000]))
@@ -28,7 +28,7 @@ def chips(draw: st.DrawFn, drops: bool = False, words: tuple[int, ...] = (24, 24
         "memory.bytes": 65536,
         "memory.route_entries": 4096,
         "arithmetic.lanes": draw(st.integers(1, 4)),
-        "arithmetic.state_bits": draw(st.sampled_from([16, 8, 5, 6, 24, 32, 48])),
+        "arithmetic.state_bits": draw(st.sampled_from([16, 8, 5, 6, 24, 32, 48, 64])),
         "arithmetic.acc_bits": draw(st.sampled_from(words)),
         "arithmetic.rounding": draw(st.sampled_from(["floor", "zero", "nearest"])),
         "arithmetic.skip_zero_weights": draw(st.booleans()),

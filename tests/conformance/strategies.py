@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from neurosim.compiler.place.geometry import Box, whole
 from neurosim.compiler.place.mapping import Mapping, current_populations, largest_delay, port_populations
 from neurosim.compiler.place.placement import map_graph
 from neurosim.engine.events import CURRENT, SPIKE, Options, Stimulus
+from neurosim.engine.faults import Faults, apply_faults
 from neurosim.engine.run import feeds_itself
 from neurosim.errors import DoesNotFit, ModelError
 from neurosim.graph import Graph
@@ -134,6 +135,14 @@ def _boxes_on_ports(draw: st.DrawFn, graph: Graph, ports: int) -> tuple[tuple[in
     return tuple(result)
 
 
+@st.composite
+def _worn(draw: st.DrawFn, program: Program) -> Program:
+    """The Program with flipped bits in its weights, which are then any numbers of 8, 16 or 32 bits."""
+    words = program.chip.arithmetic.model_copy(update={"weight_bits": 8 * program.weights.dtype.itemsize})
+    program = replace(program, chip=program.chip.model_copy(update={"arithmetic": words}))
+    return apply_faults(program, Faults(weight_flip=draw(st.sampled_from([0.02, 0.5])), seed=draw(st.integers(0, 9))))
+
+
 STEPPED = ("wavefront", "barrier")
 STEPLESS = ("free", "settle")
 
@@ -141,10 +150,13 @@ STEPLESS = ("free", "settle")
 @st.composite
 def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = False, streamed: bool | None = None, ops: bool = False) -> Case:
     """A whole case of one discipline; ``plain`` draws only what the clock-driven model computes (so it is ``reliable`` too),
-    ``reliable`` no drops, losses or time limits, ``streamed`` fixes how samples follow, ``ops`` has populations with extra ops.
+    ``reliable`` no drops, losses, worn weights or time limits, ``streamed`` fixes how samples follow, ``ops`` has populations with extra ops.
     """
     faulty = not plain and not reliable
-    chip = draw(chips(drops=faulty, words=(24, 24, 48, 5, 8) if sync == "free" and ops else (24, 24, 48)))  # in free cells saturate
+    words: tuple[int, ...] = (24, 24, 48) if sync == "settle" else (24, 24, 48, 64)
+    if sync == "free" and ops:
+        words += 5, 8  # there cells saturate
+    chip = draw(chips(drops=faulty, words=words))
     if sync == "settle":  # nothing can be dropped at axon-out there
         chip = chip.model_copy(update={"noc": chip.noc.model_copy(update={"axon_out_overflow": "stall"})})
     graph = draw(graphs(sync, chip, plain, ops))
@@ -156,6 +168,8 @@ def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = Fals
         reject()
     if sync == "settle":
         program = draw(at_rest(graph, program))
+    elif faulty and draw(st.integers(0, 3)) == 3:
+        program = draw(_worn(program))
     samples = draw(st.integers(1, 3))
     if streamed is None:
         streamed = draw(st.booleans())

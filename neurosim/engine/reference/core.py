@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from neurosim.arithmetic import decay, fires, integrate, reset
+from neurosim.arithmetic import MOST, decay, fires, integrate, product, reset
 from neurosim.engine.events import CURRENT, MARKER, SPIKE, START
 from neurosim.engine.reference.fabric import Machine, Server
 from neurosim.engine.reference.items import Item, Results, Service
 from neurosim.engine.reference.ops import FreeOp
 from neurosim.engine.reference.synapse import AxonIn
+from neurosim.engine.synapses import Synapses
 from neurosim.program import G_MAIN, R_DECAY_V, R_READOUT, R_RESET, R_STRICT
+
+
+def contributions_of(e: Synapses, value: int) -> list[int]:
+    """What the synapses of an entry bring for a spike of that value, each clipped to 64 bits (section 4)."""
+    factor = product(value, 1 << e.shift)
+    if e.largest * abs(factor) <= MOST:
+        return [int(c) for c in (e.weights * factor).tolist()]
+    return [product(w, factor) for w in e.weights.tolist()]
 
 
 class Core(AxonIn):
@@ -49,7 +58,7 @@ class Core(AxonIn):
         for q in self.biased:
             bias = self.parameters[q]["bias"]
             nominal = [(done + m + 1) * update + fire for m in range(len(bias))]
-            self._integrate(q, list(range(len(bias))), [self.plan.steps * b for b in bias], nominal, now, results)
+            self._integrate(q, list(range(len(bias))), [product(self.plan.steps, b) for b in bias], nominal, now, results)
             done += len(bias)
         self.machine.record.core["accesses"][self.number] += done
         self.machine.record.core["updates"][self.number] += done
@@ -70,12 +79,11 @@ class Core(AxonIn):
         else:
             assert packet.item != MARKER, "a marker in the free discipline"
             entries, _, reads_out = self.plan.synapses(packet.slice, packet.address, self.number)
-            self.served(packet, entries)
             for q in {e.slice for e in entries} & self.ops.keys():
                 self.ops[q].enter(now, self.plan.time.get("op_window"))
             count = 0  # synapses served
             for e in entries:
-                targets, contributions = e.targets.tolist(), ((e.weights * packet.value) << e.shift).tolist()
+                targets, contributions = e.targets.tolist(), contributions_of(e, packet.value)
                 if e.slice in self.ops:
                     count = self._operate(e.slice, e.operand, targets, contributions, count, now, results)
                 else:

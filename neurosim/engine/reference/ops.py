@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import integrate, saturate
+from neurosim.arithmetic import MOST, add, integrate, product, saturate
 from neurosim.engine.synapses import Box, box_of, coordinates
 from neurosim.program import (
     G_K,
@@ -209,12 +209,12 @@ class FreeOp:
             self._add(cell, contribution)
             yield [], []
             for entry, increment in pairs(self.at, self.values, operand, cell, contribution):
-                self._add(entry, increment)
+                self._add(entry, saturate(increment, -MOST, MOST))
                 self.pairs += 1
                 yield [], []
 
     def _add(self, cell: int, contribution: int) -> None:
-        self.values[cell] = saturate(self.values[cell] + contribution, -self.acc_high, self.acc_high)
+        self.values[cell], _ = add(self.values[cell], contribution, -self.acc_high, self.acc_high)
 
     def _pass(self, m: int, contribution: int) -> list[int]:
         """A spike for neuron m of an or_pool or gate."""
@@ -265,5 +265,5 @@ class FreeOp:
         n, h, a = self.at.channel(G_Q, cell)
         self.reads += self.at.d
         for b in range(self.at.d):
-            value = contribution * self.values[self.at.table(h, a, b)]
-            yield [], [(self.at.register(G_MAIN, n, h, b), value << self.at.shift)]
+            value = product(product(contribution, self.values[self.at.table(h, a, b)]), 1 << self.at.shift)
+            yield [], [(self.at.register(G_MAIN, n, h, b), value)]

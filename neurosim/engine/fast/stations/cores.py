@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from neurosim.arithmetic import product
 from neurosim.engine.events import CURRENT, MARKER
 from neurosim.engine.fast.base.burst import burst
 from neurosim.engine.fast.base.calendar import schedule
@@ -205,7 +206,7 @@ def serve_start(par: A, sl: A, v: A, v32: A, tlast: A, thr: A, bias: A, flo: A, 
             continue
         for local in range(sl[q, S_SIZE]):
             m += 1
-            total, nominal = par[P_STEPS] * bias[sl[q, S_NEURON] + local], m * par[P_UPDATE] + par[P_FIRE]
+            total, nominal = product(par[P_STEPS], bias[sl[q, S_NEURON] + local]), m * par[P_UPDATE] + par[P_FIRE]
             if par[P_SMALL] != 0:
                 at = lift(par, sl, v32, tlast, thr, flo, rby, cc, buf, q, local, total, 0, nominal, at)
             else:
@@ -250,7 +251,7 @@ def serve_packet(
         forget(par, sl, op, cell, v, v32, rt, en, p.route, time)
     for e in range(rt[p.route, T_ENTRY], rt[p.route, T_ENTRY_END]):
         q, before = en[e, Y_SLICE], served
-        factor = value << en[e, Y_SHIFT]
+        factor = product(value, 1 << en[e, Y_SHIFT])
         if en[e, Y_ACT] != 0:
             served, at = integrate_cells(
                 par, sl, op, ox, cell, v, v32, tlast, thr, flo, rby, cc, buf, en, axis, index, w8, w32, e, c, y, x, factor, period, served, at

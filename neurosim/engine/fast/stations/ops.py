@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from neurosim.arithmetic import MOST
 from neurosim.engine.fast.base.compiled import apart, jit, part, stay_apart
 from neurosim.engine.fast.base.simd import wide
 from neurosim.engine.fast.stations.synapses import TOUCHED
@@ -34,8 +35,6 @@ from neurosim.engine.fast.tables.maps import (
 from neurosim.program import OP_COINCIDENCE, OP_GATE, OP_MAX
 
 A = NDArray[Any]
-
-MOST = 2**63 - 1
 
 
 @part

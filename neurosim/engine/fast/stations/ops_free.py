@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import fires, saturate
+from neurosim.arithmetic import MOST, add, fires, product
 from neurosim.engine.fast.base.compiled import apart, jit, part, stay_apart
 from neurosim.engine.fast.base.simd import wide
-from neurosim.engine.fast.stations.ops import MOST, reached, walk, weight_at
+from neurosim.engine.fast.stations.ops import reached, walk, weight_at
 from neurosim.engine.fast.stations.synapses import lift
 from neurosim.engine.fast.tables.columns import *
 from neurosim.engine.fast.tables.maps import Y_ACT, Y_SLICE
@@ -38,9 +38,8 @@ def set_membrane(par: A, v: A, v32: A, m: int, value: int) -> None:
 def within(par: A, x: int, change: int) -> int:
     """A cell of ``free`` after a change: it saturates at +-(2**(acc_bits - 1) - 1)."""
     top = np.int64(MOST) >> par[P_WRAP]
-    if change > 0:
-        return top if x > top - change else x + change
-    return -top if x < -top - change else x + change
+    new, _ = add(x, change, -top, top)
+    return new
 
 
 @part
@@ -68,10 +67,8 @@ def pass_on(
     stay_apart()
     m = sl[q, S_NEURON] + local
     old = membrane(par, v, v32, m)
-    total = old + contribution
-    new = saturate(total, par[P_LOW], par[P_HIGH])
-    if new != total:
-        cc[sl[q, S_CORE], N_SATURATIONS] += 1
+    new, clipped = add(old, contribution, par[P_LOW], par[P_HIGH])
+    cc[sl[q, S_CORE], N_SATURATIONS] += clipped
     ripe = fires(new, thr[m], sl[q, S_STRICT])
     if sl[q, S_OP] == OP_OR:
         if ripe and not fires(old, thr[m], sl[q, S_STRICT]):
@@ -135,7 +132,7 @@ def window_change(
         for j in range(ox[words], ox[words + 1]):
             if ox[j] != local:
                 rest = max(rest, cell[base + ox[j]])
-        change = max(rest, new) - max(rest, old)
+        change = max(rest, new) - max(rest, old)  # no more than the contribution
         if change != 0:
             at = lift_any(par, sl, v, v32, tlast, thr, flo, rby, cc, buf, q, ox[k], change, period, fire_time(par, served), at)
         cc[sl[q, S_CORE], N_OP_READS] += ox[words + 1] - ox[words]
@@ -159,7 +156,7 @@ def pair_up(par: A, sl: A, op: A, cell: A, cc: A, q: int, act: int, local: int, 
         if held != 0:
             row, column = (a, b) if keys else (b, a)
             place = base + op[q, Q_TABLE] + (channel - a + row) * d + column
-            cell[place] = within(par, cell[place], contribution * held)
+            cell[place] = within(par, cell[place], product(contribution, held))
             pairs += 1
     cc[sl[q, S_CORE], N_PAIRS] += pairs
     return pairs
@@ -180,7 +177,7 @@ def ask(
     channel = local % op[q, Q_CHANNELS]
     row, into = base + op[q, Q_TABLE] + channel * d, local - channel % d
     for b in range(d):
-        lifted = (contribution * cell[row + b]) << op[q, Q_SHIFT]
+        lifted = product(product(contribution, cell[row + b]), 1 << op[q, Q_SHIFT])
         at = lift_any(par, sl, v, v32, tlast, thr, flo, rby, cc, buf, q, into + b, lifted, period, fire_time(par, served), at)
         served += 1
     cc[sl[q, S_CORE], N_OP_READS] += d
@@ -201,7 +198,7 @@ def integrate_cells(
         value = weight_at(par, w8, w32, place)
         if value == 0 and par[P_SKIP] != 0:
             continue
-        value *= factor
+        value = product(value, factor)
         if act == ACT_WINDOW:
             served, at = window_change(par, sl, op, ox, cell, v, v32, tlast, thr, flo, rby, cc, buf, q, local, value, period, served, at)
         elif act == ACT_Q:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import decay, fires, integrate, reset
+from neurosim.arithmetic import decay, fires, integrate, product, reset
 from neurosim.engine.fast.base.compiled import jit, part, prefetch_item
 from neurosim.engine.fast.base.simd import add, choose, differ, either, largest, least, load, lowest, mul, ones, reach, splat, store, wide
 from neurosim.engine.fast.tables.columns import *
@@ -379,6 +379,7 @@ def integrate_wide(
     else:
         target = axis[channel, A_TARGET] + axis[row, A_TARGET] + axis[column, A_TARGET]
     weight += en[e, Y_WEIGHT]
+    plain = -(2**32) < factor < 2**32  # times a weight of 32 bits within int64
     for _ in range(rows):
         t, s = target, weight
         for _ in range(columns):
@@ -388,7 +389,9 @@ def integrate_wide(
                     continue
                 local = wide(index[t + j]) if sparse else t + j
                 nominal = par[P_DECODE] + (served // par[P_LANES] + 1) * par[P_SYNOP] + par[P_FIRE]
-                at = lift(par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, value * factor, period, nominal, at)
+                at = lift(
+                    par, sl, v, tlast, thr, flo, rby, cc, buf, q, local, value * factor if plain else product(value, factor), period, nominal, at
+                )
                 served += 1
             t += en[e, Y_COL_T]
             s += en[e, Y_COL_W]
