@@ -12,6 +12,7 @@ from typing import Any
 
 from neurosim.errors import MissingExtra, ModelError
 from neurosim.frontends.checkpoint import read_safetensors
+from neurosim.frontends.lava import OPTIONS as LAVA_OPTIONS
 from neurosim.frontends.lava import lava_net
 from neurosim.frontends.nir import OPTIONS as NIR_OPTIONS
 from neurosim.frontends.nir import nir_file
@@ -53,9 +54,9 @@ def load(
     Every module is compared with its Network on random inputs before it is returned.
 
     ``steps`` per sample: for ``.net`` and ``.nir``, which state none (``.nir``: 1 by default). ``step_time`` in seconds: for ``.nir``, whose
-    equations are continuous; its ``options`` are those of ``nir_file`` (reset, floor, test, max_spikes, readout, input_shape, ...); a
-    ``nir.NIRGraph`` is read as its file. ``weights``: the .safetensors file where the config does not name it. ``example_input`` is checked against
-    the network's input shape.
+    equations are continuous; its ``options`` are those of ``nir_file`` (reset, floor, test, max_spikes, readout, input_shape, ...), that of ``.net``
+    is ``test``; a ``nir.NIRGraph`` is read as its file. ``weights``: the .safetensors file where the config does not name it. ``example_input`` is
+    checked against the network's input shape.
     ``output``: which output of a model with several; the kinds read here have one, so 0. Raises ModelError in one line.
     """
     read = _module(model, example_input, None if weights is None else Path(weights), output, steps, options)
@@ -67,11 +68,19 @@ def load(
             raise ModelError(f"option {unknown[0]} does not belong to NIR graphs, which take {', '.join(NIR_OPTIONS)}")
         net = nir_file(model, step_time, 1 if steps is None else steps, output=output, **options)
         return _shaped(net, example_input)
-    if options:
-        raise ModelError(f"option {next(iter(options))} belongs to PyTorch modules and factories; {model!r} is none")
+    own = LAVA_OPTIONS if _is_net(model) else ()
+    if unknown := [key for key in options if key not in own]:
+        where = f"belongs to PyTorch modules and factories; {model!r} is none"
+        if own:
+            where = f"does not belong to .net files, which take {', '.join(own)}"
+        raise ModelError(f"option {unknown[0]} {where}")
     if output != 0:
         raise ModelError(f"output {output} does not exist; the model has one output, number 0")
-    return _shaped(_load(model, None if weights is None else Path(weights), steps, step_time), example_input)
+    return _shaped(_load(model, None if weights is None else Path(weights), steps, step_time, options), example_input)
+
+
+def _is_net(model: Any) -> bool:
+    return isinstance(model, str | Path) and Path(model).suffix == ".net"
 
 
 def _is_nir(model: Any) -> bool:
@@ -87,16 +96,15 @@ def _shaped(net: Network, example_input: Any) -> Network:
     return net
 
 
-def _load(model: Any, weights: Path | None, steps: int | None, step_time: float | None) -> Network:
-    suffix = Path(model).suffix if isinstance(model, str | Path) else ""
-    if steps is not None and suffix != ".net":
+def _load(model: Any, weights: Path | None, steps: int | None, step_time: float | None, options: dict[str, Any]) -> Network:
+    if steps is not None and not _is_net(model):
         raise ModelError(f"steps {steps} belongs to .net and .nir files; this model states its own number of steps")
     if step_time is not None:
         raise ModelError(f"step_time {step_time} belongs to .nir files; this model is written in steps")
-    if suffix == ".net":
+    if _is_net(model):
         if steps is None:
             raise ModelError(f"{model} states no number of steps per sample; give steps")
-        return lava_net(model, steps)
+        return lava_net(model, steps, **options)
     if isinstance(model, Network):
         return model
     if isinstance(model, str | Path):

@@ -2,10 +2,11 @@
 
 Read are chains of ``dense`` layers (and ``flatten``, which does nothing to one-dimensional ones) of CUBA neurons. Their rule, in the file's numbers:
 
-    i <- dec(i, iDecay) + 64 * (W s)        v <- dec(v, vDecay) + i        a spike if v >= 64 * vThMant, then v <- 0
+    i <- dec(i, iDecay) + 64 * (W s)        v <- dec(v, vDecay) + i        a spike if v > 64 * vThMant, then v <- 0
     dec(x, d) = sign(x) * ((abs(x) * (4096 - d)) >> 12)
 
-so weights and thresholds are the file's times 64 and decays round toward zero (``Network.integers``). The network has no latency: a layer of step t
+The test is that of Loihi, and of lava-dl's netx, which runs such files; SLAYER, which trains them, spikes from v >= 64 * vThMant on (test reach). So
+weights and thresholds are the file's times 64 and decays round toward zero (``Network.integers``). The network has no latency: a layer of step t
 reads the spikes of step t. lava-dl delays the output of every block by one step (``delay_shift``), because on Loihi a spike that is sent in a step is
 received in the next; after L layers it records the output of step t at t + L. In sync barrier that is the global step in which the output layer
 handles its step t, Program.slice_offset later.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from neurosim.arithmetic import DECAY_ONE
 from neurosim.errors import MissingExtra, ModelError, UnsupportedLayer
 from neurosim.network import Network
 
+OPTIONS = ("test",)
+"""Options of ``load`` that belong to .net files."""
 SCALE = 64
 """Loihi adds weights and compares thresholds in units of 2**6."""
 LAYER_KEYS = {"type", "shape", "inFeatures", "outFeatures", "weight", "delay", "neuron"}
@@ -35,11 +38,15 @@ MOST_DELAYS = 16
 """Distinct delays of one layer: each becomes a projection of its own."""
 
 
-def lava_net(path: str | os.PathLike[str], steps: int) -> Network:
+def lava_net(path: str | os.PathLike[str], steps: int, *, test: Literal["above", "reach"] = "above") -> Network:
     """Read a ``.net`` file for samples of ``steps`` steps; layers are called by their number. The scores count the spikes of the last layer.
 
-    Raises ModelError (missing or broken file), UnsupportedLayer (a layer or field that is not known), MissingExtra without h5py.
+    ``test``: above, v > threshold as Loihi and netx have it, or reach, v >= threshold as SLAYER has it in training.
+
+    Raises ModelError (missing or broken file, an unknown test), UnsupportedLayer (a layer or field that is not known), MissingExtra without h5py.
     """
+    if test not in ("above", "reach"):
+        raise ModelError(f".net option test {test!r} is unknown; choose above (v > threshold, Loihi's) or reach (v >= threshold, SLAYER's)")
     layers = _read(Path(path))
     net = Network(Path(path).stem, steps, integers="zero")
     source = ""
@@ -61,7 +68,7 @@ def lava_net(path: str | os.PathLike[str], steps: int) -> Network:
         elif net.shape(source) != (inputs, 1, 1):
             raise ModelError(f"layer {name}: inFeatures {inputs} are not the {net.shape(source)[0]} neurons of the layer before")
         current = _synapses(net, name, source, SCALE * weight, delays)
-        source = _neurons(net, name, current, layer["neuron"])
+        source = _neurons(net, name, current, layer["neuron"], test == "above")
         delays = _delays(name, layer, outputs)
     if not source:
         raise ModelError(f"{path} has no layers; export the network again")
@@ -72,6 +79,7 @@ def lava_net(path: str | os.PathLike[str], steps: int) -> Network:
         )  # fmt: skip
     net.output(source)
     blocks = sum(layer.op == "lif" for layer in net.layers.values())
+    net.notes.append("a neuron fires above its threshold, as on Loihi" if test == "above" else "a neuron fires from its threshold on, as in SLAYER")
     net.notes.append(f"spikes of the last layer in step t are those that lava-dl records at t + {blocks} (a step per layer)")
     return net
 
@@ -133,7 +141,7 @@ def _synapses(net: Network, name: str, source: str, weight: NDArray[np.float64],
     return parts[0] if len(parts) == 1 else net.add(f"{name}.sum", *parts)
 
 
-def _neurons(net: Network, name: str, current: str, neuron: dict[str, Any]) -> str:
+def _neurons(net: Network, name: str, current: str, neuron: dict[str, Any], strict: bool) -> str:
     decays = {}
     for key in ("iDecay", "vDecay"):
         value = _whole(name, key, neuron)
@@ -141,7 +149,7 @@ def _neurons(net: Network, name: str, current: str, neuron: dict[str, Any]) -> s
             raise ModelError(f"layer {name}: {key} {value} is above {DECAY_ONE}; export the network again")
         decays[key] = (DECAY_ONE - value) / DECAY_ONE
     threshold = SCALE * _whole(name, "vThMant", neuron)
-    return net.lif(name, current, decay=decays["vDecay"], decay_current=decays["iDecay"], threshold=threshold)
+    return net.lif(name, current, decay=decays["vDecay"], decay_current=decays["iDecay"], threshold=threshold, strict=strict)
 
 
 def _delays(name: str, layer: dict[str, Any], neurons: int) -> NDArray[np.int64] | None:

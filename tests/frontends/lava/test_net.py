@@ -58,7 +58,7 @@ def write(path: Path, *layers: dict[str, Any]) -> Path:
 )
 def test_every_recorded_spike_of_oxford(shared: Path, chip: str, more: tuple[str, ...], sync: str, engines: tuple[str, ...]) -> None:
     folder = shared / "lava_oxford"
-    done = compile_network(load(folder / "network.net", steps=STEPS), load_chip(chip, more), sync)
+    done = compile_network(load(folder / "network.net", steps=STEPS, test="reach"), load_chip(chip, more), sync)
     assert set(done.report["exact"]) == {"0", "1", "1.count"}
     data = spike_array(read_events(folder / "input.npy"), STEPS, INPUTS)
     recorded = set(map(tuple, read_events(folder / "ground_truth.npy").tolist()))
@@ -76,6 +76,31 @@ def test_every_recorded_spike_of_oxford(shared: Path, chip: str, more: tuple[str
         spikes = spikes[spikes["slice"] == output]
         assert len(spikes) == len(recorded)
         assert set(zip((spikes["step"] + LATENCY).tolist(), spikes["address"].tolist(), strict=True)) == recorded
+
+
+@pytest.mark.parametrize(("options", "fires"), [({}, [0, 1, 0, 1, 0, 1]), ({"test": "above"}, [0, 1, 0, 1, 0, 1]), ({"test": "reach"}, [1] * 6)])
+def test_a_membrane_at_its_threshold_fires_in_slayer_and_not_on_loihi(tmp_path: Path, options: dict[str, Any], fires: list[int]) -> None:
+    """Weight 2, threshold 2, nothing decays but the current: a spike per step brings the membrane to its threshold and no higher."""
+    layer = dense([[2.0]], neuron={"iDecay": 4096, "vDecay": 0, "vThMant": 2})
+    net = load(write(tmp_path / "tie.net", layer), steps=6, **options)
+    done = compile_network(net, "loihi1-like", "barrier")
+    data = np.ones((1, 6, 1, 1, 1), np.uint8)
+    assert done.report["exact"]
+    assert run_graph(done.integer, data, done.program.chip).spikes["0"].ravel().tolist() == fires
+    for engine in ("fast", "reference"):
+        assert simulate_stimuli(done.program, encode(done.program, data), engine=engine).spikes["step"].tolist() == np.flatnonzero(fires).tolist()
+
+
+def test_a_constant_input_that_only_reaches_the_threshold_never_fires_on_loihi(tmp_path: Path) -> None:
+    layer = dense([[2.0]], neuron={"iDecay": 4096, "vDecay": 4096, "vThMant": 2})
+    data = np.ones((1, 6, 1, 1, 1), np.uint8)
+    for options, fires in (({}, 0), ({"test": "reach"}, 6)):
+        done = compile_network(load(write(tmp_path / "tie.net", layer), steps=6, **options), "loihi1-like", "wavefront")  # type: ignore[arg-type]
+        assert run_graph(done.integer, data, done.program.chip).spikes["0"].sum() == fires
+    with pytest.raises(ModelError, match=r"\.net option test 'over' is unknown; choose above"):
+        load(tmp_path / "tie.net", steps=6, test="over")
+    with pytest.raises(ModelError, match=r"option floor does not belong to \.net files, which take test"):
+        load(tmp_path / "tie.net", steps=6, floor=-1)
 
 
 def test_delays_of_axons_act_on_the_layer_behind(tmp_path: Path) -> None:
