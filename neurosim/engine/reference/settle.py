@@ -208,7 +208,6 @@ class Settler(AxonIn):
             self.server.begin(packet, self.group_end(0), [])
         else:
             entries, _, reads_out = self.plan.synapses(packet.slice, packet.address, self.number)
-            self.served(packet, entries)
             touched, tested, count = [e.slice for e in entries], [], 0
             for e in entries:
                 contributions = ((e.weights * packet.value) << e.shift).tolist()

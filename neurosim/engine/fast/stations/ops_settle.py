@@ -6,9 +6,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from neurosim.arithmetic import MOST
 from neurosim.engine.fast.base.compiled import apart, jit, stay_apart
 from neurosim.engine.fast.stations.differences import change, consider, wrapped
-from neurosim.engine.fast.stations.ops import MOST, reached, walk, weight_at
+from neurosim.engine.fast.stations.ops import reached, walk, weight_at
 from neurosim.engine.fast.stations.ops_free import is_open
 from neurosim.engine.fast.tables.columns import *
 from neurosim.engine.fast.tables.maps import Y_ACT, Y_SLICE
