@@ -6,6 +6,8 @@ sparse ones, which are followed synapse by synapse.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,11 +43,7 @@ def check_reach(program: Program, graph: Graph) -> None:
                 hulls.setdefault((control, int(program.slice_core[q])), [0] * 6)
                 numbers.setdefault((control, int(program.slice_core[q])), [])
                 continue
-            masks = reaching(projection, shape, box)
-            for s in sources.tolist():
-                found = _hull(masks, program.source_box[s].tolist())
-                if found is None:
-                    continue
+            for s, found in _hulls(reaching(projection, shape, box), program.source_box, sources):
                 key = (s, int(program.slice_core[q]))
                 old = hulls.get(key, found)
                 hulls[key] = [pick(a, b) for pick, a, b in zip((min, max) * 3, old, found, strict=True)]
@@ -71,10 +69,13 @@ def check_reach(program: Program, graph: Graph) -> None:
 def _compare_routes(
     program: Program, graph: Graph, hulls: dict[tuple[int, int], list[int]], numbers: dict[tuple[int, int], list[tuple[int, int]]]
 ) -> None:
+    reached: dict[int, list[int]] = {}
+    for source, core in sorted(hulls):
+        reached.setdefault(source, []).append(core)
     for s in range(len(program.source_population)):
         first, last = int(program.route_ptr[s]), int(program.route_ptr[s + 1])
         cores = program.route_core[first:last].tolist()
-        wanted = sorted(core for source, core in hulls if source == s)
+        wanted = reached.get(s, [])
         if cores != wanted:
             _fail(f"source {s} has routes to cores {cores}, geometry says {wanted}")
         for r, core in zip(range(first, last), cores, strict=True):
@@ -138,13 +139,22 @@ def _overlap(a: Span, b: Span) -> bool:
     return max(a[0], b[0]) < min(a[1], b[1])
 
 
-def _hull(masks: tuple[Bools, Bools, Bools] | Bools, box: list[int]) -> list[int] | None:
-    """Bounding box of the reaching neurons inside a source box."""
-    if isinstance(masks, tuple):
-        axes = [np.flatnonzero(mask[box[2 * k] : box[2 * k + 1]]) + box[2 * k] for k, mask in enumerate(masks)]
-    else:
-        part = masks[box[0] : box[1], box[2] : box[3], box[4] : box[5]]
-        axes = [axis + box[2 * k] for k, axis in enumerate(np.nonzero(part))]
-    if any(len(axis) == 0 for axis in axes):
-        return None
-    return [bound for axis in axes for bound in (int(axis.min()), int(axis.max()) + 1)]
+def _hulls(masks: tuple[Bools, Bools, Bools] | Bools, boxes: NDArray[np.int64], sources: NDArray[np.int64]) -> Iterator[tuple[int, list[int]]]:
+    """(source, bounding box of the reaching neurons inside its box) of those sources that have some."""
+    if not isinstance(masks, tuple):
+        for s in sources.tolist():
+            c0, c1, y0, y1, x0, x1 = boxes[s].tolist()
+            axes = [axis + low for axis, low in zip(np.nonzero(masks[c0:c1, y0:y1, x0:x1]), (c0, y0, x0), strict=True)]
+            if len(axes[0]):
+                yield s, [bound for axis in axes for bound in (int(axis.min()), int(axis.max()) + 1)]
+        return
+    bounds = []
+    some = np.ones(len(sources), np.bool_)
+    for k, mask in enumerate(masks):
+        low, high = boxes[sources, 2 * k], boxes[sources, 2 * k + 1]
+        at = np.append(np.where(mask, np.arange(len(mask)), len(mask)), len(mask))
+        following = np.minimum.accumulate(at[::-1])[::-1]  # the first reaching coordinate from each on
+        before = np.maximum.accumulate(np.append(0, np.where(mask, np.arange(len(mask)) + 1, 0)))  # behind the last one below each
+        bounds += [following[low], before[high]]
+        some &= following[low] < high
+    yield from zip(sources[some].tolist(), np.stack(bounds, axis=1)[some].tolist(), strict=True)

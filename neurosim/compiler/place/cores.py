@@ -183,15 +183,18 @@ def _pack(groups: list[list[int]], loads: list[Load], chip: Chip) -> tuple[dict[
     core: dict[int, int] = {}
     used = 0
     for group in groups:
-        free: list[list[int]] = []  # room of the cores of this group
+        free = np.zeros((len(group), 3), np.int64)  # room of the cores of this group
+        begun = 0
         ordered = group == sorted(group) and len(groups) == 1
         for s in group:
-            load = loads[s].neurons, loads[s].bits, loads[s].routes
-            begun = range(max(0, len(free) - 1), len(free)) if ordered else range(len(free))
-            chosen = next((k for k in begun if all(need <= room for need, room in zip(load, free[k], strict=True))), len(free))
-            if chosen == len(free):
-                free.append([*_room(chip)])
-            free[chosen] = [room - need for room, need in zip(free[chosen], load, strict=True)]
+            load = np.array([loads[s].neurons, loads[s].bits, loads[s].routes], np.int64)
+            first = max(0, begun - 1) if ordered else 0
+            fitting = (load <= free[first:begun]).all(axis=1)
+            chosen = first + int(fitting.argmax()) if fitting.any() else begun
+            if chosen == begun:
+                free[begun] = _room(chip)
+                begun += 1
+            free[chosen] -= load
             core[s] = used + chosen
-        used += len(free)
+        used += begun
     return core, used
