@@ -10,6 +10,9 @@ from neurosim.compiler.place.geometry import Box, volume, whole
 from neurosim.errors import ModelError
 from neurosim.graph import Graph, Population
 
+SPIKES_PER_MARKER = 8
+"""Neurons whose spikes weigh as much as one marker or current, where traffic is estimated."""
+
 
 @dataclass(frozen=True)
 class Slice:

@@ -63,6 +63,8 @@ class MemoryModel:
         self.graph, self.chip, self.sync = graph, chip, sync
         self.into: dict[str, list[tuple[Projection, Shape]]] = {p.name: [] for p in graph.populations}
         self._fan_in: dict[int, NDArray[np.int64]] = {}
+        self.cuts: dict[tuple[int, int, int], tuple[int, int]] = {}
+        """(id of a projection, axis, parts): extent of the sources of all parts along the axis, bits of all parts (channels alone)."""
         for k in chip_projections(graph):
             projection = graph.projections[k]
             self.into[projection.target].append((projection, graph.population(projection.source).shape))

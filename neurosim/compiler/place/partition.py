@@ -1,11 +1,14 @@
 """Populations -> slices: boxes (channels x rows x columns) that one core can hold.
 
-A population is cut into a grid of near-equal boxes. Cutting space stores the weights of a convolution once per box; cutting channels sends every
-incoming spike to every box. The grid taken is the cheapest of those that fit, where the cost of a grid is
+A population is cut into a grid of near-equal boxes. Cutting space stores the weights of a convolution once per box, and what lies beside a border is
+sent to both sides; cutting channels sends every incoming spike to every box. The grid taken is the cheapest of those that fit, where the cost of a
+grid is
 
-    duplicated weight bytes + PACKET_BYTES * duplicated packets + one eighth of a core's memory for every box
+    duplicated weight bytes + packet bytes * duplicated packets + one eighth of a core's memory for every box
 
-and a duplicated packet is one source neuron sending to one box more: a spike packet of 16 bytes, weighed with one spike in eight neurons and steps.
+and a duplicated packet is one source neuron sending to one box more. With PACKET_BYTES a packet is a spike of 16 bytes, weighed with one spike in
+eight neurons and steps: memory is what is scarce. Where cores are left over, DEAR_PACKETS are tried (place.cores): wide kernels are then cut by rows
+and columns, 1 x 1 ones by pixels rather than by channels.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NoReturn
 
 from neurosim.chip import Chip
@@ -22,11 +26,13 @@ from neurosim.compiler.place.mapping import Slice, chip_projections, largest_del
 from neurosim.compiler.place.memory import ROUTE_BITS, MemoryModel
 from neurosim.compiler.place.regions import head_size, operand_box
 from neurosim.errors import DoesNotFit, UnsupportedLayer
-from neurosim.graph import Graph, Population, Projection, Sparse
+from neurosim.graph import Dense, Graph, Population, Projection, Shape, Sparse, TokenMix
 from neurosim.ops import Coincidence
 from neurosim.program import is_stepped
 
 PACKET_BYTES = 2
+DEAR_PACKETS = (8, 16, 32, 128)
+"""What a duplicated packet may cost where cores are left over."""
 Grid = tuple[int, int, int]
 
 
@@ -86,9 +92,9 @@ def least_banks(graph: Graph, chip: Chip, sync: str) -> dict[str, int]:
     return result
 
 
-def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
+def partition(graph: Graph, chip: Chip, sync: str, share: int = 1, packet_bytes: int = PACKET_BYTES) -> Partition:
     """Cut every population that is on the chip into boxes of at most 1 / ``share`` of a core, for cores that hold several; a head of a coincidence,
-    which cannot be cut, may take up to a whole core.
+    which cannot be cut, may take up to a whole core. ``packet_bytes``: what a duplicated packet costs.
 
     Raises DoesNotFit when one channel at one pixel is already too large.
     """
@@ -100,7 +106,7 @@ def partition(graph: Graph, chip: Chip, sync: str, share: int = 1) -> Partition:
     while len(grids) < len(chosen):
         for k in chosen:
             if k not in grids:
-                grids[k] = _best_grid(model, k, banks[graph.populations[k].name], reserve[k], share)
+                grids[k] = _best_grid(model, k, banks[graph.populations[k].name], reserve[k], share, packet_bytes)
         # what is cut finer for its own routes gives its sources more of them; ends because room to keep free only grows
         for k, bits in _short_of_routes(model, grids, banks, reserve, share).items():
             reserve[k] = bits
@@ -119,7 +125,7 @@ def boxes_of(population: Population, grid: Grid) -> list[Box]:
     return [c + y + x for c in cuts[0] for y in cuts[1] for x in cuts[2]]
 
 
-def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: int, share: int) -> Grid:
+def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: int, share: int, packet_bytes: int) -> Grid:
     node, memory = model.graph.populations[population], model.chip.memory
 
     def fits(box: Box) -> bool:
@@ -132,19 +138,19 @@ def _best_grid(model: MemoryModel, population: int, banks: int, reserve_bits: in
     share = 1 if isinstance(node.op, Coincidence) and not fits(_largest(node, (node.op.heads, 1, 1))) else share
     best: tuple[float, Grid] | None = None
     per_box = memory.bytes.value / 8
-    for rows, columns in _spatial(node):
+    for rows, columns in _spatial(node, every=packet_bytes > PACKET_BYTES):
         for channels in _counts(node.shape[0] // head_size(node)):
             grid = (channels, rows, columns)
             if best is not None and (channels * rows * columns - 1) * per_box >= best[0]:
                 break
             if not fits(_largest(node, grid)):
                 continue
-            boxes = boxes_of(node, grid)
-            if all(fits(box) for box in boxes):
-                weights, packets = _duplicates(model, population, grid)
-                cost = weights + PACKET_BYTES * packets + (len(boxes) - 1) * per_box
-                if best is None or cost < best[0]:
-                    best = cost, grid
+            weights, packets = _duplicates(model, population, grid)
+            cost = weights + packet_bytes * packets + (channels * rows * columns - 1) * per_box
+            if best is not None and cost >= best[0]:
+                break
+            if all(fits(box) for box in boxes_of(node, grid)):
+                best = cost, grid
                 break
     if best is None:
         _refuse(model, population, banks, reserve_bits)
@@ -213,16 +219,19 @@ def _counts(size: int) -> list[int]:
     return sorted({-(-size // -(-size // n)) for n in range(1, size + 1)})
 
 
-def _spatial(population: Population) -> Iterator[tuple[int, int]]:
-    """Rows first; columns only where single rows are already too large. A coincidence needs all its pixels in one place."""
+def _spatial(population: Population, *, every: bool) -> Iterator[tuple[int, int]]:
+    """Rows first; columns only where single rows are already too large, or with ``every`` in all combinations. A coincidence needs all its pixels in
+    one place."""
     _, height, width = population.shape
     if isinstance(population.op, Coincidence):
         yield 1, 1
-        return
-    for rows in _counts(height):
-        yield rows, 1
-    for columns in _counts(width)[1:]:
-        yield height, columns
+    elif every:
+        yield from sorted(product(_counts(height), _counts(width)), key=lambda cut: (cut[0] * cut[1], cut))
+    else:
+        for rows in _counts(height):
+            yield rows, 1
+        for columns in _counts(width)[1:]:
+            yield height, columns
 
 
 def _largest(population: Population, grid: Grid) -> Box:
@@ -235,9 +244,14 @@ def _duplicates(model: MemoryModel, population: int, grid: Grid) -> tuple[int, i
     """(weight bytes, packets) beyond those of the uncut population."""
     node = model.graph.populations[population]
     everything = whole(node.shape)
-    boxes = boxes_of(node, grid)
+    boxes: list[Box] | None = None
     bits = packets = 0
     for projection, shape in model.into[node.name]:
+        if not projection.operand and not isinstance(projection.map, Sparse):
+            more, sent = _separable(model, population, projection, shape, grid)
+            bits, packets = bits + more, packets + sent
+            continue
+        boxes = boxes_of(node, grid) if boxes is None else boxes
         for sign, parts in ((1, boxes), (-1, [everything])):
             for box in parts:
                 cells = operand_box(node, box, projection.operand)
@@ -245,6 +259,31 @@ def _duplicates(model: MemoryModel, population: int, grid: Grid) -> tuple[int, i
                 reached = reach(projection, shape, whole(shape), cells)
                 packets += sign * (volume(reached) if reached is not None else 0)
     return max(0, bits) // 8, max(0, packets)
+
+
+def _separable(model: MemoryModel, population: int, projection: Projection, shape: Shape, grid: Grid) -> tuple[int, int]:
+    """(weight bits, packets) that a grid duplicates of a map whose reach is a product of axes: sums over boxes are products of sums over cuts."""
+    node = model.graph.populations[population]
+    spans, channel_bits = [], [0, 0]
+    for axis, parts in enumerate(grid):
+        found = []
+        for k, n in enumerate((1, parts)):
+            key = (id(projection), axis, n)
+            if key not in model.cuts:
+                extent = bits = 0
+                for cut in boxes_of(node, (n if axis == 0 else 1, n if axis == 1 else 1, n if axis == 2 else 1)):
+                    reached = reach(projection, shape, whole(shape), cut)
+                    extent += 0 if reached is None else reached[2 * axis + 1] - reached[2 * axis]
+                    bits += model.block_bits(projection, shape, cut) if axis == 0 else 0
+                model.cuts[key] = extent, bits
+            extent, bits = model.cuts[key]
+            found.append(extent)
+            if axis == 0:
+                channel_bits[k] = bits
+        spans.append(found)
+    stored = 1 if isinstance(projection.map, Dense | TokenMix) else grid[1] * grid[2]  # a weight of its own for every pixel, or one for all
+    before, after = (spans[0][k] * spans[1][k] * spans[2][k] for k in (0, 1))
+    return channel_bits[1] * stored - channel_bits[0], after - before
 
 
 def split_of(model: MemoryModel, population: int, grid: Grid) -> Split:

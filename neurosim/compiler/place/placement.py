@@ -17,15 +17,13 @@ from neurosim.chip import Chip
 from neurosim.compiler.place.banks import BankReport, raise_banks
 from neurosim.compiler.place.cores import Assignment, assign
 from neurosim.compiler.place.geometry import Box, hull, volume
-from neurosim.compiler.place.mapping import Mapping, Slice, current_populations, port_sources
+from neurosim.compiler.place.mapping import SPIKES_PER_MARKER, Mapping, Slice, current_populations, port_sources
 from neurosim.compiler.place.memory import alive_cores
 from neurosim.compiler.place.partition import Partition, reached_boxes
 from neurosim.compiler.place.topology import hop_matrix
 from neurosim.errors import DoesNotFit
 from neurosim.graph import Graph
 
-SPIKES_PER_MARKER = 8
-"""Neurons whose spikes weigh as much as one marker or current."""
 PAIRS_AT_A_TIME = 65_536
 """Swaps weighed in one step of the descent: all of them up to 256 sites, a band of rows beyond."""
 MOST_SITES = 1024

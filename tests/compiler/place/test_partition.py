@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from neurosim.compiler.audit.program import audit
 from neurosim.compiler.emit.assemble import assemble
 from neurosim.compiler.place.cores import assign
-from neurosim.compiler.place.geometry import Box, reach, whole
+from neurosim.compiler.place.geometry import Box, reach, volume, whole
+from neurosim.compiler.place.memory import MemoryModel
+from neurosim.compiler.place.partition import boxes_of, split_of
 from neurosim.compiler.place.placement import map_graph, place
 from neurosim.compiler.place.topology import hop_matrix
 from neurosim.errors import DoesNotFit
@@ -102,6 +104,44 @@ def test_one_slice_more_than_cores_joins_two_and_leaves_the_others_alone() -> No
     chip = chip_of(128, 1 << 20, 2, "end_to_end")
     spread = assign(Graph("chain", 1, tuple(layers), tuple(maps)), chip, "wavefront")
     assert (spread.strategy, spread.core) == ("order", (0, 0, 1, 2, 3))  # 32 + 48 neurons, as any two neighbours, the first of them
+
+
+def test_spikes_that_go_to_many_cores_make_it_cut_by_pixels_where_cores_are_left_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 1 x 1 convolution of 12 KB onto 12,288 neurons: by channels every spike goes to 6 cores, by pixels to one, and each stores all weights."""
+    monkeypatch.setattr("neurosim.compiler.place.cores.MANY_PACKETS", 1)
+    rule = NeuronRule(np.full((1, 1, 1), 9), np.zeros((1, 1, 1), np.int64))
+    maps = (Projection("in", "wide", Conv2d(np.ones((192, 64, 1, 1), np.int64))),)
+    graph = Graph("wide", 1, (Population("in", (64, 8, 8), "input"), Population("wide", (192, 8, 8), "spiking", rule)), maps)
+    few = "memory.dead_cores=[0, 1, 2, 3]"
+    roomy, tight = (assign(graph, chip_of(1024, 1 << 17, 4, "link", *more), "wavefront").partition for more in ((), (few,)))
+    assert (roomy.splits[0].channels, roomy.splits[0].duplicated_packets) == (1, 0)
+    assert roomy.splits[0].duplicated_weight_bytes == 12288 * (len(roomy.slices) - 1)
+    assert tight.splits[0].channels > 1  # cores are not left over
+    for part in (roomy, tight):
+        covered = sum(volume(piece.box) for piece in part.slices)
+        assert covered == 192 * 64
+
+
+def test_what_a_grid_duplicates_is_what_its_boxes_say() -> None:
+    """Sums over axes against sums over boxes, for every op."""
+    draw = np.random.default_rng(5)
+    for op in OPS:
+        for _ in range(4):
+            source = (4, int(draw.integers(4, 7)), int(draw.integers(4, 7)))
+            linear = draw_map(draw, op, source)
+            rule = NeuronRule(np.full((1, 1, 1), 9), np.zeros((1, 1, 1), np.int64))
+            populations = Population("in", source, "input"), Population("out", linear.out_shape(source), "spiking", rule)
+            graph = Graph("one", 1, populations, (Projection("in", "out", linear),))
+            model, shape = MemoryModel(graph, chip_of(), "wavefront"), populations[1].shape
+            grid = tuple(int(draw.integers(1, n + 1)) for n in shape)
+            projection, uncut = graph.projections[0], (0, shape[0], 0, shape[1], 0, shape[2])
+            boxes = boxes_of(populations[1], grid)  # type: ignore[arg-type]  # three numbers
+            reached = [reach(projection, source, (0, source[0], 0, source[1], 0, source[2]), box) for box in (*boxes, uncut)]
+            heard = [0 if box is None else volume(box) for box in reached]
+            bits = [model.block_bits(projection, source, box) for box in (*boxes, uncut)]
+            split = split_of(model, 1, grid)  # type: ignore[arg-type]
+            assert split.duplicated_packets == max(0, sum(heard[:-1]) - heard[-1])
+            assert split.duplicated_weight_bytes == max(0, sum(bits[:-1]) - bits[-1]) // 8
 
 
 def test_does_not_fit_names_thing_size_limit_remedy() -> None:
