@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INTEROP ?= .venv-interop
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results transformers comparison validation published exactness train-mnist wheel-test clean
+.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results transformers settle comparison validation published exactness train-mnist wheel-test clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,9 @@ results: install  ## accuracy, latency, energy, speed of the shipped networks (d
 
 transformers: install  ## the shipped spiking transformers side by side (docs/transformers.md): make transformers MNIST=mnist_full.npz
 	$(BIN)/python -m tests.bench.transformers $(if $(MNIST),--mnist $(MNIST))
+
+settle: install  ## settle beside the other disciplines: exactness, cost, a moving digit (docs/settle.md)
+	$(BIN)/python -m tests.bench.settle
 
 comparison: install  ## the chips beside GPUs (docs/comparison.md): make comparison DATA=../shared/data RUNS=folder
 	$(BIN)/python -m tests.bench.comparison $(if $(DATA),--data $(DATA)) $(if $(RUNS),--keep $(RUNS))

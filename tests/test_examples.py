@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     ("name", "words"),
     [
         ("by_hand.py", ("lif2 fired", "native")),
+        pytest.param("settle.py", ("settle noc.window=256: 100% right, scores equal", "frame 3"), marks=pytest.mark.slow),
         pytest.param("asynchrony.py", ("wavefront jitter  50%", "free      jitter   0%"), marks=pytest.mark.slow),
     ],
 )

@@ -27,29 +27,27 @@ MODELS = ("stmixer-mnist-t1", "smixer-mnist", "qkformer-gates-mnist", "qkformer-
 """The shipped networks of one step."""
 JITTER = 19661
 """30 % of a service time, in 1/65536."""
-DEEP = ("noc.flow=link", "noc.axon_in=4096", "noc.axon_out=64", "noc.fifo=64")
-"""FIFOs that seldom fill, as in a trial without contention."""
+WIDE = ("noc.window=256",)
+"""End-to-end windows, and so FIFOs in front of cores, that hardly ever fill, as in a trial without contention."""
+WAIT = "timing.settle='10 us'"
 WAYS: dict[str, tuple[str, tuple[str, ...]]] = {
     "wavefront": ("wavefront", ()),
     "barrier": ("barrier", BARRIER),
     "settle": ("settle", ()),
     "settle, 0.1 us": ("settle", ("timing.settle='100 ns'",)),
     "settle, 1 us": ("settle", ("timing.settle='1 us'",)),
-    "settle, 10 us": ("settle", ("timing.settle='10 us'",)),
-    "settle, 30 us": ("settle", ("timing.settle='30 us'",)),
+    "settle, 10 us": ("settle", (WAIT,)),
     "settle, age": ("settle", ("arithmetic.settle_order=age",)),
-    "settle, age, 10 us": ("settle", ("arithmetic.settle_order=age", "timing.settle='10 us'")),
+    "settle, age, 10 us": ("settle", ("arithmetic.settle_order=age", WAIT)),
     "settle, rest none": ("settle", ()),
     "settle, rest mean": ("settle", ()),
-    "settle, window 16": ("settle", ("noc.window=16",)),
     "settle, link": ("settle", ("noc.flow=link",)),
-    "settle, deep FIFOs": ("settle", DEEP),
-    "settle, deep FIFOs, rest none": ("settle", DEEP),
-    "settle, deep FIFOs, rest mean": ("settle", DEEP),
-    "settle, deep FIFOs, age": ("settle", (*DEEP, "arithmetic.settle_order=age")),
-    "settle, deep FIFOs, 1 us": ("settle", (*DEEP, "timing.settle='1 us'")),
-    "settle, deep FIFOs, 10 us": ("settle", (*DEEP, "timing.settle='10 us'")),
-    "wavefront, deep FIFOs": ("wavefront", DEEP),
+    "settle, window 256": ("settle", WIDE),
+    "settle, window 256, 10 us": ("settle", (*WIDE, WAIT)),
+    "settle, window 256, age": ("settle", (*WIDE, "arithmetic.settle_order=age")),
+    "settle, window 256, rest none": ("settle", WIDE),
+    "settle, window 256, rest mean": ("settle", WIDE),
+    "wavefront, window 256": ("wavefront", WIDE),
     "free": ("free", ()),
 }
 
@@ -189,7 +187,7 @@ def _moving(model: str, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     digits = _images(200)[0][::20]
     wave = api.build(model, CHIP, "wavefront")
-    for way in ("settle", "settle, 10 us", "settle, deep FIFOs"):
+    for way in ("settle", "settle, window 256"):
         program = _program(model, way)
         rows, wrong = [], 0
         for image in digits:
