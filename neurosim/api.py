@@ -53,7 +53,8 @@ def build(model: Any, chip: str | Path | Chip = "async-mesh", sync: str | None =
 
     ``rewrite``: {"maxpool": "or_pool", "gate": "neurons"} writes extra ops with ordinary neurons, exactly under steps, for chips that lack them;
     {"avgpool": "sum"} leaves out the division of average pools. ``rest`` (settle): the reference input from whose settled state samples start: black
-    (the default), none or a data file. ``seed``: of the placement. ``audit=False`` skips the proof of the Program.
+    (the default), none or a data file. ``calibrate``: samples (an array or a file) whose scores set the scale of the readout's state, in place of its
+    proven bound. ``allow_low_snr``: weights may keep less than 3 dB. ``seed``: of the placement. ``audit=False`` skips the proof of the Program.
     Raises UnsupportedLayer (layer, reason, limit, remedy), DoesNotFit, ChipError.
     """
     return compile_model(model, chip, sync, overrides, **options).program

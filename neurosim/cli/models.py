@@ -67,6 +67,10 @@ def compile_command(
     quantize: QuantizeOption = None,
     report: Annotated[bool, typer.Option("--report", help="Print what became of every layer and the memory of every core.")] = False,
     rest: RestOption = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Images or event arrays whose scores set the scale of the readout's state, in place of its proven bound.")
+    ] = None,
+    allow_low_snr: Annotated[bool, typer.Option("--allow-low-snr", help="Compile even if weights keep less than 3 dB.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the placement.")] = 0,
     json_: Json = False,
     *,
@@ -75,9 +79,19 @@ def compile_command(
     """Compile a network for a chip into a .nsim file."""
     from neurosim import api
 
-    refuse_overwriting(output, model, chip, *(() if rest is None else (rest,)))
+    refuse_overwriting(output, model, chip, *(source for source in (rest, calibrate) if source is not None))
     network = read_model(model, reading)
-    result = api.compile_model(network, chip, sync, overrides_of(set_, split, quantize), seed=seed, rest=rest, rewrite=read_rewrite(rewrite))
+    result = api.compile_model(
+        network,
+        chip,
+        sync,
+        overrides_of(set_, split, quantize),
+        seed=seed,
+        rest=rest,
+        rewrite=read_rewrite(rewrite),
+        calibrate=calibrate,
+        allow_low_snr=allow_low_snr,
+    )
     result.program.save(output)
     if json_:
         print_json({**result.report, "output": str(output), "digest": result.program.digest()})

@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neurosim.chip import Chip, load_chip
 from neurosim.compiler.audit import AuditReport, audit
-from neurosim.compiler.check import CheckRow, choose_sync, refuse, refuse_settle_sums, require_supported
+from neurosim.compiler.check import CheckRow, choose_sync, low_precision, refuse, refuse_settle_sums, require_supported
 from neurosim.compiler.emit import assemble, deadlock_warnings
 from neurosim.compiler.lower import Rewrites, read_rewrites
 from neurosim.compiler.place import Assignment, Mapped, assign, place_slices
-from neurosim.compiler.quantize import Precision, most_events, quantize, split_readout
+from neurosim.compiler.quantize import Measured, Precision, measure_readout, most_events, quantize, split_readout
 from neurosim.compiler.report import build_report
 from neurosim.errors import ModelError
 from neurosim.graph import Graph
@@ -63,6 +64,9 @@ class _State:
     seed: int
     rewrites: Rewrites
     rest: str | Path | None
+    calibrate: str | Path | NDArray[Any] | None
+    allow_low_snr: bool
+    measured: Measured | None = None
     rows: list[CheckRow] = field(default_factory=list)
     graph: Graph | None = None
     integer: Graph | None = None
@@ -82,18 +86,22 @@ def compile_network(
     seed: int = 0,
     rewrite: Mapping[str, str] | None = None,
     rest: str | Path | None = None,
+    calibrate: str | Path | NDArray[Any] | None = None,
+    allow_low_snr: bool = False,
 ) -> Compilation:
     """Compile a Network for a chip (a preset's name, a TOML file or a Chip).
 
     ``sync``: free, settle, wavefront or barrier, by default the chip's first. ``seed``: of the placement. ``audit`` False skips the proof that
     the Program computes its graph. ``rewrite``: ops to be written otherwise, maxpool=or_pool, gate=neurons, avgpool=sum (compiler.op_rewrites).
     ``rest`` (settle): the reference input from whose settled state samples start: black (the default), none or a data file.
+    ``calibrate``: images or event arrays, or a file of them, whose scores set the scale of the readout's state. ``allow_low_snr``: weights of real
+    numbers may lose all but 3 dB.
     Raises UnsupportedLayer, ModelError, ChipError, DoesNotFit; AuditError is a defect of neurosim.
     """
     spec = load_chip(chip)
     if rest is not None and choose_sync(spec, sync) != "settle":
         raise ModelError(f"rest {str(rest)!r} belongs to sync settle, this is {choose_sync(spec, sync)}; leave it out or choose settle")
-    state = _State(network, spec, choose_sync(spec, sync), seed, read_rewrites(rewrite), rest)
+    state = _State(network, spec, choose_sync(spec, sync), seed, read_rewrites(rewrite), rest, calibrate, allow_low_snr)
     passes: tuple[tuple[str, Callable[[_State], str]], ...] = (
         ("check", _check),
         ("lower", _lower),
@@ -138,7 +146,10 @@ def _lower(state: _State) -> str:
 def _quantize(state: _State) -> str:
     contract = state.network.input_contract
     pixels = {"pixels": contract.pixel_range()} if contract.kind == "image" else {}
-    state.integer, state.snr = quantize(_have(state.graph), state.chip, **pixels)
+    if state.calibrate is not None:
+        state.measured = measure_readout(_have(state.graph), state.calibrate)
+    state.integer, state.snr = quantize(_have(state.graph), state.chip, **pixels, measured=state.measured)
+    state.integer = state.integer.with_(warnings=(*state.integer.warnings, *low_precision(state.integer, state.snr, state.chip, state.allow_low_snr)))
     state.integer.verify()
     if state.sync == "settle":
         refuse_settle_sums(state.integer, state.chip, **pixels)
@@ -171,6 +182,8 @@ def _assemble(state: _State) -> str:
     if contract["kind"] == "spikes" and state.sync != "free":
         contract["most_events"] = most_events(graph, state.chip, sync=state.sync)
     meta = {"name": network.name, "network": network.name, "input": contract, "workload": network.workload()}
+    if state.measured is not None:
+        meta["calibration"] = state.measured.as_dict()
     program = assemble(
         graph,
         state.chip,

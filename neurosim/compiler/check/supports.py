@@ -16,6 +16,7 @@ import numpy as np
 from neurosim.chip import Chip
 from neurosim.compiler.check.layer_rules import fit_rows, form_rows, pool_rows, population_rows
 from neurosim.compiler.check.op_rules import op_rows
+from neurosim.compiler.check.precision import WEIGHTED
 from neurosim.compiler.check.refuse import refuse
 from neurosim.compiler.lower import Rewrites, lower_for, needed_layers, rewrite_ops
 from neurosim.compiler.matrices import MATRIX_LIMIT
@@ -27,8 +28,6 @@ from neurosim.network.layers import EVENT_OPS, INTEGER_DTYPES, KNOWN_OPS
 from neurosim.ops import OrPool
 
 NATIVE_OPS = ("conv2d", "linear", "lif", "li", "sum_pool", "token_mix", "sparse", *EVENT_OPS)
-WEIGHTED = ("conv2d", "linear", "token_mix", "sum_pool", "avg_pool", "mean", "sparse")
-"""Ops of layers to which a refused projection is put down."""
 REMEDIES = {
     "multiply": "a product of two spike trains needs a gate; use token mixing with fixed weights",
     "matmul": "a product of two activations needs every spike of both; use matrices of fixed weights (token mixing)",

@@ -19,6 +19,7 @@ from neurosim.arithmetic import DECAY_ONE
 from neurosim.chip import Chip
 from neurosim.compiler.quantize.adapt import adapt
 from neurosim.compiler.quantize.exact import HEADROOM, exact_integers, whole_projection
+from neurosim.compiler.quantize.measured import MARGIN, Measured
 from neurosim.compiler.quantize.ranges import (
     Reach,
     largest_parameter,
@@ -63,8 +64,8 @@ class Precision:
     snr_db: float
 
 
-def quantize(graph: Graph, chip: Chip, *, pixels: tuple[int, int] = (0, 255)) -> tuple[Graph, list[Precision]]:
-    """(integer Graph, precision of every projection). ``pixels``: least and greatest pixel of an image input.
+def quantize(graph: Graph, chip: Chip, *, pixels: tuple[int, int] = (0, 255), measured: Measured | None = None) -> tuple[Graph, list[Precision]]:
+    """(integer Graph, precision of every projection). ``pixels``: least and greatest pixel of an image input. ``measured``: the readout's range.
 
     Limits of precision are added to ``graph.warnings``. Raises ModelError when a population cannot be expressed in the chip's words at all.
     """
@@ -83,7 +84,7 @@ def quantize(graph: Graph, chip: Chip, *, pixels: tuple[int, int] = (0, 255)) ->
         if population.rule is None:
             populations.append(population)
             continue
-        work = _Work(adapted, population, chip, pixels, warnings)
+        work = _Work(adapted, population, chip, pixels, warnings, measured)
         done, into = work.run()
         if work.exact:
             exact.append(population.name)
@@ -104,8 +105,11 @@ def _rounds(population: Population) -> bool:
 class _Work:
     """One population and the projections into it."""
 
-    def __init__(self, graph: Graph, population: Population, chip: Chip, pixels: tuple[int, int], warnings: list[str]) -> None:
+    def __init__(
+        self, graph: Graph, population: Population, chip: Chip, pixels: tuple[int, int], warnings: list[str], measured: Measured | None
+    ) -> None:
         assert population.rule is not None
+        self.measured = measured
         self.graph, self.population, self.rule, self.chip, self.pixels, self.warnings = graph, population, population.rule, chip, pixels, warnings
         into = graph.into(population.name)
         self.analog = [p for p in into if graph.population(p.source).kind == "analog"]
@@ -206,7 +210,7 @@ class _Work:
         fine = np.max([np.zeros(channels), *(peak / (self.largest * 2.0**s) for peak, s in zip(peaks, shifts, strict=True))], axis=0)
         bound = per_channel(membrane_bound(self.population, self.reach, self.graph.steps)) / state
         if self.population.kind == "readout":
-            needed = np.maximum(needed, bound * READOUT_SHARE)
+            needed = np.maximum(needed, bound * READOUT_SHARE if self.measured is None else MARGIN * self.measured.largest / state)
         scale = np.maximum(np.maximum(fine, np.minimum(bound, plain)), needed)
         scale = np.where(scale > 0, scale, per_channel(largest_parameter(self.population, self.rule)) / min(state, 2**28))
         scale = np.where(scale > 0, scale, 1.0)
