@@ -57,6 +57,15 @@ def measure(name: str, samples: int, syncs: list[str], until: str) -> dict[str, 
     model = published.calibrated(name)
     clock.done("module")
     row: dict[str, Any] = {"network": name, "parameters_m": round(sum(p.numel() for p in model.parameters()) / 1e6, 3), "stages": clock.rows}
+    x = published.images(name, samples)
+    spikes, scores = published.spikes_of(model, x, spec.steps)
+    rates = {layer: float(found.mean()) for layer, found in spikes.items()}
+    row |= {
+        "rate": sum(int(s.sum()) for s in spikes.values()) / sum(s.size for s in spikes.values()),
+        "rates": [min(rates.values()), max(rates.values())],
+        "neuron layers": len(spikes),
+    }
+    clock.done("module in float64")
     network = load(model, input_shape=(3, spec.size, spec.size))
     row |= {"layers": len(network.layers), "steps": network.steps, "notes": network.notes}
     clock.done("load")
@@ -71,16 +80,7 @@ def measure(name: str, samples: int, syncs: list[str], until: str) -> dict[str, 
     clock.done("build")
     if until == "build":
         return row
-    x = published.images(name, samples)
-    spikes, scores = published.spikes_of(model, x, network.steps)
     expected = {layer: spikes[layer] for layer in network.layers if layer in spikes}
-    rates = {layer: float(found.mean()) for layer, found in expected.items()}
-    row |= {
-        "rate": sum(int(s.sum()) for s in expected.values()) / sum(s.size for s in expected.values()),
-        "rates": [min(rates.values()), max(rates.values())],
-        "layers of neurons": list(expected),
-    }
-    clock.done("module in float64")
     margins = run_network(network, x, margins=True).margins
     clock.done("margins")
     row["chip"] = {}

@@ -304,4 +304,5 @@ def spikes_of(model: nn.Module, x: NDArray[np.uint8], steps: int) -> tuple[dict[
             scores.append(model(torch.from_numpy(image[None]).double() / 255.0)[0])
     for handle in handles:
         handle.remove()
+    model.float()
     return {path: torch.stack(parts).numpy() for path, parts in kept.items()}, torch.stack(scores).numpy()

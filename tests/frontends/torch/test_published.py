@@ -27,7 +27,7 @@ def test_published_networks_are_exact_on_the_ideal_chip(name: str) -> None:
     assert not row["refused"]
     assert min(row["rates"]) > 0.01
     (run,) = row["chip"].values()
-    assert run["layers"] + len(run["folded"]) == len(row["layers of neurons"])
+    assert run["layers"] + len(run["folded"]) == row["neuron layers"]
     assert all(layer.endswith("attn_lif") for layer in run["folded"])  # a gate's mask, which became its count
     assert run["exact"]
     assert run["same class"]
