@@ -52,7 +52,7 @@ def one_run(model: str, sync: str, samples: int) -> dict[str, Any]:
         **{key: s[key] / samples for key in ("spikes", "synops", "packets", "hops", "injected_spikes")},
         "pairs": int(core["pairs"].sum()) / samples,
         "op_reads": int(core["op_reads"].sum()) / samples,
-        "latency_us": s["latency_ps"]["decision"] / 1e6,
+        "latency_us": None if s["latency_ps"]["decision"] is None else s["latency_ps"]["decision"] / 1e6,
         "completion_us": s["latency_ps"]["completion"] / 1e6,
         "energy_uj": {name: value / 1e9 for name, value in s["energy_fj"].items()},
         "saturations": s["saturations"],

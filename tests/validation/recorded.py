@@ -21,7 +21,7 @@ RECORDINGS = 100
 def oxford(data: Path) -> tuple[int, int]:
     """(spikes recorded, those of them that ``loihi1-like`` fires at the recorded step, less those that it fires besides)."""
     folder = data / "lava_oxford"
-    program = compile_network(load(folder / "network.net", steps=OXFORD_STEPS), "loihi1-like", "barrier").program
+    program = compile_network(load(folder / "network.net", steps=OXFORD_STEPS, test="reach"), "loihi1-like", "barrier").program
     wanted = {(int(step), int(neuron)) for step, neuron in read_events(folder / "ground_truth.npy")}
     result = simulate_stimuli(program, encode(program, spike_array(read_events(folder / "input.npy"), OXFORD_STEPS, OXFORD_INPUTS)))
     output = np.flatnonzero(program.slice_population == program.population_index("1"))
