@@ -46,6 +46,7 @@ class Mutation:
 
 
 MUTATIONS = (
+    Mutation("a sample begins at 0", NEURONS, "        old = start if fresh else before\n", "        old = nothing if fresh else before\n"),
     Mutation("a kernel reads what its pooling leaves out", MAPS, "np.where(seen >= 0, seen, FAR)", "seen"),
     Mutation("columns of a pooling are looked up among the rows", MAPS, "pool if pool < 0 else pool + full[1]", "pool"),
     Mutation(

@@ -73,13 +73,14 @@ def by_slice(program: Program, graph: Graph, tables: dict[str, Any], n: int) -> 
 
 
 def read_scores(program: Program, graph: Graph, state: Settled, n: int) -> Any:
-    """[classes] what the host reads of sample n."""
+    """[classes] what the host reads of sample n: the membranes of the readout, those of its parts added up."""
     high = 2 ** (program.chip.arithmetic.state_bits - 1)
+    parts = []
     for p in graph.populations:
         if p.kind == "readout":
             floor = -high if p.rule is None or p.rule.floor is None else p.rule.floor
-            return np.maximum(np.clip(state.membranes[p.name][n], -high, high - 1), floor).ravel()
-    return np.zeros(0, I64)
+            parts.append(np.maximum(np.clip(state.membranes[p.name][n], -high, high - 1), floor).ravel())
+    return sum(parts, np.zeros(parts[0].size if parts else 0, I64))
 
 
 def sums_of(program: Program, result: Result, n: int, first: int, streamed: bool) -> Any:
