@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import saturate, spike_count
+from neurosim.arithmetic import fires, saturate, spike_count
 from neurosim.engine.fast.base.compiled import apart, jit, part, stay_apart
 from neurosim.engine.fast.base.simd import add, choose, load, lowest, mul, reach, shift_left, shift_right, splat, store, wide
 from neurosim.engine.fast.stations.ops import reached, walk, weight_at
@@ -51,7 +51,10 @@ def output(par: A, sl: A, op: A, ox: A, cell: A, v: A, v32: A, thr: A, q: int, l
     if sl[q, S_OP] == OP_GATE and not is_open(op, cell, q, op[q, Q_CELL] + op[q, Q_OPERAND] + ox[ox[op[q, Q_READS] + local]]):
         return 0
     m = sl[q, S_NEURON] + local
-    return spike_count(saturate(membrane(par, v, v32, m), par[P_LOW], par[P_HIGH]), thr[m], sl[q, S_STRICT], sl[q, S_MOST])
+    value = saturate(membrane(par, v, v32, m), par[P_LOW], par[P_HIGH])
+    if sl[q, S_MOST] == 1:  # a division saved
+        return 1 if fires(value, thr[m], sl[q, S_STRICT]) else 0
+    return spike_count(value, thr[m], sl[q, S_STRICT], sl[q, S_MOST])
 
 
 @jit
@@ -72,7 +75,7 @@ def interval_of(par: A, sl: A, lo: A, hi: A, lo32: A, hi32: A, thr: A, q: int, m
         strict = sl[q, S_STRICT]
         if n > 0:
             first = n * thr[m] + strict
-        if n < sl[q, S_MOST] and thr[m] <= (par[P_HIGH] - strict) // (n + 1):
+        if n < sl[q, S_MOST] and (thr[m] <= par[P_HIGH] - strict if n == 0 else thr[m] <= (par[P_HIGH] - strict) // (n + 1)):
             end = (n + 1) * thr[m] + strict
     set_interval(par, lo, hi, lo32, hi32, m, first, end)
 
@@ -107,80 +110,73 @@ def change(
     consider(par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, q, local)
 
 
-@jit
-def consider_lanes(
-    par: A, sl: A, op: A, ox: A, cell: A, v: A, v32: A, thr: A, lo: A, hi: A, lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, q: int, local: int,
-    hit: int,
-) -> None:  # fmt: skip
-    """``consider`` for the neurons of a vector that begins with ``local``, those with a bit in ``hit``."""
-    while hit != 0:
-        k = lowest(hit)
-        hit &= hit - 1
-        consider(par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, q, local + k)
-
-
 @part
-def sweep(
-    par: A, sl: A, op: A, ox: A, cell: A, v: A, v32: A, thr: A, lo: A, hi: A, lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, w: A, q: int,
-    m: int, weight: int, count: int, by: Any,
-) -> None:  # fmt: skip
-    """``count`` neighbouring neurons from ``m`` get weights * ``by``, and those whose output may have changed are considered."""
-    wrap, local, j = splat(par[P_WRAP] - 32), m - sl[q, S_NEURON], 0
+def sweep(par: A, v32: A, lo32: A, hi32: A, w: A, found: A, m: int, weight: int, count: int, by: Any, hits: int) -> int:
+    """``count`` neighbouring neurons from ``m`` get weights * ``by``; ``found`` lists those outside their intervals. Returns how many it has."""
+    wrap, j = splat(par[P_WRAP] - 32), 0
     while j < count:
-        lanes = (1 << min(LANES, count - j)) - 1
         old = load(v32, m + j)
         new = shift_right(shift_left(add(old, mul(load(w, weight + j), by)), wrap), wrap)
-        store(v32, m + j, choose(lanes, new, old))
-        hit = (reach(new, load(hi32, m + j)) | ~reach(new, load(lo32, m + j))) & lanes
-        if hit != 0:
-            consider_lanes(par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, q, local + j, hit)
+        hit = reach(new, load(hi32, m + j)) | (reach(new, load(lo32, m + j)) ^ ((1 << LANES) - 1))
+        if count - j < LANES:
+            lanes = (1 << (count - j)) - 1
+            new = choose(lanes, new, old)
+            hit &= lanes
+        store(v32, m + j, new)
+        while hit != 0:
+            found[hits] = m + j + lowest(hit)
+            hit &= hit - 1
+            hits += 1
         j += LANES
+    return hits
 
 
 @part
 def spread(
-    par: A, sl: A, op: A, ox: A, cell: A, v: A, v32: A, thr: A, lo: A, hi: A, lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, en: A, axis: A,
-    index: A, w8: A, w32: A, e: int, c: int, y: int, x: int, q: int, factor: int,
-) -> int:  # fmt: skip
-    """Serve entry ``e`` into own cells for the source's local (c, y, x); returns the synapses served."""
+    par: A, sl: A, v: A, v32: A, lo: A, hi: A, lo32: A, hi32: A, found: A, en: A, axis: A, index: A, w8: A, w32: A, e: int, c: int, y: int, x: int,
+    q: int, factor: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Serve entry ``e`` into own cells for the source's local (c, y, x): (synapses served, neurons outside their intervals, which ``found`` lists).
+
+    The targets of an entry differ, so they may be tested after all of it.
+    """
     channel, row, column = en[e, Y_CHANNEL] + c, en[e, Y_ROW] + y, en[e, Y_COLUMN] + x
     count, rows, columns = axis[channel, A_NUMBER], axis[row, A_NUMBER], axis[column, A_NUMBER]
     if en[e, Y_MERGED] != 0:
         count *= columns
         columns = 1
     if par[P_SMALL] == 0 or par[P_SKIP] != 0 or en[e, Y_SPARSE] != 0 or factor >= FACTOR_LIMIT or factor <= -FACTOR_LIMIT:
-        return spread_wide(
-            par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, en, axis, index, w8, w32, e, c, y, x, q, factor
-        )  # fmt: skip
+        return spread_wide(par, sl, v, v32, lo, hi, lo32, hi32, found, en, axis, index, w8, w32, e, c, y, x, q, factor)
     first = sl[q, S_NEURON] + axis[channel, A_TARGET] + axis[row, A_TARGET] + axis[column, A_TARGET]
     weight = en[e, Y_WEIGHT] + axis[channel, A_WEIGHT] + axis[row, A_WEIGHT] + axis[column, A_WEIGHT]
     row_t, row_w, column_t, column_w = en[e, Y_ROW_T], en[e, Y_ROW_W], en[e, Y_COL_T], en[e, Y_COL_W]
-    by, base = splat(factor), sl[q, S_NEURON]
+    by, hits = splat(factor), 0
     for r in range(rows):
         m, s = first + r * row_t, weight + r * row_w
         for _ in range(columns):
             if count >= 4:
-                sweep(par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, w8, q, m, s, count, by)
+                hits = sweep(par, v32, lo32, hi32, w8, found, m, s, count, by, hits)
             else:
                 for j in range(count):
                     new = wrapped(par, wide(v32[m + j]) + wide(w8[s + j]) * factor)
                     v32[m + j] = new
                     if new >= hi32[m + j] or new < lo32[m + j]:
-                        consider(par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, q, m + j - base)
+                        found[hits] = m + j
+                        hits += 1
             m += column_t
             s += column_w
-    return rows * columns * count
+    return rows * columns * count, hits
 
 
 @apart
 def spread_wide(
-    par: A, sl: A, op: A, ox: A, cell: A, v: A, v32: A, thr: A, lo: A, hi: A, lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, en: A, axis: A,
-    index: A, w8: A, w32: A, e: int, c: int, y: int, x: int, q: int, factor: int,
-) -> int:  # fmt: skip
+    par: A, sl: A, v: A, v32: A, lo: A, hi: A, lo32: A, hi32: A, found: A, en: A, axis: A, index: A, w8: A, w32: A, e: int, c: int, y: int, x: int,
+    q: int, factor: int,
+) -> tuple[int, int]:  # fmt: skip
     """``spread`` for membranes, weights and walks of any kind, one synapse at a time."""
     stay_apart()
     number, run, columns, target, weight = walk(en, axis, index, e, c, y, x)
-    served, base = 0, sl[q, S_NEURON]
+    served, hits, base = 0, 0, sl[q, S_NEURON]
     for k in range(number):
         local, place = reached(en, index, e, run, columns, target, weight, k)
         value = weight_at(par, w8, w32, place)
@@ -192,5 +188,6 @@ def spread_wide(
         set_membrane(par, v, v32, m, new)
         outside = (new >= hi32[m] or new < lo32[m]) if par[P_SMALL] != 0 else (new >= hi[m] or new < lo[m])
         if outside:
-            consider(par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, q, local)
-    return served
+            found[hits] = m
+            hits += 1
+    return served, hits

@@ -11,8 +11,10 @@ from neurosim.engine.events import CURRENT, DUE, SPIKE
 from neurosim.engine.fast.base.calendar import schedule
 from neurosim.engine.fast.base.compiled import jit, part
 from neurosim.engine.fast.base.fabric import begin, deliver, finish, free_place, late, new_packet, sample_at, scaled, take
+from neurosim.engine.fast.base.simd import wide
 from neurosim.engine.fast.stations.cores import first_spike
-from neurosim.engine.fast.stations.differences import change, interval_of, output, spread
+from neurosim.engine.fast.stations.differences import change, consider, interval_of, output, spread
+from neurosim.engine.fast.stations.ops import MOST
 from neurosim.engine.fast.stations.ops_free import membrane
 from neurosim.engine.fast.stations.ops_settle import spread_cells
 from neurosim.engine.fast.stations.ports import no_room, return_window
@@ -29,7 +31,7 @@ def score_of(par: A, flo: A, v: A, v32: A, m: int) -> int:
     return max(saturate(membrane(par, v, v32, m), par[P_LOW], par[P_HIGH]), flo[m])
 
 
-@jit
+@part
 def best_class(par: A, flo: A, v: A, v32: A, readout: A) -> int:
     """Lowest class with the largest score, those of the readout's parts added up."""
     best, most = 0, 0
@@ -97,7 +99,7 @@ def next_sample(
 @part
 def hear(
     par: A, cc: A, smp: A, sl: A, op: A, ox: A, cell: A, so: A, rt: A, en: A, axis: A, index: A, w8: A, w32: A, v: A, v32: A, thr: A, lo: A, hi: A,
-    lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, sv: A, pk: A, s: int, packet: int, sample: int, time: int,
+    lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, found: A, sv: A, pk: A, s: int, packet: int, sample: int, time: int,
 ) -> bool:  # fmt: skip
     """All synapses of a packet at once; its nominal duration goes to ``sv``. Returns whether a readout was touched."""
     core = sv[s].owner
@@ -120,9 +122,10 @@ def hear(
                 par, cc, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, en, axis, index, w8, w32, e, c, y, x, factor
             )
         else:
-            served += spread(
-                par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, en, axis, index, w8, w32, e, c, y, x, q, factor
-            )
+            number, hits = spread(par, sl, v, v32, lo, hi, lo32, hi32, found, en, axis, index, w8, w32, e, c, y, x, q, factor)
+            served += number
+            for k in range(hits):
+                consider(par, sl, op, ox, cell, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, q, found[k] - sl[q, S_NEURON])
         if served > before and sl[q, S_READOUT] != 0:
             touched = True
             first_spike(smp, sample, time)
@@ -207,8 +210,8 @@ def speak(
 def settle_core(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, wc: A, wf: A, rows: A,
     spk: A, smp: A, sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, so: A, rt: A, en: A, co: A, csl: A, v: A, v32: A, thr: A, flo: A, axis: A, index: A,
-    w8: A, w32: A, readout: A, scores: A, rank: A, lo: A, hi: A, lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, gone: A, back: A, s: int,
-    time: int,
+    w8: A, w32: A, readout: A, scores: A, rank: A, lo: A, hi: A, lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, gone: A, back: A, found: A,
+    s: int, time: int,
 ) -> None:  # fmt: skip
     """Core station ``s``: the next packet or the first due neuron, whichever the chip's order says.
 
@@ -277,8 +280,8 @@ def settle_core(
         return_window(par, st, cal, buckets, sl, rt, pk, wc, wf, packet, time)
         before = dc[core, L_COUNT]
         touched = hear(
-            par, cc, smp, sl, op, ox, cell, so, rt, en, axis, index, w8, w32, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, sv, pk, s,
-            packet, sample, time,
+            par, cc, smp, sl, op, ox, cell, so, rt, en, axis, index, w8, w32, v, v32, thr, lo, hi, lo32, hi32, told, due, dl, dc, found, sv, pk,
+            s, packet, sample, time,
         )  # fmt: skip
         end = time + scaled(sv, s, sv[s].duration)
         for k in range(before, dc[core, L_COUNT]):

@@ -24,7 +24,7 @@ FAR = 2**63 - 1
 class Differences(Tables):
     """``lo`` .. ``hi`` (int64, or the 32-bit ones of narrow Programs): membranes whose output is what was sent; all of them of due neurons,
     readouts and gates. ``told`` int32, ``due`` uint8 by neuron; ``dl``, ``dc`` as in columns.py; ``gone``, ``back`` [samples, slices] cancelled and
-    retracted."""
+    retracted. ``found``: neurons that an entry has moved out of their intervals."""
 
     lo: A
     hi: A
@@ -36,6 +36,7 @@ class Differences(Tables):
     dc: A
     gone: A
     back: A
+    found: A
 
     def state(self) -> tuple[A, A]:
         """Membranes and outputs last sent, int64 copies."""
@@ -61,6 +62,7 @@ def with_differences(program: Program, tables: Tables, samples: int) -> Differen
         dc=dc,
         gone=np.zeros((samples, program.slices), np.int64),
         back=np.zeros((samples, program.slices), np.int64),
+        found=np.zeros(int(sizes.max(initial=0)) + 1, np.int64),
     )
 
 
