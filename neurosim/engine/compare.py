@@ -58,7 +58,21 @@ def _tables(a: Result, b: Result) -> str | None:
 
 
 def _arrays(a: Result, b: Result) -> str | None:
-    names = ("start_ps", "first_spike_ps", "decision_ps", "completion_ps", "window_ps", "scores", "slice_spikes", "spikes", "state_v", "state_i")
+    names = (
+        "start_ps",
+        "first_spike_ps",
+        "decision_ps",
+        "completion_ps",
+        "window_ps",
+        "scores",
+        "slice_spikes",
+        "slice_cancelled",
+        "slice_retracted",
+        "spikes",
+        "anytime",
+        "state_v",
+        "state_i",
+    )
     for name in names:
         found = _array(name, np.asarray(getattr(a, name)), np.asarray(getattr(b, name)))
         if found:

@@ -16,14 +16,15 @@ from neurosim.host.stimulus import CURRENT, DUE, ITEM_NAMES, MARKER, SPIKE, STAR
 from neurosim.program import Program
 
 __all__ = [
-    "CHANNEL_COUNTERS", "CORE_COUNTERS", "CURRENT", "DUE", "ITEM_NAMES", "MARKER", "ROW_DROP", "ROW_LOSS", "ROW_NAMES", "ROW_PUT", "ROW_SERVICE",
+    "ANYTIME_DTYPE", "CHANNEL_COUNTERS", "CORE_COUNTERS", "CURRENT", "DUE", "ITEM_NAMES", "MARKER", "ROW_DROP", "ROW_LOSS", "ROW_NAMES", "ROW_PUT",
+    "ROW_SERVICE", "ROW_STOP",
     "SERVER_COUNTERS", "SORT_KEYS",
     "SPIKE", "SPIKE_DTYPE", "START", "STEP", "TRACE_DTYPE", "Engine", "Options", "Progress", "Result", "Sink", "Stimulus",
 ]  # fmt: skip
 
 # kinds of trace rows
-ROW_SERVICE, ROW_PUT, ROW_DROP, ROW_LOSS = range(4)
-ROW_NAMES = ("service", "put", "drop", "loss")
+ROW_SERVICE, ROW_PUT, ROW_DROP, ROW_LOSS, ROW_STOP = range(5)
+ROW_NAMES = ("service", "put", "drop", "loss", "stop")
 
 TRACE_DTYPE = np.dtype([
     ("sample", "<i4"),  # number of the sample; 0 throughout a streamed run
@@ -47,6 +48,9 @@ TRACE_DTYPE = np.dtype([
 ])  # fmt: skip
 
 SPIKE_DTYPE = np.dtype([("sample", "<i4"), ("step", "<i4"), ("slice", "<i4"), ("address", "<i4"), ("time", "<i8"), ("value", "<i4")])
+
+ANYTIME_DTYPE = np.dtype([("sample", "<i4"), ("time", "<i8"), ("best", "<i4"), ("margin", "<i8")])
+"""The best class from ``time`` on, and its lead over the next best at that time."""
 
 SERVER_COUNTERS = ("services", "busy_ps", "blocked_ps", "held_ps")
 """Per server. held_ps is of soma servers, in settle of cores."""
@@ -86,6 +90,9 @@ class Options:
     """Probability, in 1/2**32, that a link between routers loses a spike."""
     window_ps: int = 0
     """Free and settle: length of a sample; 0 = until quiescence. Free needs one with recurrence and for streaming."""
+    stop_margin: int = 0
+    """Free and settle, isolated: a sample ends when the best class has led by at least this much for ``stop_after_ps``; 0 = never."""
+    stop_after_ps: int = 0
     first_sample: int = 0
     """Number of the first stimulus, for runs that are split over workers: it enters the jitter hash and the sample columns."""
 
@@ -124,7 +131,7 @@ class Result:
     injected_currents, hops (router-output services).
     A streamed run charges synops, packets and hops to the sample of the packet's step (free: of the service's start).
     cut: 1 where the window ended before the sample did; unsettled: streamed settle, 1 where something still moved when the next sample fell due.
-    cancelled, retracted: settle, as the counters of cores."""
+    cancelled, retracted: settle, as the counters of cores. stopped: 1 where its margin ended a sample."""
     slice_spikes: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     """[N, S] spikes of ``sample`` by slice."""
     slice_cancelled: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
@@ -133,6 +140,8 @@ class Result:
     """[N, S] settle: spikes of a negative value; zeros elsewhere."""
     spikes: NDArray[Any] = field(default_factory=lambda: np.zeros(0, SPIKE_DTYPE))
     """SPIKE_DTYPE sorted by (sample, step, slice, address, time); step counts within the sample; time is that of the put into axon-out."""
+    anytime: NDArray[Any] = field(default_factory=lambda: np.zeros(0, ANYTIME_DTYPE))
+    """ANYTIME_DTYPE, by sample: the best class when it begins, then every change of it; empty without a readout."""
     trace: NDArray[Any] = field(default_factory=lambda: np.zeros(0, TRACE_DTYPE))
     """Sorted by SORT_KEYS."""
     state_v: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))

@@ -13,6 +13,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from neurosim.engine.anytime import check_stop
 from neurosim.engine.events import Engine, Options, Progress, Result, Sink, Stimulus
 from neurosim.errors import RunError
 from neurosim.program import E_REGION, Program
@@ -57,6 +58,8 @@ def simulate_stimuli(
     state: bool = False,
     link_loss: int = 0,
     window_ps: int = 0,
+    stop_margin: int = 0,
+    stop_after_ps: int = 0,
     first_sample: int = 0,
     workers: int = 1,
     sink: Sink | None = None,
@@ -84,6 +87,7 @@ def simulate_stimuli(
         raise RunError(f"population {name} feeds itself, so in sync free a sample need not end; give window_ps")
     if not 0 <= link_loss <= 2**32:
         raise RunError(f"link_loss {link_loss} must lie between 0 and 2**32 (in 1/2**32 of the spikes on a link)")
+    check_stop(program, stop_margin, stop_after_ps, streamed)
     if not stimuli:
         raise RunError("nothing to simulate: 0 samples; give at least 1")
     if not isinstance(jitter, int) or not 0 <= jitter <= 65535:
@@ -97,7 +101,7 @@ def simulate_stimuli(
     options = Options(
         streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=record or sink is not None, fires_only=fires_only,
         spikes=spikes, state=state,
-        link_loss=link_loss, window_ps=window_ps, first_sample=first_sample,
+        link_loss=link_loss, window_ps=window_ps, stop_margin=stop_margin, stop_after_ps=stop_after_ps, first_sample=first_sample,
     )  # fmt: skip
     workers = min(workers, len(stimuli))
     if workers > 1:

@@ -178,6 +178,8 @@ def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = Fals
     if (sync == "free" and (must or draw(st.integers(0, 3)) == 3)) or (sync == "settle" and not plain and draw(st.integers(0, 3)) == 3):
         window = draw(st.sampled_from([1000, 100, 10])) * draw(st.integers(1, 9)) * chip.timing.put.value
     stimuli = draw(stimuli_of(graph, program, samples, draw(st.booleans()), streamed, currents=not plain))
+    limited = faulty and draw(st.integers(0, 19)) == 19
+    stops = program.sync in STEPLESS and not streamed and not plain and not limited and draw(st.integers(0, 3)) == 3
     lossy = faulty and draw(st.integers(0, 3)) == 3
     options = Options(
         streamed=streamed,
@@ -186,7 +188,9 @@ def cases(draw: st.DrawFn, sync: str, plain: bool = False, reliable: bool = Fals
         first_sample=draw(st.sampled_from([0, 0, 3])),
         link_loss=draw(st.sampled_from([2**29, 2**31, 2**32])) if lossy else 0,
         window_ps=window,
-        max_time_ps=300 * chip.timing.put.value if faulty and draw(st.integers(0, 19)) == 19 else 10**15,
+        stop_margin=draw(st.sampled_from([1, 2, 5, 20, 1000])) if stops else 0,
+        stop_after_ps=draw(st.integers(1, 300)) * chip.timing.put.value if stops else 0,
+        max_time_ps=300 * chip.timing.put.value if limited else 10**15,
         record=True,
         spikes=True,
         state=True,

@@ -7,15 +7,17 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.engine.anytime import Stop, check_stop
 from neurosim.engine.differences import differences
 from neurosim.engine.events import CURRENT, Options, Progress, Result, Sink, Stimulus
 from neurosim.engine.fast.kernel import DONE, LATE, kernel, kernel_without_cache
 from neurosim.engine.fast.results import Collector
 from neurosim.engine.fast.settle_kernel import settle_kernel, settle_kernel_without_cache
+from neurosim.engine.fast.stop import begin, find_stop
 from neurosim.engine.fast.stuck import last_start, raise_deadlock, unfinished
 from neurosim.engine.fast.tables import columns as c
-from neurosim.engine.fast.tables.differences import Differences, rest, with_differences
-from neurosim.engine.fast.tables.layout import Tables, build, reset
+from neurosim.engine.fast.tables.differences import Differences, with_differences
+from neurosim.engine.fast.tables.layout import Tables, build
 from neurosim.engine.stimuli import check_stimulus
 from neurosim.errors import Livelock, RunError
 from neurosim.program import Program
@@ -47,6 +49,7 @@ def run_fast(
     if program.sync == "free" and options.streamed and not options.window_ps:
         raise RunError("streamed runs of sync free need window_ps; give it, or run isolated samples")
     stim, stim_ptr, marker_due = _stimuli(program, stimuli, options)
+    check_stop(program, options.stop_margin, options.stop_after_ps, options.streamed)
     tables = build(program, options, len(stimuli), stim, stim_ptr, marker_due)
     if program.sync == "settle":
         tables = with_differences(program, tables, len(stimuli))
@@ -54,10 +57,9 @@ def run_fast(
     groups = [(0, len(stimuli))] if options.streamed else [(k, k + 1) for k in range(len(stimuli))]
     for first, last in groups:
         sample = 0 if options.streamed else options.first_sample + first
-        reset(tables, program, first, last, sample)
-        if isinstance(tables, Differences):
-            rest(tables, program)
-        budget = _run(program, options, tables, collector, progress, budget, first, len(stimuli))
+        stop = find_stop(program, options, tables, first, sample) if options.stop_margin else None
+        begin(program, options, tables, first, last, sample, stop)
+        budget = _run(program, options, tables, collector, progress, budget, first, len(stimuli), stop)
         collector.finish(first, last)
         if progress is not None:
             progress(last, len(stimuli))
@@ -65,19 +67,20 @@ def run_fast(
 
 
 def _run(
-    program: Program, options: Options, tables: Tables, collector: Collector, progress: Progress | None, budget: int, first: int, total: int
-) -> int:
+    program: Program, options: Options, tables: Tables, collector: Collector, progress: Progress | None, budget: int, first: int, total: int,
+    stop: Stop | None,
+) -> int:  # fmt: skip
     """One sample, or the whole streamed run; returns the budget that the next one begins with."""
     settle = isinstance(tables, Differences)
-    loop, arguments = settle_kernel() if settle else kernel(), tables.arguments()
+    loop = settle_kernel() if settle else kernel()
     sample = first + options.first_sample
     while True:
         began = time.perf_counter()
         try:
-            code = loop(budget, *arguments)
+            code = loop(budget, *tables.arguments())
         except OSError:  # raised while the cache is written, before the first turn: nothing has moved yet
             loop = settle_kernel_without_cache() if settle else kernel_without_cache()
-            code = loop(budget, *arguments)
+            code = loop(budget, *tables.arguments())
         spent = time.perf_counter() - began
         if code == DONE and last_start(tables) <= options.max_time_ps:
             break
@@ -88,6 +91,7 @@ def _run(
                 "raise max_time_ps or look for a network that feeds itself"
             )
         collector.flush()
+        tables.make_room()
         if budget >= 64:
             budget = max(64, min(1 << 30, budget * 2 if spent < TURN_S / 2 else budget // 2 if spent > TURN_S * 2 else budget))
         if progress is not None:
@@ -95,6 +99,9 @@ def _run(
             ended = int(tables.reg[c.G_GLOBAL]) if options.streamed and settle else ended
             progress(min(first + ended, total), total)
     if unfinished(program, tables):
+        if stop is not None:
+            collector.stopped(first, stop)
+            return budget
         if not program.stepped and options.window_ps:
             tables.smp[total - 1 if options.streamed else first, c.X_CUT] = 1
             return budget

@@ -44,7 +44,8 @@ def _build(rules: int) -> Callable[..., int]:
     def kernel(  # type: ignore[no-untyped-def]  # seventy arrays, typed by numba
         budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, op, ox, cell, so, rt,
         en, axis, index, w8, w32, mk, up, dn, co, csl, need, ring, v, cur, v32, cur32, tlast, thr, bias, flo, rby, ini, flat, high, floor32, bias32,
-        ini32, acc32, acc64, touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank,
+        ini32, acc32, acc64, touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank, log,
+        along,
     ):  # fmt: skip
         left = budget + rules * 0  # the one use that makes the digest part of numba's key
         margin, router0, free = par[P_MARGIN], par[P_ROUTER0], par[P_FREE]
@@ -61,6 +62,8 @@ def _build(rules: int) -> Callable[..., int]:
             if par[P_RECORD] != 0 and reg[G_ROWS] + margin > rows.shape[0]:
                 return MORE
             if par[P_SPIKES] != 0 and reg[G_SPIKES] + margin > spk.shape[0]:
+                return MORE
+            if reg[G_LOGS] + LOG_ROOM > log.shape[0]:
                 return MORE
             station = first
             if st[station].ordered != 0:
@@ -90,7 +93,7 @@ def _build(rules: int) -> Callable[..., int]:
                 soma(
                     par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, sl, op, ox, cell, up, dn,
                     ring, need, co, csl, buf, v, cur, v32, cur32, thr, bias, flo, rby, ini, flat, high, floor32, bias32, ini32, acc32, acc64, touched,
-                    scores, rank, station, time,
+                    scores, rank, log, along, station, time,
                 )  # fmt: skip
             elif kind == PORT:
                 port(
@@ -106,7 +109,7 @@ def _build(rules: int) -> Callable[..., int]:
                 core_station(
                     par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, wc, wf, rows, spk, smp, sspk, cc, sl, op, ox, cell,
                     so, rt, en, up, ring, co, csl, buf, v, v32, tlast, thr, bias, flo, rby, flat, high, floor32, axis, index, w8, w32, readout,
-                    scores, station, time,
+                    scores, log, station, time,
                 )  # fmt: skip
         return LATE if reg[G_LAST_END] > par[P_MAX_TIME] else MORE
 

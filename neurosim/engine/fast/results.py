@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neurosim.engine.events import CORE_COUNTERS, MARKER, ROW_SERVICE, SPIKE_DTYPE, TRACE_DTYPE, Options, Result, Sink
+from neurosim.engine.anytime import Stop, best_and_margin
+from neurosim.engine.events import ANYTIME_DTYPE, CORE_COUNTERS, MARKER, ROW_SERVICE, SPIKE_DTYPE, TRACE_DTYPE, Options, Result, Sink
 from neurosim.engine.fast.stuck import last_start, still_moving
 from neurosim.engine.fast.tables import columns as c
-from neurosim.engine.fast.tables.differences import Differences, count_settled
+from neurosim.engine.fast.tables.differences import Differences, count_settled, first_scores
 from neurosim.engine.fast.tables.layout import Tables
 from neurosim.program import Program
 
@@ -33,6 +34,8 @@ class Collector:
         self.window_ps = 0
         self.scores: list[A] = []
         self.state: list[tuple[A, A]] = []
+        self.anytime: list[tuple[int, int, int, int]] = []
+        self.first_scores = first_scores(program, tables)
 
     def flush(self, final: bool = False) -> None:
         """Empty the kernel's buffers. Rows before the watermark, the earliest start still open, are complete: they go out sorted."""
@@ -88,9 +91,9 @@ class Collector:
         time, server, kind = rows[:, 0], rows[:, 1], rows[:, 2]
         late = (kind == ROW_SERVICE) & (rows[:, 4] < 0)  # services that never ended come after the complete rows of their time
         first, servers = int(time.min()), len(self.tables.sv)
-        if int(time.max()) - first >= 2**60 // (8 * servers):
+        if int(time.max()) - first >= 2**60 // (16 * servers):
             return np.lexsort((rows[:, 3], kind, server, late, time))
-        return np.argsort((((time - first) * 2 + late) * servers + server) * 4 + kind, kind="stable")
+        return np.argsort((((time - first) * 2 + late) * servers + server) * 8 + kind, kind="stable")
 
     def finish(self, first: int, last: int) -> None:
         """Samples [first, last) are complete: add up counters, keep scores and states."""
@@ -121,8 +124,46 @@ class Collector:
             self._settled(t, first, last)
         elif self.program.sync == "free":
             self._windows(first, last)
+        if len(t.readout):
+            (self._said_in_steps if self.program.stepped else self._said)(first, last)
         if self.options.state:
             self.state.append(t.state())
+
+    def stopped(self, sample: int, stop: Stop) -> None:
+        """The sample ends by its margin: counted, and its row."""
+        t = self.tables
+        t.smp[sample, c.X_STOPPED] = 1
+        if t.par[c.P_RECORD] == c.RECORD_ALL:
+            t.rows[t.reg[c.G_ROWS]] = stop.columns()
+            t.reg[c.G_ROWS] += 1
+
+    def _say(self, sample: int, time: int, scores: A) -> None:
+        self.anytime.append((self.options.first_sample + sample, time, *best_and_margin(self.program.scores_of(scores))))
+
+    def _said(self, first: int, last: int) -> None:
+        """Without steps: the log has the changes of the best class, and a service left open counts with its start."""
+        t = self.tables
+        log = t.log[: t.reg[c.G_LOGS]]
+        times = np.where(log[:, c.LOG_END] < 0, t.sv["start"][log[:, c.LOG_SERVER]], log[:, c.LOG_END])
+        for sample in range(first, last):
+            self._say(sample, int(t.smp[sample, c.X_START]), t.scores[sample - 1] if sample > first else self.first_scores)
+            for k in np.flatnonzero(log[:, c.LOG_SAMPLE] == sample).tolist():
+                best, margin = log[k, [c.LOG_BEST, c.LOG_MARGIN]].tolist()
+                self.anytime.append((self.options.first_sample + sample, int(times[k]), best, margin))
+
+    def _said_in_steps(self, first: int, last: int) -> None:
+        """With steps: the readout after each step of one of its slices, in order of (end, slice)."""
+        t, steps = self.tables, self.program.steps
+        scores = {sample: self.first_scores.copy() for sample in range(first, last)}
+        for sample, values in scores.items():
+            self._say(sample, int(t.smp[sample, c.X_START]), values)
+        log = t.log[: t.reg[c.G_LOGS]]
+        for sample, _, _, q, step, end in log[np.lexsort((log[:, c.LOG_BEST], log[:, c.LOG_END]))].tolist():
+            values = scores[sample]
+            before, mine = int(self.program.scores_of(values).argmax()), t.rank[self.program.neuron_ptr[q] : self.program.neuron_ptr[q + 1]]
+            values[mine] = t.along[sample * steps + step, mine]
+            if int(self.program.scores_of(values).argmax()) != before:
+                self._say(sample, end + int(t.par[c.P_READOUT]), values)
 
     def _high(self) -> A:
         """High-water marks of all channels: what was never taken has arrived all the same."""
@@ -219,6 +260,7 @@ class Collector:
         spikes = spikes[np.lexsort((spikes["time"], spikes["address"], spikes["slice"], spikes["step"], spikes["sample"]))]
         state = ([s for s, _ in self.state], [s for _, s in self.state])
         empty = np.zeros((0, 0), np.int64)
+        anytime = np.array(self.anytime, ANYTIME_DTYPE)
         return Result(
             scores=self.program.scores_of(t.scores),
             start_ps=t.smp[:, c.X_START].copy(),
@@ -245,11 +287,13 @@ class Collector:
                 "unsettled": t.smp[:, c.X_UNSETTLED].copy(),
                 "cancelled": t.smp[:, c.X_CANCELLED].copy(),
                 "retracted": t.smp[:, c.X_RETRACTED].copy(),
+                "stopped": t.smp[:, c.X_STOPPED].copy(),
             },
             slice_spikes=t.sspk.copy(),
             slice_cancelled=t.gone.copy() if isinstance(t, Differences) else np.zeros_like(t.sspk),
             slice_retracted=t.back.copy() if isinstance(t, Differences) else np.zeros_like(t.sspk),
             spikes=spikes,
+            anytime=anytime[np.argsort(anytime["sample"], kind="stable")],
             trace=np.concatenate(self.trace) if self.trace else np.zeros(0, TRACE_DTYPE),
             state_v=np.stack(state[0]) if options.state else empty,
             state_i=np.stack(state[1]) if options.state else empty,

@@ -22,8 +22,8 @@ def _build(rules: int) -> Callable[..., int]:
     def kernel(  # type: ignore[no-untyped-def]  # eighty arrays, typed by numba
         budget, par, reg, st, cal, buckets, sv, ch, cw, slot, pk, bits, spare, wc, wf, rin, mask, ns, rr, pt, ps, lp, lr, sl, op, ox, cell, so, rt,
         en, axis, index, w8, w32, mk, up, dn, co, csl, need, ring, v, cur, v32, cur32, tlast, thr, bias, flo, rby, ini, flat, high, floor32, bias32,
-        ini32, acc32, acc64, touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank, lo, hi, lo32, hi32, told, due,
-        dl, dc, gone, back, found,
+        ini32, acc32, acc64, touched, buf, cc, smp, sspk, stim, stim_ptr, marker_due, rows, spk, readout, scores, rank, log, along, lo, hi, lo32,
+        hi32, told, due, dl, dc, gone, back, found,
     ):  # fmt: skip
         left = budget + rules * 0  # the one use that makes the digest part of numba's key
         margin, router0 = par[P_MARGIN], par[P_ROUTER0]
@@ -43,6 +43,8 @@ def _build(rules: int) -> Callable[..., int]:
             if par[P_RECORD] != 0 and reg[G_ROWS] + margin > rows.shape[0]:
                 return MORE
             if par[P_SPIKES] != 0 and reg[G_SPIKES] + margin > spk.shape[0]:
+                return MORE
+            if reg[G_LOGS] + LOG_ROOM > log.shape[0]:
                 return MORE
             station = first
             if st[station].ordered != 0:
@@ -76,7 +78,7 @@ def _build(rules: int) -> Callable[..., int]:
             else:
                 settle_core(
                     par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, wc, wf, rows, spk, smp, sspk, cc, sl, op, ox, cell,
-                    so, rt, en, co, csl, v, v32, thr, flo, axis, index, w8, w32, readout, scores, rank, lo, hi, lo32, hi32, told, due, dl, dc,
+                    so, rt, en, co, csl, v, v32, thr, flo, axis, index, w8, w32, readout, scores, rank, log, lo, hi, lo32, hi32, told, due, dl, dc,
                     gone, back, found, station, time,
                 )  # fmt: skip
         return LATE if reg[G_LAST_END] > par[P_MAX_TIME] else MORE

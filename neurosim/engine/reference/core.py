@@ -92,7 +92,7 @@ class Core(AxonIn):
                     count += len(targets)
             record.synapses(self.number, packet, count, 0, reads_out, now)
             self.server.begin(packet, self.group_end(count - 1) if count else self.plan.time["decode"], results, count)
-            self._note_readout([e.slice for e in entries])
+            self._note_readout([e.slice for e in entries if len(e.targets)])
         record.decoded(self.number, packet)
 
     def _operate(self, q: int, operand: int, cells: list[int], contributions: list[int], k: int, now: int, results: Results) -> int:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
+from neurosim.engine.anytime import Stop, check_stop, stop_time
 from neurosim.engine.deadlock import diagnose
 from neurosim.engine.differences import differences
 from neurosim.engine.events import Options, Progress, Result, Sink, Stimulus
@@ -44,13 +48,19 @@ def run_reference(
     if program.sync == "settle":
         stimuli = differences(program, stimuli, options.streamed, options.first_sample)
     plan = Plan(program, options.streamed, len(stimuli))
+    check_stop(program, options.stop_margin, options.stop_after_ps, options.streamed)
     record = Recorder(plan, options, len(stimuli), sink, tuple(probes))
     shuffle = None if shuffle_seed is None else random.Random(shuffle_seed)
     simulations = [list(stimuli)] if options.streamed else [[stimulus] for stimulus in stimuli]
     for k, given in enumerate(simulations):
         record.sample = k
         number = 0 if options.streamed else options.first_sample + k
+        stop = _stop(plan, options, given, number, stations or {}) if options.stop_margin else None
         machine = Machine(plan, options, record, given, number, shuffle, stations or {})
+        if stop is not None and (machine.closes is None or stop.time <= machine.closes):
+            machine.closes = stop.time
+        else:
+            stop = None
         try:
             stuck = machine.run()
         except RunError:
@@ -59,7 +69,21 @@ def run_reference(
         if stuck is not None and machine.closes is None:
             record.flush(machine)
             raise diagnose(program, stuck)
-        record.sample_ended(machine, cut=stuck is not None)
+        record.sample_ended(machine, cut=stuck is not None and stop is None, stop=None if stuck is None else stop)
         if progress is not None:
             progress(len(stimuli) if options.streamed else k + 1, len(stimuli))
     return record.result()
+
+
+def _stop(plan: Plan, options: Options, given: list[Stimulus], number: int, stations: Mapping[str, type[Any]]) -> Stop | None:
+    """Where a sample stops by its margin, from a run of it that does not: what comes after the stop changes nothing before it."""
+    record = Recorder(plan, replace(options, record=False, spikes=False, state=False), 1, None, ())
+    with suppress(RunError):  # it may lie behind the stop; if not, the run that counts meets it too
+        Machine(plan, options, record, given, number, None, stations).run()
+    looks = list(takewhile(lambda look: look[0].end >= 0, record.looks()))
+    found = stop_time(((service.end, margin) for service, _, _, margin in looks), options.stop_margin, options.stop_after_ps)
+    if found is None:
+        return None
+    time, first, last = found
+    service, server = looks[first][:2]
+    return Stop(time, server, service.n, *looks[last][2:])

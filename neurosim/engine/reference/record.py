@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neurosim.engine.anytime import Stop, best_and_margin
 from neurosim.engine.events import (
+    ANYTIME_DTYPE,
     CHANNEL_COUNTERS,
     CORE_COUNTERS,
     CURRENT,
@@ -53,7 +55,19 @@ class Recorder:
         self.server = {name: [0] * len(program.server_kind) for name in SERVER_COUNTERS}
         self.core = {name: [0] * program.cores for name in CORE_COUNTERS}
         self.channel = {name: [0] * len(program.channel) for name in CHANNEL_COUNTERS}
-        names = ("spikes", "synops", "packets", "injected_spikes", "injected_currents", "hops", "cut", "unsettled", "cancelled", "retracted")
+        names = (
+            "spikes",
+            "synops",
+            "packets",
+            "injected_spikes",
+            "injected_currents",
+            "hops",
+            "cut",
+            "unsettled",
+            "cancelled",
+            "retracted",
+            "stopped",
+        )
         self.samples = {name: [0] * samples for name in names}
         self.slice_spikes, self.slice_cancelled, self.slice_retracted = ([[0] * program.slices for _ in range(samples)] for _ in range(3))
         self.scores = np.zeros((samples, plan.classes), np.int64)
@@ -73,6 +87,8 @@ class Recorder:
         self.sample = 0
         self._opened: dict[int, int] = {}  # barrier, streamed: S of each sample's first global step
         self._readout: list[tuple[int, int, int, Service, dict[int, list[int]]]] = []
+        self._steps: list[tuple[int, int, int, list[int]]] = []  # stepped: (time, slice, sample, membranes) of readout slices
+        self.anytime: list[tuple[int, int, int, int]] = []
         self.open = 0  # settle, streamed without windows: the sample under way
 
     # ---- what the machine reports -------------------------------------------------------------------------------------------------------------
@@ -220,6 +236,8 @@ class Recorder:
     def step_ended(self, q: int, g: int, end: int, membranes: list[int]) -> None:
         """A soma ended a step: scores, decision, streamed completion."""
         sample, step = self.sample_of(g, end), self.plan.sample_of(g)[1]
+        if q in self.plan.readout:
+            self._steps.append((end + self.plan.time["readout"], q, sample, list(membranes)))
         if step != self.plan.steps - 1:
             return
         if q in self.plan.readout:
@@ -234,8 +252,13 @@ class Recorder:
 
     # ---- ends ---------------------------------------------------------------------------------------------------------------------------------
 
-    def sample_ended(self, machine: Machine, cut: bool) -> None:
-        """A simulation came to rest: one sample, or the whole streamed run; ``cut``: at the end of its window, with something left."""
+    def sample_ended(self, machine: Machine, cut: bool, stop: Stop | None) -> None:
+        """A simulation came to rest: one sample, or the whole streamed run; ``cut``: at the end of its window, with something left; ``stop``: by its
+        margin."""
+        if stop is not None:
+            self.samples["stopped"][self.sample] = 1
+            if self.tracing and not self.options.fires_only:
+                self.rows.append((self.trace_sample, *stop.columns()))
         self.window += machine.last
         self.samples["cut"][len(self.start) - 1 if self.plan.streamed else self.sample] = int(cut)
         if not self.plan.streamed:
@@ -248,6 +271,8 @@ class Recorder:
             self.sample_settled(machine, self.sample, moving=False, now=machine.last)
         if self.plan.stepless:
             self._decide_stepless()
+        else:
+            self._decide_stepped()
         if self.options.state:
             for name, kept in (("v", self.state_v), ("i", self.state_i)):
                 kept.append([x for values in machine.membranes(name) for x in values])
@@ -266,14 +291,50 @@ class Recorder:
         scores = self.plan.program.scores_of(membranes)
         best = int(scores.argmax()) if len(scores) else 0
         for sample in range(len(self.start)) if self.plan.streamed else [self.sample]:
+            self._say(sample, self.start[sample], membranes)
             for service, touched in changes.get(sample, []):
                 for q, values in touched.items():
                     membranes[self.plan.readout[q]] = values
                 scores = self.plan.program.scores_of(membranes)
                 if int(scores.argmax()) != best:
                     best, self.decision[sample] = int(scores.argmax()), service.end if service.end >= 0 else service.start
+                    self._say(sample, self.decision[sample], membranes)
             self.scores[sample] = membranes
         self._readout.clear()
+
+    def _decide_stepped(self) -> None:
+        """What the readout says after each of its slices' steps, in order of (time, slice)."""
+        said: dict[int, tuple[NDArray[np.int64], int]] = {}
+        for sample in range(len(self.start)) if self.plan.streamed else [self.sample]:
+            scores = self.plan.first_scores()
+            self._say(sample, self.start[sample], scores)
+            said[sample] = scores, self._best(scores)
+        for time, q, sample, membranes in sorted(self._steps):
+            scores, best = said[sample]
+            scores[self.plan.readout[q]] = membranes
+            if self._best(scores) != best:
+                said[sample] = scores, self._best(scores)
+                self._say(sample, time, scores)
+        self._steps.clear()
+
+    def _best(self, places: NDArray[np.int64]) -> int:
+        """The lowest class with the largest score, parts added up."""
+        scores = self.plan.program.scores_of(places)
+        return int(scores.argmax()) if len(scores) else 0
+
+    def _say(self, sample: int, time: int, scores: NDArray[np.int64]) -> None:
+        """An entry of the anytime record; ``scores`` by place."""
+        if len(scores):
+            self.anytime.append((self.options.first_sample + sample, time, *best_and_margin(self.plan.program.scores_of(scores))))
+
+    def looks(self) -> list[tuple[Service, int, int, int]]:
+        """(service, its server, best class, margin) of all services that have touched the readout, in order of (start, server)."""
+        scores, found = self.plan.first_scores(), []
+        for _, server, _, service, touched in sorted(self._readout, key=lambda entry: entry[:2]):
+            for q, values in touched.items():
+                scores[self.plan.readout[q]] = values
+            found.append((service, server, *best_and_margin(self.plan.program.scores_of(scores))))
+        return found
 
     def flush(self, machine: Machine) -> None:
         """Sort this simulation's rows and hand them on; services still open (deadlock) come after the complete rows of their time."""
@@ -299,6 +360,7 @@ class Recorder:
         spikes = np.array(self.fires, SPIKE_DTYPE)
         spikes = spikes[np.lexsort(tuple(spikes[name] for name in ("time", "address", "slice", "step", "sample")))]
         neurons = int(self.plan.program.neuron_ptr[-1])
+        anytime = np.array(self.anytime, ANYTIME_DTYPE)
         return Result(
             scores=self.plan.program.scores_of(self.scores),
             start_ps=np.array(self.start, np.int64),
@@ -314,6 +376,7 @@ class Recorder:
             slice_cancelled=self._by_slice(self.slice_cancelled),
             slice_retracted=self._by_slice(self.slice_retracted),
             spikes=spikes,
+            anytime=anytime[np.argsort(anytime["sample"], kind="stable")],
             trace=np.concatenate(self.kept) if self.kept else np.zeros(0, TRACE_DTYPE),
             state_v=np.array(self.state_v, np.int64).reshape(-1, neurons) if self.options.state else np.zeros((0, 0), np.int64),
             state_i=np.array(self.state_i, np.int64).reshape(-1, neurons) if self.options.state else np.zeros((0, 0), np.int64),

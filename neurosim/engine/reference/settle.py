@@ -208,7 +208,7 @@ class Settler(AxonIn):
             self.server.begin(packet, self.group_end(0), [])
         else:
             entries, _, reads_out = self.plan.synapses(packet.slice, packet.address, self.number)
-            touched, tested, count = [e.slice for e in entries], [], 0
+            touched, tested, count = [e.slice for e in entries if len(e.targets)], [], 0
             for e in entries:
                 contributions = ((e.weights * packet.value) << e.shift).tolist()
                 served, became = self._integrate(e.slice, e.operand, e.targets.tolist(), contributions)

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import product
+from neurosim.arithmetic import MOST, product
 from neurosim.engine.events import CURRENT, MARKER
 from neurosim.engine.fast.base.burst import burst
 from neurosim.engine.fast.base.calendar import schedule
@@ -57,6 +57,24 @@ def first_spike(smp: A, sample: int, time: int) -> None:
     """A synapse into a readout was served at ``time``; services come in order only within a bucket of the queue."""
     if smp[sample, X_FIRST_SPIKE] < 0 or time < smp[sample, X_FIRST_SPIKE]:
         smp[sample, X_FIRST_SPIKE] = time
+
+
+@jit
+def note_look(reg: A, log: A, sample: int, server: int, n: int, best: int, margin: int, end: int) -> int:
+    """One row of the log; returns its number, counted from 1."""
+    k = reg[G_LOGS]
+    reg[G_LOGS] = k + 1
+    log[k, LOG_SAMPLE], log[k, LOG_SERVER], log[k, LOG_SERVICE] = sample, server, n
+    log[k, LOG_BEST], log[k, LOG_MARGIN], log[k, LOG_END] = best, margin, end
+    return k + 1
+
+
+@jit
+def look_ends(co: A, log: A, core: int, end: int) -> None:
+    """The service under way, which ends now, may have a row in the log."""
+    if co[core, K_LOG] != 0:
+        log[co[core, K_LOG] - 1, LOG_END] = end
+        co[core, K_LOG] = 0
 
 
 @part
@@ -129,8 +147,8 @@ def synapse(
 def soma(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, rows: A, spk: A, smp: A,
     sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, up: A, dn: A, ring: A, need: A, co: A, csl: A, buf: A, v: A, cur: A, v32: A, cur32: A, thr: A,
-    bias: A, flo: A, rby: A, ini: A, flat: A, high: A, floor32: A, bias32: A, ini32: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, s: int,
-    time: int,
+    bias: A, flo: A, rby: A, ini: A, flat: A, high: A, floor32: A, bias32: A, ini32: A, acc32: A, acc64: A, touched: A, scores: A, rank: A, log: A,
+    along: A, s: int, time: int,
 ) -> None:  # fmt: skip
     """Soma station: the startable slice with the least (g, slice) runs its step; ``held`` counts complete banks that wait for wires.
 
@@ -138,10 +156,12 @@ def soma(
     """
     core = sv[s].owner
     while True:
-        if sv[s].open != 0 and not burst(
-            par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, co, sl, up, ring, buf, s, time
-        ):
-            return
+        if sv[s].open != 0:
+            if not burst(
+                par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, co, sl, up, ring, buf, s, time
+            ):
+                return
+            look_ends(co, log, core, sv[s].end)
         best, best_step, wake, seen = -1, INF, INF, INF
         for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
             p = csl[k]
@@ -174,24 +194,36 @@ def soma(
             par, sv, pk, sl, op, ox, cell, ring, co, cc, v, cur, v32, cur32, thr, bias, flo, rby, ini, flat, high, floor32, bias32, ini32, acc32,
             acc64, touched, buf, s, best,
         )  # fmt: skip
-        step = sl[best, S_NEXT] - 1
-        if sl[best, S_READOUT] != 0 and step % par[P_STEPS] == par[P_STEPS] - 1:
-            sample = sample_of(par, step)
+        if sl[best, S_READOUT] != 0:
+            step = sl[best, S_NEXT] - 1
+            sample, within = sample_of(par, step), step % par[P_STEPS]
             for m in range(sl[best, S_NEURON], sl[best, S_NEURON] + sl[best, S_SIZE]):
-                scores[sample, rank[m]] = v32[m] if par[P_SMALL] != 0 else v[m]
+                along[sample * par[P_STEPS] + within, rank[m]] = v32[m] if par[P_SMALL] != 0 else v[m]
+                if within == par[P_STEPS] - 1:
+                    scores[sample, rank[m]] = along[sample * par[P_STEPS] + within, rank[m]]
+            co[core, K_LOG] = note_look(reg, log, sample, s, sv[s].services - 1, best, within, -1)
 
 
 @jit
-def argmax(v: A, readout: A, classes: int) -> int:
-    """Lowest class with the largest membrane, those of the readout's parts added up."""
-    best, most = 0, 0
+def score_of(par: A, flo: A, v: A, v32: A, m: int) -> int:
+    """The membrane of a readout's neuron as the host reads it; that of free is within its word and above its floor."""
+    value = wide(v32[m]) if par[P_SMALL] != 0 else v[m]
+    return max(min(value, par[P_HIGH]), par[P_LOW], flo[m]) if par[P_SETTLED] != 0 else value
+
+
+@part
+def best_class(par: A, flo: A, v: A, v32: A, readout: A) -> tuple[int, int]:
+    """(lowest class with the largest score, its lead over the next; of a single class its score), those of the readout's parts added up."""
+    best, most, second, classes = 0, -MOST, -MOST, par[P_CLASSES]
     for k in range(classes):
-        score = wide(v[readout[k]])
+        score = score_of(par, flo, v, v32, readout[k])
         for other in range(k + classes, readout.shape[0], classes):
-            score += v[readout[other]]
-        if k == 0 or score > most:
-            best, most = k, score
-    return best
+            score += score_of(par, flo, v, v32, readout[other])
+        if score > most:
+            best, most, second = k, score, most
+        elif score > second:
+            second = score
+    return best, most - second if classes > 1 else most
 
 
 @jit
@@ -276,16 +308,19 @@ def serve_packet(
 def core_station(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, wc: A, wf: A, rows: A,
     spk: A, smp: A, sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, so: A, rt: A, en: A, up: A, ring: A, co: A, csl: A, buf: A, v: A, v32: A, tlast: A,
-    thr: A, bias: A, flo: A, rby: A, flat: A, high: A, floor32: A, axis: A, index: A, w8: A, w32: A, readout: A, scores: A, s: int, time: int,
+    thr: A, bias: A, flo: A, rby: A, flat: A, high: A, floor32: A, axis: A, index: A, w8: A, w32: A, readout: A, scores: A, log: A, s: int,
+    time: int,
 ) -> None:  # fmt: skip
     """Core station of ``free``: one packet (or the start item) per service, fires put as they come."""
     core = sv[s].owner
     inlet = co[core, K_AXON_IN]
     while True:
-        if sv[s].open != 0 and not burst(
-            par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, co, sl, up, ring, buf, s, time
-        ):
-            return
+        if sv[s].open != 0:
+            if not burst(
+                par, reg, st, cal, buckets, sv, ch, cw, slot, pk, spare, rin, mask, ns, rr, rows, spk, smp, sspk, cc, co, sl, up, ring, buf, s, time
+            ):
+                return
+            look_ends(co, log, core, sv[s].end)
         starts = sv[s].services == 0 and co[core, K_START] != 0
         if not starts and ch[inlet].used == 0:
             return
@@ -301,7 +336,9 @@ def core_station(
         if starts:
             begin(par, sv, s, time, s)
             at = serve_start(par, sl, v, v32, tlast, thr, bias, flo, rby, cc, sv, pk, co, csl, buf, s)
-            touched = True
+            touched = False
+            for k in range(co[core, K_SLICE], co[core, K_SLICE_END]):
+                touched = touched or (sl[csl[k], S_BIASED] != 0 and sl[csl[k], S_READOUT] != 0)
         else:
             packet = take(par, st, cal, buckets, sv, ch, cw, slot, inlet, time)
             begin(par, sv, s, time, packet)
@@ -312,10 +349,12 @@ def core_station(
                 s, packet, sample, time,
             )  # fmt: skip
         if touched and st[s].ordered != 0:
-            winner = argmax(v32, readout, par[P_CLASSES]) if par[P_SMALL] != 0 else argmax(v, readout, par[P_CLASSES])
+            winner, margin = best_class(par, flo, v, v32, readout)
+            row = sample_at(par, time) if par[P_TIMED] != 0 else par[P_SAMPLE_INDEX]
+            if winner != reg[G_ARGMAX] or par[P_WATCH] != 0:
+                co[core, K_LOG] = note_look(reg, log, row, s, sv[s].services - 1, winner, margin, -1)
             if winner != reg[G_ARGMAX]:
                 reg[G_ARGMAX] = winner
-                row = sample_at(par, time) if par[P_TIMED] != 0 else par[P_SAMPLE_INDEX]
                 smp[row, X_DECISION_SERVER] = s
                 smp[row, X_DECISION_SERVICE] = sv[s].services - 1
         sv[s].open = 1

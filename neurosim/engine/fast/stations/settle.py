@@ -6,15 +6,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from neurosim.arithmetic import saturate
 from neurosim.engine.events import CURRENT, DUE, SPIKE
 from neurosim.engine.fast.base.calendar import schedule
 from neurosim.engine.fast.base.compiled import jit, part
 from neurosim.engine.fast.base.fabric import begin, deliver, finish, free_place, late, new_packet, sample_at, scaled, take
-from neurosim.engine.fast.base.simd import wide
-from neurosim.engine.fast.stations.cores import first_spike
+from neurosim.engine.fast.stations.cores import best_class, first_spike, note_look, score_of
 from neurosim.engine.fast.stations.differences import change, consider, interval_of, output, spread
-from neurosim.engine.fast.stations.ops import MOST
 from neurosim.engine.fast.stations.ops_free import membrane
 from neurosim.engine.fast.stations.ops_settle import spread_cells
 from neurosim.engine.fast.stations.ports import no_room, return_window
@@ -23,25 +20,6 @@ from neurosim.engine.fast.tables.columns import *
 from neurosim.engine.fast.tables.maps import Y_ACT, Y_SHIFT, Y_SLICE
 
 A = NDArray[Any]
-
-
-@jit
-def score_of(par: A, flo: A, v: A, v32: A, m: int) -> int:
-    """The membrane as the host reads it."""
-    return max(saturate(membrane(par, v, v32, m), par[P_LOW], par[P_HIGH]), flo[m])
-
-
-@part
-def best_class(par: A, flo: A, v: A, v32: A, readout: A) -> int:
-    """Lowest class with the largest score, those of the readout's parts added up."""
-    best, most = 0, 0
-    for k in range(par[P_CLASSES]):
-        score = score_of(par, flo, v, v32, readout[k])
-        for other in range(k + par[P_CLASSES], readout.shape[0], par[P_CLASSES]):
-            score += score_of(par, flo, v, v32, readout[other])
-        if k == 0 or score > most:
-            best, most = k, score
-    return best
 
 
 @jit
@@ -210,7 +188,7 @@ def speak(
 def settle_core(
     par: A, reg: A, st: A, cal: A, buckets: A, sv: A, ch: A, cw: A, slot: A, pk: A, spare: A, rin: A, mask: A, ns: A, rr: A, wc: A, wf: A, rows: A,
     spk: A, smp: A, sspk: A, cc: A, sl: A, op: A, ox: A, cell: A, so: A, rt: A, en: A, co: A, csl: A, v: A, v32: A, thr: A, flo: A, axis: A, index: A,
-    w8: A, w32: A, readout: A, scores: A, rank: A, lo: A, hi: A, lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, gone: A, back: A, found: A,
+    w8: A, w32: A, readout: A, scores: A, rank: A, log: A, lo: A, hi: A, lo32: A, hi32: A, told: A, due: A, dl: A, dc: A, gone: A, back: A, found: A,
     s: int, time: int,
 ) -> None:  # fmt: skip
     """Core station ``s``: the next packet or the first due neuron, whichever the chip's order says.
@@ -292,7 +270,9 @@ def settle_core(
             dl[row, D_READY], dl[row, D_CAUSE] = end + par[P_SETTLE], n
         finish(par, reg, sv, pk, spare, rows, smp, s, end)
         if touched:
-            winner = best_class(par, flo, v, v32, readout)
+            winner, margin = best_class(par, flo, v, v32, readout)
+            if winner != reg[G_ARGMAX] or par[P_WATCH] != 0:
+                note_look(reg, log, sample, s, n, winner, margin, end)
             if winner != reg[G_ARGMAX]:
                 reg[G_ARGMAX] = winner
                 smp[sample, X_DECISION] = end

@@ -79,16 +79,16 @@ HOP, FORWARD, ACK, FIGURES = range(4)
     P_FREE, P_BARRIER, P_WINDOW, P_STEPS, P_GLOBAL_STEPS, P_RUN_STEPS, P_SLICES, P_CORES, P_PORTS, P_ROUTER0, P_STREAMED,
     P_SAMPLE, P_SAMPLE_INDEX, P_LAST_SAMPLE, P_AMPLITUDE, P_SEED, P_MAX_TIME, P_RECORD, P_SPIKES, P_MARGIN,
     P_OWN, P_TREE, P_LOSS, P_UNUSUAL, P_KEEP, P_UNTIL, P_WINDOW_PS, P_TIMED, P_BARRIER_PS, P_WORDS, P_BIT_WORDS,
-    P_SPARSE, P_OP_WINDOW, P_SETTLED, P_SETTLE, P_QUIET, P_BY_AGE, P_AHEAD, P_CLASSES, P_COLUMNS,
-) = range(61)  # fmt: skip
+    P_SPARSE, P_OP_WINDOW, P_SETTLED, P_SETTLE, P_QUIET, P_BY_AGE, P_AHEAD, P_CLASSES, P_WATCH, P_COLUMNS,
+) = range(62)  # fmt: skip
 
 # values of P_RECORD beside 0: the rows of fires and of packets that ports inject, or all rows
 RECORD_FIRES, RECORD_ALL = 1, 2
 
 # reg: what changes and is single. G_NOW: start of the bucket of wakes in hand; G_SPARE: unused rows of pk; G_GLOBAL,
 # G_BEGAN: global step of the barrier and its S (settle, streamed: sample and when it fell due); G_SCORED: windows of a streamed free run whose
-# scores are kept
-(G_NOW, G_ROWS, G_SPIKES, G_LAST_END, G_ARGMAX, G_SPARE, G_GLOBAL, G_BEGAN, G_SCORED, G_COLUMNS) = range(10)
+# scores are kept; G_LOGS: rows of log
+(G_NOW, G_ROWS, G_SPIKES, G_LAST_END, G_ARGMAX, G_SPARE, G_GLOBAL, G_BEGAN, G_SCORED, G_LOGS, G_COLUMNS) = range(11)
 
 # pt: ports
 (
@@ -116,8 +116,8 @@ W_PUTS, W_TAKES, W_WAITING, W_SENDER, W_COLUMNS = range(5)
 # rt: routes
 (T_CORE, T_C0, T_C1, T_Y0, T_Y1, T_X0, T_X1, T_ENTRY, T_ENTRY_END, T_MARK, T_MARK_END, T_WINDOW, T_COLUMNS) = range(13)
 
-# co: cores
-K_SLICE, K_SLICE_END, K_AXON_IN, K_AXON_OUT, K_BUFFER, K_START, K_COLUMNS = range(7)
+# co: cores. K_LOG: the row of log, counted from 1, that waits for the end of the service under way; 0: none
+K_SLICE, K_SLICE_END, K_AXON_IN, K_AXON_OUT, K_BUFFER, K_START, K_LOG, K_COLUMNS = range(8)
 
 # ring: S_HISTORY rows per slice, by step. B_READY: when the soma sees the bank complete; B_END: end of the last step of the row
 B_END, B_READY, B_CAUSE_SERVER, B_CAUSE_SERVICE, B_MARKERS, B_COLUMNS = range(6)
@@ -146,9 +146,15 @@ U_SLICE, U_ADDRESS, U_NOMINAL, U_COUNT, U_VALUE, U_COLUMNS = range(6)
 # smp: figures of samples; the times begin at -1. X_BEGAN: S of its first global step; X_DECISION_*: free, the service that last changed the argmax
 (
     X_SPIKES, X_SYNOPS, X_PACKETS, X_HOPS, X_FIRST_SPIKE, X_DECISION, X_COMPLETION, X_START, X_IN_SPIKES, X_IN_CURRENTS,
-    X_CUT, X_BEGAN, X_DECISION_SERVER, X_DECISION_SERVICE, X_UNSETTLED, X_CANCELLED, X_RETRACTED,
+    X_CUT, X_BEGAN, X_DECISION_SERVER, X_DECISION_SERVICE, X_UNSETTLED, X_CANCELLED, X_RETRACTED, X_STOPPED,
     X_COLUMNS,
-) = range(18)  # fmt: skip
+) = range(19)  # fmt: skip
+
+# log: what the readout said: changes of the best class (P_WATCH: every look); with steps every step of one of its slices, LOG_BEST then being the
+# slice and LOG_MARGIN the step within the sample. LOG_END: of the service, -1 as long as it is open
+LOG_SAMPLE, LOG_SERVER, LOG_SERVICE, LOG_BEST, LOG_MARGIN, LOG_END, LOG_COLUMNS = range(7)
+LOG_ROOM = 64
+"""Rows of log that a turn of the kernel leaves free at least."""
 
 # dl: due lists of settle, for every core a ring of as many rows as it has neurons. D_CAUSE: the service whose test put the neuron there
 D_SLICE, D_ADDRESS, D_READY, D_CAUSE, D_COLUMNS = range(5)

@@ -117,3 +117,14 @@ def count_settled(t: Differences, program: Program, core: int, sample: int) -> N
         t.cc[core, c.N_SATURATIONS] += np.count_nonzero((v[a:b] < low) | (v[a:b] > high))
         mine = (t.readout >= a) & (t.readout < b)
         t.scores[sample, mine] = np.maximum(np.clip(v[t.readout[mine]], low, high), program.floor[t.readout[mine]])
+
+
+def first_scores(program: Program, tables: Tables) -> I64:
+    """[classes] the readout before anything has happened: start membranes, in settle the rest state as the host reads it."""
+    readout = tables.readout
+    if not isinstance(tables, Differences):
+        return np.asarray(program.v_init[readout])
+    owner = np.searchsorted(program.neuron_ptr, readout, "right") - 1
+    cells = (np.cumsum(program.slice_cells) - program.slice_cells)[owner] + readout - program.neuron_ptr[owner]
+    low, high = int(tables.par[c.P_LOW]), int(tables.par[c.P_HIGH])
+    return np.maximum(np.clip(program.rest_v[cells], low, high), program.floor[readout])

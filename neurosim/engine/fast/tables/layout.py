@@ -98,10 +98,18 @@ class Tables:
     readout: A
     scores: A
     rank: A
+    log: A
+    along: A
+    """[samples * steps, classes] with steps: the readout after each."""
 
     def arguments(self) -> tuple[A, ...]:
         """The arrays in the kernel's order."""
         return tuple(vars(self).values())
+
+    def make_room(self) -> None:
+        """Twice the log where it is nearly full."""
+        if self.reg[c.G_LOGS] + c.LOG_ROOM > len(self.log):
+            self.log = np.concatenate([self.log, np.zeros_like(self.log)])
 
     def state(self) -> tuple[A, A]:
         """Membranes and currents of all neurons, int64 copies."""
@@ -218,6 +226,8 @@ def build(program: Program, options: Options, samples: int, stim: A, stim_ptr: A
         readout=readout,
         scores=np.zeros((samples, len(readout)), np.int64),
         rank=rank,
+        log=np.zeros((1 << 10, c.LOG_COLUMNS), np.int64),
+        along=np.zeros((samples * program.steps if program.stepped else 1, max(1, len(readout))), np.int64),
     )
     tables.par[c.P_AHEAD] = ahead
     tables.par[c.P_CLASSES] = len(readout) // program.score_parts
@@ -354,6 +364,7 @@ def reset(tables: Tables, program: Program, sample: int, last: int, hash_sample:
     if program.sync == "free" and len(t.readout):
         t.reg[c.G_ARGMAX] = np.argmax(program.scores_of(t.ini[t.readout]))
     t.wc[:, : c.W_SENDER] = 0
+    t.co[:, c.K_LOG] = 0
     t.reg[c.G_SCORED] = sample
     t.pt[:, : c.J_DOWN] = 0
     t.pt[:, c.J_SAMPLE], t.pt[:, [c.J_PREVIOUS, c.J_ROUTE]] = sample, -1
