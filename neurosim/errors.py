@@ -58,7 +58,16 @@ class ChipError(NeurosimError, ValueError):
 
 
 class DoesNotFit(NeurosimError, ValueError):
-    """A network that is larger than the chip: the thing, its size, the limit, the remedy."""
+    """A network that is larger than the chip: the thing, its size, the limit, the remedy; in attributes where ``check`` tells them in columns.
+
+    ``layer``: the population, or the network where it needs more cores; ``what``: the limit in words.
+    """
+
+    def __init__(
+        self, message: str, *, layer: str = "", what: str = "", value: int | None = None, limit: int | None = None, remedy: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.layer, self.what, self.value, self.limit, self.remedy = layer, what, value, limit, remedy
 
 
 class ProgramError(NeurosimError, ValueError):

@@ -20,8 +20,9 @@ from neurosim.compiler.check.precision import WEIGHTED
 from neurosim.compiler.check.refuse import refuse
 from neurosim.compiler.lower import Rewrites, lower_for, needed_layers, rewrite_ops
 from neurosim.compiler.matrices import MATRIX_LIMIT
-from neurosim.compiler.quantize import adapt, span
-from neurosim.errors import UnsupportedLayer
+from neurosim.compiler.place import assign
+from neurosim.compiler.quantize import adapt, span, split_readout
+from neurosim.errors import DoesNotFit, UnsupportedLayer
 from neurosim.graph import Conv2d, Graph, Population, Projection, Sparse, SumPool
 from neurosim.network import Layer, Network
 from neurosim.network.layers import EVENT_OPS, INTEGER_DTYPES, KNOWN_OPS
@@ -71,11 +72,14 @@ def supports(node: Layer | Population | Projection, chip: Chip, graph: Graph | N
 
 
 def check(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> list[CheckRow]:
-    """One row per layer, in the network's order; a layer refused for several reasons has several rows. ``rewrites``: those asked for."""
-    return _examine(network, chip, rewrites or Rewrites())[0]
+    """One row per layer, in the network's order; a layer refused for several reasons has several rows. ``rewrites``: those asked for.
+
+    What passes is also dealt out to cores, in the chip's first discipline: what is too large for a core, or cores that lack, are rows too.
+    """
+    return _examine(network, chip, rewrites or Rewrites(), memory=True)[0]
 
 
-def _examine(network: Network, chip: Chip, rewrites: Rewrites) -> tuple[list[CheckRow], Graph | None]:
+def _examine(network: Network, chip: Chip, rewrites: Rewrites, *, memory: bool = False) -> tuple[list[CheckRow], Graph | None]:
     """The rows of ``check``, and the lowered network where lowering was possible."""
     network.verify()
     needed = needed_layers(network)
@@ -96,7 +100,7 @@ def _examine(network: Network, chip: Chip, rewrites: Rewrites) -> tuple[list[Che
             refused = list(dict.fromkeys(row for node in nodes for row in supports(node, chip, graph)))
             if not refused:
                 refused = [_refused(*row) for row in fit_rows(graph, chip)]
-            refused = refused or _disciplines(graph, chip)
+            refused = refused or _disciplines(graph, chip) or (list(_memory(graph, chip)) if memory else [])
     by_layer: dict[str, list[CheckRow]] = {}
     for row in refused:
         by_layer.setdefault(row.layer, []).append(row)
@@ -114,6 +118,20 @@ def _examine(network: Network, chip: Chip, rewrites: Rewrites) -> tuple[list[Che
     # rows about what lowering added, such as the readout that counts the spikes of the output layer
     rows += [row for name, several in by_layer.items() if name not in network.layers for row in several]
     return rows, lowered
+
+
+def _memory(graph: Graph, chip: Chip) -> Iterator[CheckRow]:
+    """What does not fit the cores, by the sizes that quantising will leave as they are."""
+    try:
+        assign(split_readout(graph, chip, "free"), chip, chip.sync[0])  # whether parts of a readout could saturate is not known here
+    except DoesNotFit as error:
+        if error.layer:
+            reason = f"{chip.name}: {error.what}" if error.what != "cores" else f"{chip.name}: cores for all layers"
+            yield _refused(error.layer, "memory", error.value, error.limit, reason, error.remedy)
+        else:
+            yield _refused(graph.name, "memory", None, None, str(error), "")
+    except UnsupportedLayer as error:
+        yield CheckRow(error.layer, error.op, "refused", error.value, error.limit, error.reason, error.remedy)
 
 
 def require_supported(network: Network, chip: Chip, rewrites: Rewrites | None = None) -> tuple[list[CheckRow], Graph]:

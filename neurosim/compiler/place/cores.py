@@ -9,6 +9,7 @@ leaves loops of a core with itself at most. Largest-first packing takes the fewe
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -84,8 +85,18 @@ def assign(graph: Graph, chip: Chip, sync: str) -> Assignment:
     have = f"{chip.memory.cores} (memory.cores)" if not dead else f"{alive} alive ({chip.memory.cores} less {dead} in memory.dead_cores)"
     raise DoesNotFit(
         f"network {graph.name} needs {fewest} cores, {chip.name} has {have}; use a larger chip, "
-        "raise memory.bytes and memory.neurons, or use a smaller network"
-    )
+        "raise memory.bytes and memory.neurons, or use a smaller network",
+        layer=graph.name, what="cores", value=fewest, limit=alive, remedy=_more_cores(chip, (fewest or 0) + dead),
+    )  # fmt: skip
+
+
+def _more_cores(chip: Chip, cores: int) -> str:
+    """The overrides that give a chip so many cores."""
+    if chip.noc.topology == "graph":
+        return f"a chip of {cores} cores (memory.cores, noc.edges)"
+    routers = -(-cores // chip.noc.cores_per_router)
+    width = math.ceil(math.sqrt(routers))
+    return f"--set noc.width={width} --set noc.height={-(-routers // width)} --set memory.cores={cores}"
 
 
 def _quieter(graph: Graph, chip: Chip, sync: str, plain: Assignment) -> Assignment:

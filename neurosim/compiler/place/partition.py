@@ -205,13 +205,15 @@ def _refuse(model: MemoryModel, population: int, banks: int, reserve_bits: int) 
     if memory.axons is not None and axons > memory.axons.value:
         raise DoesNotFit(
             f"population {node.name} {node.shape}: even {neuron} listens to {axons} others, a core of {model.chip.name} has {memory.axons.value} "
-            "axons (memory.axons); use fewer input channels, a smaller kernel or a layer between"
-        )
+            "axons (memory.axons); use fewer input channels, a smaller kernel or a layer between",
+            layer=node.name, what=f"axons that {neuron} listens to", value=axons, limit=memory.axons.value, remedy=f"--set memory.axons={axons}",
+        )  # fmt: skip
     need = (max(model.contents(population, box).bits(banks) for box in least) + reserve_bits + 7) // 8
     raise DoesNotFit(
         f"population {node.name} {node.shape}: even {part} needs {need} bytes, a core of {model.chip.name} has "
-        f"{memory.bytes.value} (memory.bytes); use {cure}, fewer weight bits or a chip with more memory per core (--set memory.bytes={need})"
-    )
+        f"{memory.bytes.value} (memory.bytes); use {cure}, fewer weight bits or a chip with more memory per core (--set memory.bytes={need})",
+        layer=node.name, what=f"bytes of {part} in a core's memory", value=need, limit=memory.bytes.value, remedy=f"--set memory.bytes={need}",
+    )  # fmt: skip
 
 
 def _counts(size: int) -> list[int]:
