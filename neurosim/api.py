@@ -27,7 +27,7 @@ from neurosim.frontends.recordings import is_recordings, read_recordings
 from neurosim.host import EventOptions, InputActivity, Recordings, Samples, encode, host_macs, input_activity, load_data
 from neurosim.network import Network
 from neurosim.program import R_DECAY_I, R_MAX_SPIKES, Program, html_table
-from neurosim.trace import TRACE, Selection, TraceWriter, predict, summarise, write_run
+from neurosim.trace import TRACE, Anytime, Selection, TraceWriter, anytime_curves, predict, summarise, write_run
 from neurosim.units import format_count, format_energy, format_time, parse_time_ps
 
 if TYPE_CHECKING:
@@ -233,6 +233,13 @@ class Run:
         y, x = np.divmod(pixel, x1 - x0)
         return c + c0, y + y0, x + x0
 
+    def anytime(self, points: int = 200) -> Anytime:
+        """Accuracy, energy spent and share of final answers at ``points`` times since the samples' starts (``neurosim.trace.anytime``).
+
+        Raises DataError for a network without a readout.
+        """
+        return anytime_curves(self.program, self.result, self.energy(), self.labels, points)
+
     def save(self, path: str | os.PathLike[str], *, command: Sequence[str] = ()) -> Path:
         """Write the run directory, whole or not at all; returns its path. From then on ``trace_path`` is the trace in it.
 
@@ -266,6 +273,8 @@ def simulate(
     state: bool = False,
     workers: int = 1,
     max_time_ps: int = 10**15,
+    stop_margin: int = 0,
+    stop_after: str | int | None = None,
     progress: Progress | None = None,
     observe: Callable[[NDArray[Any]], None] | None = None,
     watch: Watch | None = None,
@@ -278,6 +287,7 @@ def simulate(
     network that feeds itself would never come to rest, and paces streamed samples there. ``faults``: lost spikes, cores that died, weight bits
     (``neurosim.Faults``). ``events``: how recordings are used (``neurosim.host.event_options``). ``watch`` is called with the result of every part of
     isolated samples as it comes, the samples done and those in all.
+    ``stop_margin`` and ``stop_after`` (ps, or text; free and settle): a sample ends when its best class has led by at least the margin for so long.
     Raises DataError, Deadlock, Livelock, RunError.
     """
     if record is not None and observe is not None:
@@ -295,7 +305,8 @@ def simulate(
         program, stimuli, link_loss = apply_faults(program, faults), silence(program, stimuli, faults), faults.link_loss_draw
     options = Options(
         streamed=streamed, jitter=jitter, seed=seed, max_time_ps=max_time_ps, record=bool(record or observe), spikes=spikes, state=state,
-        link_loss=link_loss, window_ps=0 if window is None else parse_time_ps(window),
+        link_loss=link_loss, window_ps=0 if window is None else parse_time_ps(window), stop_margin=stop_margin,
+        stop_after_ps=0 if stop_after is None else parse_time_ps(stop_after),
     )  # fmt: skip
     began = time.perf_counter()
     if record is not None:

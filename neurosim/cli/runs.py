@@ -43,6 +43,10 @@ def run(
     weight_flip: Annotated[float, typer.Option(min=0, max=1, help="Share of the stored weight bits that are flipped.")] = 0.0,
     stuck_at_0: Annotated[float, typer.Option(min=0, max=1, help="Share of the stored weight bits that are stuck at 0.")] = 0.0,
     stuck_at_1: Annotated[float, typer.Option(min=0, max=1, help="Share of the stored weight bits that are stuck at 1.")] = 0.0,
+    stop_margin: Annotated[
+        int, typer.Option(min=0, help="Free and settle: a sample ends when its best class has led by so much for --stop-after.")
+    ] = 0,
+    stop_after: Annotated[str | None, typer.Option(help='How long, for example "20 us".')] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Worker processes; the result does not depend on them.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a run directory.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress, spikes, energy and the busiest cores while it runs.")] = False,
@@ -71,6 +75,8 @@ def run(
     events = event_options(bin=options.pop("bin_"), **options)
     simulate = functools.partial(
         api.simulate, loaded, input_, engine=engine, streamed=stream, jitter=int(jitter * 65536), seed=seed, window=window, faults=faults,
+        stop_margin=stop_margin,
+        stop_after=stop_after,
         events=events,
     )  # fmt: skip
     if watch and stream:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from neurosim.energy import price
 from neurosim.errors import DataError
 from neurosim.report.style import (
     BLACK,
@@ -24,7 +25,7 @@ from neurosim.report.style import (
     tidy,
     time_unit,
 )  # fmt: skip
-from neurosim.trace import StoredRun, critical_path, events_of
+from neurosim.trace import StoredRun, anytime_curves, critical_path, events_of
 from neurosim.trace.critical import PARTS
 from neurosim.units import format_time
 
@@ -76,6 +77,37 @@ def latency_figure(run: StoredRun, sample: int = 0) -> Any:
     axes.set_xlabel(f"time ({unit})", fontsize=9)
     tidy(axes, grid="x")
     tidy(top)
+    return figure
+
+
+def anytime_figure(run: StoredRun, *others: StoredRun) -> Any:
+    """Accuracy, energy spent per sample and share of final answers against the time since a sample's start, of one run or of several.
+
+    Raises DataError for a run without answers along the way.
+    """
+    runs = (run, *others)
+    curves = []
+    for one in runs:
+        energy = price(one.program, one.result, host_macs_per_sample=one.host_macs_per_sample, streamed=one.streamed)
+        curves.append(anytime_curves(one.program, one.result, energy, one.labels))
+    scale, unit = time_unit(max(int(curve.time_ps[-1]) for curve in curves))
+    figure = new_figure(11.5, 3.6)
+    panels = figure.subplots(1, 3)
+    for one, curve, colour in zip(runs, curves, (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, GREY, BLACK), strict=False):
+        label = curve.sync if len({c.sync for c in curves}) == len(curves) else f"{curve.sync} ({one.path.name})"
+        at = curve.time_ps / scale
+        if curve.accuracy is not None:
+            panels[0].step(at, 100 * curve.accuracy, where="post", color=colour, label=label)
+        panels[1].plot(at, curve.energy_fj / 1e9, color=colour, label=label)
+        panels[2].step(at, 100 * curve.final, where="post", color=colour, label=label)
+    for axes, title in zip(panels, ("right answers (%)", "energy spent (µJ per sample)", "answers that are final (%)"), strict=True):
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.set_xlabel(f"time after the sample's start ({unit})", fontsize=9)
+        axes.set_ylim(0, None)
+        axes.set_xlim(0, None)
+        tidy(axes, grid="y")
+    panels[2].legend(fontsize=8, frameon=False, loc="lower right")
+    figure.suptitle(f"{run.program.meta.get('network', '')} on {run.program.chip.name}: answers along the way", fontsize=11)
     return figure
 
 

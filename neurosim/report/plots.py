@@ -12,7 +12,7 @@ import numpy as np
 from neurosim.baselines import Comparison, compare_run
 from neurosim.energy import COMPONENTS, Energy, price
 from neurosim.errors import DataError
-from neurosim.report.latency import accuracy_figure, latency_figure
+from neurosim.report.latency import accuracy_figure, anytime_figure, latency_figure
 from neurosim.report.mesh import mesh_figure
 from neurosim.report.raster import raster_figure
 from neurosim.report.state import fifo_figure
@@ -189,6 +189,7 @@ PICTURES: dict[str, Callable[[StoredRun], Any]] = {
     "raster": raster_figure,
     "cores": cores_figure,
     "accuracy": accuracy_figure,
+    "anytime": anytime_figure,
     "latency": latency_figure,
     "fifos": fifo_figure,
 }

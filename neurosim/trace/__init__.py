@@ -1,5 +1,6 @@
 """What is kept of a run: the event trace (Parquet), the run directory, the summary, and questions to them. docs/trace.md."""
 
+from neurosim.trace.anytime import Anytime, anytime_curves
 from neurosim.trace.causes import Events, events_of
 from neurosim.trace.critical import CriticalPath, critical_path
 from neurosim.trace.difference import run_difference
@@ -15,6 +16,7 @@ from neurosim.trace.why import why_fired
 __all__ = [
     "LEVELS",
     "TRACE",
+    "Anytime",
     "CriticalPath",
     "Events",
     "Level",
@@ -22,6 +24,7 @@ __all__ = [
     "StoredRun",
     "TraceInfo",
     "TraceWriter",
+    "anytime_curves",
     "back_pressure",
     "busiest_cores",
     "busiest_links",

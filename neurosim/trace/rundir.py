@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from neurosim.chip import Chip
-from neurosim.engine.events import SPIKE_DTYPE, Options, Result
+from neurosim.engine.events import ANYTIME_DTYPE, SPIKE_DTYPE, Options, Result
 from neurosim.errors import DataError, RunError
 from neurosim.program import Program
 from neurosim.trace.names import population_names, server_names
@@ -208,6 +208,8 @@ def _write_outputs(path: Path, program: Program, result: Result, labels: NDArray
     arrays["slice_spikes"] = result.slice_spikes
     if len(result.spikes):
         arrays["spikes"] = result.spikes
+    if len(result.anytime):
+        arrays["anytime"] = result.anytime
     arrays |= {f"sample.{name}": values for name, values in result.sample.items()}
     arrays |= {f"layout.{name}": getattr(program, name) for name in _LAYOUT}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
@@ -266,6 +268,7 @@ def _result(info: dict[str, Any], arrays: dict[str, NDArray[Any]], table: pa.Tab
         sample={name.removeprefix("sample."): values for name, values in arrays.items() if name.startswith("sample.")},
         slice_spikes=arrays["slice_spikes"],
         spikes=arrays.get("spikes", np.zeros(0, SPIKE_DTYPE)),
+        anytime=arrays.get("anytime", np.zeros(0, ANYTIME_DTYPE)),
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from neurosim import api
+from neurosim.cli.main import app
 from neurosim.engine.events import DUE, ROW_PUT, ROW_SERVICE
 from neurosim.golden import run_graph
 from neurosim.report.exports import export
@@ -93,3 +97,53 @@ def test_a_neuron_that_changes_its_mind_often_is_named(made: tuple[api.Run, Path
     assert len(found) == 1
     assert found[0]["value"] == most
     assert f"changed its mind {most} times in sample" in found[0]["text"]
+
+
+@pytest.mark.parametrize("sync", ["free", "settle", "wavefront"])
+def test_answers_along_the_way_end_with_the_runs_own(sync: str, tmp_path: Path) -> None:
+    program = api.build(small_network(steps=1), "tiny", sync)
+    labels = np.array([0, 1, 2])
+    run = api.simulate(program, IMAGES, engine="reference", labels=labels)
+    curves = run.anytime(50)
+    assert curves.accuracy is not None
+    assert curves.accuracy[-1] == run.accuracy
+    assert curves.final[-1] == 1
+    assert np.all(np.diff(curves.final) >= 0)
+    assert np.all(np.diff(curves.energy_fj) >= 0)
+    assert curves.energy_fj[-1] == pytest.approx(run.energy().per_sample()["total"])
+    changed = run.result.decision_ps[:, None] <= curves.time_ps[None, :]
+    assert np.all(curves.final >= changed.mean(axis=0))  # what was decided is final
+    again = load_run(run.save(tmp_path / "run"))
+    assert np.array_equal(again.result.anytime, run.result.anytime)
+
+
+def test_a_sample_stops_once_its_margin_has_stood(tmp_path: Path) -> None:
+    program = api.build(small_network(steps=1), "tiny", "settle")
+    whole = api.simulate(program, IMAGES, engine="reference")
+    stopped = api.simulate(program, IMAGES, engine="reference", stop_margin=1, stop_after="1 ns", record=tmp_path / "t.parquet")
+    assert stopped.result.sample["stopped"].any()
+    assert stopped.summary()["synops"] < whole.summary()["synops"]
+    stored = load_run(stopped.save(tmp_path / "run"))
+    assert export(stored, tmp_path / "t.json").exists()
+
+
+def test_the_command_line_compiles_from_another_rest_and_stops_early(tmp_path: Path) -> None:
+    small_network(steps=1).save(tmp_path / "small.nsnet")
+    np.savez(tmp_path / "data.npz", images=IMAGES)
+
+    def said(*words: str) -> dict[str, Any]:
+        done = CliRunner().invoke(app, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+        return dict(json.loads(done.stdout))
+
+    compiled = ["compile", str(tmp_path / "small.nsnet"), "--chip", "tiny", "--sync", "settle"]
+    said(*compiled, "--rest", str(tmp_path / "data.npz"), "-o", str(tmp_path / "first.nsim"))
+    said(*compiled, "-o", str(tmp_path / "black.nsim"))
+    ran = ["--input", str(tmp_path / "data.npz"), "--engine", "reference"]
+    first, black = (said("run", str(tmp_path / f"{name}.nsim"), *ran) for name in ("first", "black"))
+    assert first["predictions"] == black["predictions"]
+    assert first["synops"] < black["synops"]  # the first image differs from itself in nothing
+    early = said("run", str(tmp_path / "black.nsim"), *ran, "--stop-margin", "1", "--stop-after", "1 ns")
+    assert early["synops"] < black["synops"]
+    wrong = CliRunner().invoke(app, [*compiled, "--rest", "grey", "-o", str(tmp_path / "x.nsim")])
+    assert wrong.exit_code == 2
