@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INTEROP ?= .venv-interop
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results transformers settle comparison validation published exactness train-mnist wheel-test clean
+.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results transformers settle comparison validation published scaling exactness train-mnist wheel-test clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -78,6 +78,9 @@ comparison: install  ## the chips beside GPUs (docs/comparison.md): make compari
 
 validation: install  ## published measurements beside the presets (docs/validation.md): make validation DATA=../shared/data for all rows
 	$(BIN)/python -m tests.validation.cases $(if $(DATA),--data $(DATA))
+
+scaling: install  ## how compile time, memory and run time grow (docs/scaling.md)
+	$(BIN)/python -m tests.bench.scaling
 
 published: install-torch  ## networks of the papers' sizes, from module to spikes on the ideal chip (docs/scaling.md)
 	$(BIN)/python -m tests.bench.published

@@ -153,7 +153,7 @@ def port_next(
             p.dest = sl[source, S_CORE]
         else:
             if j[J_ROUTE] < 0:
-                first_route(sv, so, lp, k, source, address)
+                first_route(sv, so, lp, lr, k, source, address)
             route = this_route(sv, so, rt, lr, k, source, address)
             found = route >= 0
             j[J_ROUTE] = 0
@@ -196,14 +196,15 @@ def port_next(
 
 
 @part
-def first_route(sv: A, so: A, lp: A, s: int, source: int, address: int) -> None:
+def first_route(sv: A, so: A, lp: A, lr: A, s: int, source: int, address: int) -> None:
     """Let server ``s`` begin with the routes of a spike or marker."""
     v = sv[s]
     base = so[source, O_LIST]
     if address >= 0 and base >= 0:
         v.listed = 1
-        v.route = lp[base + address]
-        v.route_end = lp[base + address + 1]
+        first = lp[base + address]
+        v.route = first + 1
+        v.route_end = first + 1 + lr[first]
     else:
         v.listed = 0
         v.route = so[source, O_ROUTE]
@@ -373,7 +374,7 @@ def sender(
         begin(par, sv, s, time, packet)
         v.open = 1
         copy_packet(pk, packet, s)
-        first_route(sv, so, lp, s, pk[s].slice, pk[s].address)
+        first_route(sv, so, lp, lr, s, pk[s].slice, pk[s].address)
 
 
 @jit

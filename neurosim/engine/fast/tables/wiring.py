@@ -75,11 +75,14 @@ MANY_ROUTES = 8
 
 
 def lists(program: Program, so: A) -> tuple[A, A]:
-    """Routes of every neuron, listed for sources with many routes or with routes that some neurons in their box do not take.
+    """Routes of every neuron, listed for sources with many routes or with routes that some neurons in their box do not take; int32.
 
-    Pointers (from O_LIST, which is filled in, + address) and routes, ascending.
+    Pointers (from O_LIST, which is filled in, + address) into the second table, where a list is its length and its routes, ascending. Neurons of one
+    source with the same routes share a list.
     """
-    counts, routes, at = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], 0
+    pointers: list[A] = [np.zeros(1, np.int32)]
+    listed: list[A] = [np.zeros(1, np.int32)]
+    at, row = 1, 1  # of the two tables
     # routes whose entries are all sparse: only their neurons with a synapse take them (Program.carried, all routes of a source at once)
     sparse = np.concatenate([[0], np.cumsum(program.entry[:, E_MAP] == M_SPARSE)])[program.entry_ptr]
     decides = (np.diff(sparse) == np.diff(program.entry_ptr)) & (np.diff(program.entry_ptr) > 0)
@@ -88,19 +91,38 @@ def lists(program: Program, so: A) -> tuple[A, A]:
         deciding = np.flatnonzero(decides[first:end])
         if end - first <= MANY_ROUTES and not len(deciding):
             continue
-        c0, c1, y0, y1, x0, x1 = program.source_box[source].tolist()
-        inside = np.zeros((end - first, y1 - y0, x1 - x0, c1 - c0), bool)
-        for k, (a, b, e, f, g, h) in enumerate(program.route_box[first:end].tolist()):
-            inside[k, max(0, e - y0) : max(0, f - y0), max(0, g - x0) : max(0, h - x0), max(0, a - c0) : max(0, b - c0)] = True
+        box = program.source_box[source].reshape(3, 2)
+        if np.any(box[:, 0] == box[:, 1]):  # the control source sends markers alone
+            continue
+        bounds = np.clip(program.route_box[first:end].reshape(-1, 3, 2), box[:, :1], box[:, 1:])
+        # between two bounds of boxes all neurons have the same routes, but for those that decide one by one
+        cuts = [np.arange(*side) if len(deciding) else np.unique(np.append(bounds[:, k].ravel(), side[0])) for k, side in enumerate(box.tolist())]
+        cuts = [cut[cut < side[1]] for cut, side in zip(cuts, box.tolist(), strict=True)]
+        within = [(bounds[:, k, :1] <= cuts[k]) & (cuts[k] < bounds[:, k, 1:]) for k in range(3)]
+        inside = within[1][:, :, None, None] & within[2][:, None, :, None] & within[0][:, None, None, :]  # [route, y, x, c]
         if len(deciding):
             inside[deciding] &= _carried(program, source, first + deciding).reshape(len(deciding), *inside.shape[1:])
-        address, route = np.nonzero(inside.reshape(end - first, -1).T)
-        size = (c1 - c0) * (y1 - y0) * (x1 - x0)
+        taken, member = _distinct(inside.reshape(end - first, -1))
+        counts = taken.sum(axis=0)
+        starts = row + np.cumsum(counts + 1) - (counts + 1)
+        table = np.zeros(int((counts + 1).sum()), np.int32)
+        table[starts - row] = counts
+        which, route = np.nonzero(taken.T)
+        table[np.arange(len(which)) + which + 1] = first + route  # behind as many lengths as there are lists up to this one
+        part = [np.searchsorted(cut, np.arange(*side), side="right") - 1 for cut, side in zip(cuts, box.tolist(), strict=True)]
+        own = starts[member].reshape(inside.shape[1:])[np.ix_(part[1], part[2], part[0])]
         so[source, c.O_LIST] = at
-        at += size
-        counts.append(np.bincount(address, minlength=size))
-        routes.insert(-1, route + first)
-    return np.cumsum(np.concatenate(counts)), np.concatenate(routes)
+        pointers.append(own.astype(np.int32).ravel())
+        listed.append(table)
+        at, row = at + own.size, row + len(table)
+    return np.concatenate(pointers), np.concatenate(listed)
+
+
+def _distinct(columns: A) -> tuple[A, A]:
+    """(the different columns of a table of truth values, which of them each column is)."""
+    packed = np.ascontiguousarray(np.packbits(columns, axis=0).T)
+    _, first, which = np.unique(packed.view(np.dtype((np.void, packed.shape[1]))).ravel(), return_index=True, return_inverse=True)
+    return columns[:, first], which.ravel()
 
 
 def _carried(program: Program, source: int, routes: A) -> A:
