@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INTEROP ?= .venv-interop
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results transformers settle comparison validation published scaling exactness train-mnist wheel-test clean
+.PHONY: help install install-torch demo test test-all test-interop lint conformance conformance-models mutations bench bench-sanafe results transformers settle comparison validation published published-mesh scaling exactness train-mnist wheel-test clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -84,6 +84,9 @@ scaling: install  ## how compile time, memory and run time grow (docs/scaling.md
 
 published: install-torch  ## networks of the papers' sizes, from module to spikes on the ideal chip (docs/scaling.md)
 	$(BIN)/python -m tests.bench.published
+
+published-mesh: install-torch  ## the same at 8 bits on a mesh of 1,024 small cores, against the integer golden model (docs/scaling.md)
+	$(BIN)/python -m tests.bench.published_mesh
 
 exactness: install-torch  ## spikes on the ideal chip against PyTorch in float64 (docs/results.md)
 	$(BIN)/python -m tests.bench.exactness
