@@ -2,9 +2,10 @@
 
     python -m tests.bench.published_mesh [NAME ...] [--samples 1]
 
-``async-mesh-plus`` with its mesh, cores, channels and maps enlarged (FLAGS) and nothing else: weights of 8 bits, neurons, bytes and routes per core are
-those of the preset. Every spike of the fast engine in wavefront is compared with the integer golden model, then one JSON object per network is printed:
-cores, packets per spike, packets x hops, latency, energy. Exit code 1 where a spike or a score differs.
+``async-mesh-plus`` with its mesh, cores, channels and maps enlarged (FLAGS) and nothing else: weights of 8 bits, neurons, bytes and routes per core
+are those of the preset; the readout's scale rests on its scores. Every spike of the fast engine in wavefront is compared with the integer
+golden model, then one JSON object per network is printed: cores, packets per spike, packets x hops, latency, energy. Exit code 1 on a difference.
+
 """
 
 from __future__ import annotations

@@ -19,11 +19,13 @@ from neurosim.engine.compare import first_difference
 from neurosim.engine.events import SORT_KEYS, SPIKE, TRACE_DTYPE, Options, Stimulus
 from neurosim.engine.fast import kernel, run_fast
 from neurosim.engine.fast.base import fabric
+from neurosim.engine.fast.tables.layout import build
 from neurosim.engine.reference import run_reference
 from neurosim.engine.run import simulate_stimuli
 from neurosim.errors import DataError, Deadlock, Livelock, RunError
 from neurosim.graph import Conv2d, Dense, Graph, NeuronRule, Population, Projection
 from neurosim.program import Program
+from tests.engine.networks import dense, mapped, population
 
 FULL = Options(record=True, state=True)
 
@@ -250,3 +252,27 @@ def test_without_a_place_for_a_cache_the_loop_is_compiled_all_the_same(monkeypat
     monkeypatch.setattr("neurosim.engine.fast.driver.kernel", lambda: full_disk)
     assert first_difference(whole, run_fast(program, stimuli, FULL)) is None
     kernel.kernel_without_cache.cache_clear()
+
+
+def test_services_that_outlast_the_last_window_write_no_row_behind_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    # settle, streamed: the packet that begins in the only window ends several windows later
+    graph = Graph(
+        "slow", 1, (population("in", kind="input"), population("n"), population("out", kind="readout")), (dense("in", "n", 6), dense("n", "out", 2))
+    )
+    program = mapped(graph, [0, 1], "settle", timing__decode=10_000)
+    stimulus = Stimulus(*(np.array([x], t) for x, t in ((0, "i8"), (0, "i4"), (SPIKE, "u1"), (program.slices, "i4"), (0, "i4"), (1, "i8"))))
+    guards: list[Any] = []
+
+    def guarded(*arguments: Any, **options: Any) -> Any:
+        tables = build(*arguments, **options)
+        whole = np.zeros((len(tables.smp) + 64, tables.smp.shape[1]), np.int64)
+        whole[: len(tables.smp)] = tables.smp
+        guards.append(whole[len(tables.smp) :])
+        return replace(tables, smp=whole[: len(tables.smp)])
+
+    monkeypatch.setattr("neurosim.engine.fast.driver.build", guarded)
+    options = Options(streamed=True, window_ps=200, record=True, state=True)
+    found = run_fast(program, [stimulus], options)
+    assert found.window_ps > 3 * options.window_ps
+    assert not guards[0].any()
+    assert first_difference(run_reference(program, [stimulus], options), found) is None

@@ -69,9 +69,12 @@ def sample_at(par: A, time: int) -> int:
 
 @jit
 def late(par: A, smp: A, first: int, time: int) -> None:
-    """Streamed settle with windows: what was under way since window ``first`` moves on at ``time``: windows that ended in between are unsettled."""
+    """Streamed settle with windows: what was under way since window ``first`` moves on at ``time``: windows that ended in between are unsettled.
+
+    A put or end under way goes on after the last window, to which no row belongs.
+    """
     if par[P_SETTLED] != 0:
-        for row in range(first, sample_at(par, time)):
+        for row in range(first, min(sample_at(par, time), smp.shape[0])):
             smp[row, X_UNSETTLED] = 1
 
 
