@@ -31,6 +31,8 @@ def demo(
     """Run a trained spiking transformer (STMixer) on 200 handwritten digits on the simulated chip, and say what it did and what it cost."""
     from neurosim import api
     from neurosim.baselines import compare_run
+    from neurosim.chip import load_chip
+    from neurosim.compiler.check import choose_sync
     from neurosim.frontends import load
     from neurosim.golden import run_network
     from neurosim.host import load_data
@@ -38,6 +40,7 @@ def demo(
 
     began = time.perf_counter()
     refuse_foreign(output)
+    choose_sync(load_chip(CHIP), sync)  # refused before any work
     say = (lambda *a, **k: None) if json_ else out.print
     data_folder = resources.files("neurosim") / "data"
     card = json.loads((data_folder / "models" / f"{MODEL}.json").read_text("utf-8"))
@@ -55,7 +58,7 @@ def demo(
         data = load_data(path, program).first(samples)
     say(f"\n3. run, event by event: {samples} images that the training never saw", style="bold")
     if not json_:
-        err.print("   (the first run on a machine compiles the engine: some 20 s)", style="dim")
+        err.print("   (the first run on a machine compiles the engine, which takes a minute or so of a processor)", style="dim")
     # one image with the trace of every event, which for all of them would be gigabytes; it also compiles the engine before the workers need it
     output.parent.mkdir(parents=True, exist_ok=True)
     trace_path = output.with_name(f".{output.name}.trace.parquet")

@@ -83,10 +83,11 @@ def assign(graph: Graph, chip: Chip, sync: str) -> Assignment:
         raise failure
     dead = chip.memory.cores - alive
     have = f"{chip.memory.cores} (memory.cores)" if not dead else f"{alive} alive ({chip.memory.cores} less {dead} in memory.dead_cores)"
+    more = _more_cores(chip, (fewest or 0) + dead)
     raise DoesNotFit(
-        f"network {graph.name} needs {fewest} cores, {chip.name} has {have}; use a larger chip, "
+        f"network {graph.name} needs {fewest} cores, {chip.name} has {have}; use a larger chip ({more}), "
         "raise memory.bytes and memory.neurons, or use a smaller network",
-        layer=graph.name, what="cores", value=fewest, limit=alive, remedy=_more_cores(chip, (fewest or 0) + dead),
+        layer=graph.name, what="cores", value=fewest, limit=alive, remedy=more,
     )  # fmt: skip
 
 

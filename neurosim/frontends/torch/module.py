@@ -269,6 +269,8 @@ def module_of(text: str, weights: Path | None) -> torch.nn.Module:
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:
     """Fill in a .safetensors file, or a .pt / .pth file read without running code (weights_only); nothing may be missing or left over."""
+    if not path.is_file():
+        raise ModelError(f"weights {path} {'are a folder' if path.is_dir() else 'do not exist'}; give a .safetensors or .pt file")
     if path.suffix == ".safetensors":
         state = {key: torch.from_numpy(value.copy()) for key, value in read_safetensors(path).items()}
     else:

@@ -419,7 +419,7 @@ LARGER = {
         ("memory.bytes=100000",),
         None,
         DoesNotFit,
-        r"needs \d+ cores, tiny has 4 \(memory.cores\); use",
+        r"needs \d+ cores, tiny has 4 \(memory.cores\); use a larger chip \(--set noc.width=\d+ --set noc.height=\d+ --set memory.cores=\d+\)",
     ),
     "a neuron too large for a core": (
         lambda: chain(1, 300),

@@ -245,6 +245,7 @@ def test_factory_and_weights(tmp_path: Path) -> None:
     for weights, message in (
         ("whole.pt", r"hold a tests\.frontends\.\S+, which cannot be read without running code"),
         ("less.safetensors", "head.bias is missing"),
+        ("none.pt", "none.pt do not exist; give a .safetensors or .pt file"),
     ):
         with pytest.raises(ValueError, match=message):
             load(f"{path}:net", weights=tmp_path / weights, input_shape=(2, 6, 6))
