@@ -59,6 +59,7 @@ def run_fast(
         sample = 0 if options.streamed else options.first_sample + first
         stop = find_stop(program, options, tables, first, sample) if options.stop_margin else None
         begin(program, options, tables, first, last, sample, stop)
+        collector.hold = c.INF if stop is None else stop.time
         budget = _run(program, options, tables, collector, progress, budget, first, len(stimuli), stop)
         collector.finish(first, last)
         if progress is not None:

@@ -36,6 +36,8 @@ class Collector:
         self.state: list[tuple[A, A]] = []
         self.anytime: list[tuple[int, int, int, int]] = []
         self.first_scores = first_scores(program, tables)
+        self.hold = c.INF
+        """Rows from this time on wait for the end of the sample: one of them may be its stop."""
 
     def flush(self, final: bool = False) -> None:
         """Empty the kernel's buffers. Rows before the watermark, the earliest start still open, are complete: they go out sorted."""
@@ -59,7 +61,7 @@ class Collector:
         order, ready = self._order(rows), len(rows)
         if not final:
             begun = t.sv["start"][t.sv["open"] != 0]
-            watermark = min(int(t.reg[c.G_NOW]), int(begun.min(initial=c.INF)))
+            watermark = min(int(t.reg[c.G_NOW]), int(begun.min(initial=c.INF)), self.hold)
             ready = int(np.count_nonzero(rows[:, 0] < watermark))
         self.pending = rows[order[ready:]]
         if ready:
