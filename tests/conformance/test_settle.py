@@ -28,7 +28,7 @@ def test_at_quiescence_everything_is_what_one_step_gives(case: Case) -> None:
 
 @drawn(1 / 6, ("settle",), st.integers(1, 40), reliable=True)
 def test_streamed_samples_settle_as_single_ones_do(case: Case, width: int) -> None:
-    plain = replace(case.options, window_ps=0, stop_margin=0)
+    plain = replace(case.options, window_ps=0, stop_margin=0, stop_after_ps=0)
     runs = [outcome(run_fast, case, replace(plain, streamed=streamed, state=False)).result for streamed in (False, True)]
     if runs[0] is None or runs[1] is None:
         assert case.program.chip.noc.topology not in ACYCLIC
