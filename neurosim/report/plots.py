@@ -30,8 +30,8 @@ _PLATFORM_NAMES = {
 
 
 def draw_all(run: StoredRun, folder: str | os.PathLike[str], *, suffix: str = ".png") -> list[Path]:
-    """Draw every picture that the run has data for into ``folder``: energy, mesh, raster, cores, with labels accuracy, with a whole trace latency and
-    fifos of sample 0. Returns their paths. Raises MissingExtra without matplotlib.
+    """Draw every picture that the run has data for into ``folder``: energy, mesh, raster, cores, with labels accuracy, with answers along the way
+    anytime, with a whole trace latency and fifos of sample 0. Returns their paths. Raises MissingExtra without matplotlib.
     """
     paths = []
     for name, draw in PICTURES.items():

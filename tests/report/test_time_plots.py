@@ -126,6 +126,6 @@ def test_accuracy_grows_with_the_decisions(run: StoredRun) -> None:
 
 def test_draw_all_draws_what_there_is(run: StoredRun, tmp_path: Path) -> None:
     names = [path.stem for path in draw_all(run, tmp_path)]
-    assert names == ["energy", "mesh", "raster", "cores", "latency", "fifos"]
+    assert names == ["energy", "mesh", "raster", "cores", "anytime", "latency", "fifos"]
     bare = replace(run, trace_path=None, labels=np.zeros(1, np.int64))
-    assert [path.stem for path in draw_all(bare, tmp_path)] == ["energy", "mesh", "raster", "cores", "accuracy"]
+    assert [path.stem for path in draw_all(bare, tmp_path)] == ["energy", "mesh", "raster", "cores", "accuracy", "anytime"]
