@@ -151,7 +151,7 @@ def _weights(stages: Sequence[Stage]) -> int:
     return sum(stage.weight.size for stage in stages if not isinstance(stage, Place | Reshape))
 
 
-def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[Stage] | None:
+def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> Sequence[Stage] | None:
     """Stages that compute b after a for an input of ``shape``, simpler than [a, b]; None where there are none with at most ``limit`` weights."""
     match a, b:
         case Place(), Place():
@@ -184,9 +184,9 @@ def fuse(a: Stage, b: Stage, shape: Shape, limit: int = MATRIX_LIMIT) -> list[St
         case (Reshape(), _) | (_, Place()) | (_, Reshape()):
             return None
         case (SumPool() | Conv2d(), Dense()) if b.shape[1:] == (1, 1) and pools(a, shape):
-            return fuse_windows(a, as_kernel(b, a.out_shape(shape)), shape, limit)  # type: ignore[return-value]  # maps are stages
+            return fuse_windows(a, as_kernel(b, a.out_shape(shape)), shape, limit)
         case Conv2d() | SumPool(), Conv2d() | SumPool():
-            return fuse_windows(a, b, shape, limit)  # type: ignore[return-value]  # maps are stages
+            return fuse_windows(a, b, shape, limit)
         case (SumPool(), _) if is_identity(a):
             return _scale_input(a.weight, b, shape)
         case (_, SumPool()) if is_identity(b):
